@@ -1,0 +1,128 @@
+//! Many contests of equal length: all stages of one, on one thread, while its keys are in the cache.
+
+use super::apply::{self, Piece};
+use super::stats::{self, Stats};
+use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd, ties};
+use crate::decision::{Budget, Group};
+use crate::key::{Bad, Keys};
+use crate::narrow::{DIGIT_SHIFT, Narrowed};
+use crate::rule::Beta;
+
+/// What a thread needs for one row after the other.
+struct Desk {
+    stats: Stats,
+    tile: Tile,
+    /// Keys that agree with the threshold's first digit: at most a row of them.
+    candidates: Vec<u32>,
+}
+
+/// Decide every row of a piece and carry it out. The error is the first bad entry; the rows before it are done.
+pub(crate) fn rows(piece: Piece<'_>, row_len: usize, beta: Beta) -> Result<Vec<Group>, Bad> {
+    let size = piece.dtype.size();
+    // Batches of a multiple of 8 rows end on a byte of the mask.
+    let batch_rows = (CHUNK / row_len).next_multiple_of(8).max(8);
+    let batch_len = batch_rows * row_len;
+    let mut masks = piece.mask.map(|m| m.chunks_mut(batch_len / 8));
+    let (dtype, norms) = (piece.dtype, piece.norms);
+    let batches: Vec<_> = piece
+        .bytes
+        .into_chunks(batch_len * size)
+        .into_iter()
+        .map(|bytes| Piece { bytes, dtype, norms, mask: masks.as_mut().and_then(Iterator::next) })
+        .collect();
+    let results = each_on_all_cores(batches, |i, piece| {
+        batch(piece, row_len, beta).map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
+    });
+    let mut groups = Vec::new();
+    for result in results {
+        groups.extend(result?);
+    }
+    Ok(groups)
+}
+
+fn batch(piece: Piece<'_>, row_len: usize, beta: Beta) -> Result<Vec<Group>, Bad> {
+    let size = piece.dtype.size();
+    let mut desk = Desk { stats: Stats::default(), tile: [0; TILE], candidates: Vec::new() };
+    let mut row_mask = vec![0; row_len.div_ceil(8)];
+    let mut mask = piece.mask;
+    let mut groups = Vec::new();
+    for (row, bytes) in piece.bytes.into_chunks(row_len * size).into_iter().enumerate() {
+        let start = row * row_len;
+        let row_piece = Piece {
+            bytes,
+            dtype: piece.dtype,
+            norms: piece.norms,
+            mask: mask.is_some().then_some(row_mask.as_mut_slice()),
+        };
+        let group = desk.row(row_piece, beta).map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
+        groups.push(group);
+        if let Some(mask) = mask.as_deref_mut() {
+            or_bits(mask, start, &row_mask);
+        }
+    }
+    Ok(groups)
+}
+
+/// Put `bits` into `mask`, which is zero from bit `at` on.
+fn or_bits(mask: &mut [u8], at: usize, bits: &[u8]) {
+    let (first, shift) = (at / 8, at % 8);
+    if shift == 0 {
+        mask[first..first + bits.len()].copy_from_slice(bits);
+        return;
+    }
+    for (i, &byte) in bits.iter().enumerate() {
+        mask[first + i] |= byte << shift;
+        let high = byte >> (8 - shift);
+        if high != 0 {
+            mask[first + i + 1] |= high;
+        }
+    }
+}
+
+impl Desk {
+    fn row(&mut self, piece: Piece<'_>, beta: Beta) -> Result<Group, Bad> {
+        let Self { stats, tile, candidates } = self;
+        let keys = piece.keys();
+        let len = keys.len();
+        stats.moments = Default::default();
+        stats.histogram.fill(0);
+        stats::chunk(&keys, 0..len, tile, stats)?;
+        let budget = Budget::new(&stats.moments, len as u64, beta);
+        let (mut threshold, mut cut) = (0, len);
+        if !budget.degenerate() {
+            let mut narrowed = Narrowed::new(budget.kept);
+            narrowed.narrow(stats.histogram.as_slice());
+            gather(&keys, narrowed.prefix, tile, candidates);
+            // The remaining digits at once: the key of this rank among the few that agree so far.
+            let rank = narrowed.rank as usize;
+            let (above, &mut key, below) = candidates.select_nth_unstable_by(rank - 1, |a, b| b.cmp(a));
+            threshold = key;
+            let ties_above = above.iter().filter(|&&k| k == key).count();
+            let kept_ties = ties_above + 1;
+            if below.contains(&key) {
+                cut = ties::cut(&keys, 0..len, threshold, kept_ties as u64);
+            }
+        }
+        let sum = apply::chunk(piece, threshold, cut, tile);
+        Ok(budget.settle(threshold, cut as u64, &sum))
+    }
+}
+
+/// The keys whose first digit is `prefix`.
+fn gather(keys: &Keys<'_>, prefix: u32, tile: &mut Tile, candidates: &mut Vec<u32>) {
+    candidates.clear();
+    for part in ranges(keys.len(), TILE) {
+        let tile = &mut tile[..part.len()];
+        simd::with(
+            #[inline(always)]
+            || {
+                keys.fill(part.start, tile);
+                for eight in tile.chunks(8) {
+                    if eight.iter().fold(false, |any, key| any | (key >> DIGIT_SHIFT[0] == prefix)) {
+                        candidates.extend(eight.iter().filter(|&key| key >> DIGIT_SHIFT[0] == prefix));
+                    }
+                }
+            },
+        );
+    }
+}

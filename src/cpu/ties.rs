@@ -1,0 +1,24 @@
+//! Ties: among entries equal to the threshold the first ones win. Finds the index from which on they lose.
+
+use super::{TILE, ranges};
+use crate::key::Keys;
+
+/// The index just past the tie number `rank` (from 1) among the entries `range`.
+///
+/// There are at least `rank` ties in the range.
+pub(super) fn cut(keys: &Keys<'_>, range: std::ops::Range<usize>, threshold: u32, rank: u64) -> usize {
+    let mut tile = [0; TILE];
+    let mut left = rank as usize;
+    for part in ranges(range.len(), TILE) {
+        let first = range.start + part.start;
+        let tile = &mut tile[..part.len()];
+        keys.fill(first, tile);
+        let ties = tile.iter().filter(|&&key| key == threshold).count();
+        if ties >= left {
+            let last = tile.iter().enumerate().filter(|&(_, &key)| key == threshold).nth(left - 1);
+            return first + last.map_or(part.len(), |(i, _)| i + 1);
+        }
+        left -= ties;
+    }
+    range.end
+}

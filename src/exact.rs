@@ -1,0 +1,300 @@
+//! Integers wide enough to hold every sum exactly, and ratios of them rounded once.
+//!
+//! Fixed capacity, no allocation: a contest's bookkeeping is a few hundred nanoseconds, also for a million rows.
+
+use std::cmp::Ordering;
+
+/// Limbs of a [`Wide`]. The largest number met is a square of a sum (2 * 384 bits) times two 64-bit factors,
+/// shifted by up to 66 bits for a division.
+const LIMBS: usize = 18;
+
+/// An unsigned integer below 2^1152, little-endian limbs, `len` of them significant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wide {
+    limbs: [u64; LIMBS],
+    len: usize,
+}
+
+impl Wide {
+    pub(crate) const ZERO: Self = Self { limbs: [0; LIMBS], len: 0 };
+
+    pub(crate) fn from_limbs(limbs: &[u64]) -> Self {
+        let mut wide = Self::ZERO;
+        wide.limbs[..limbs.len()].copy_from_slice(limbs);
+        wide.len = limbs.len();
+        wide.trim()
+    }
+
+    pub(crate) fn from_u128(value: u128) -> Self {
+        Self::from_limbs(&[value as u64, (value >> 64) as u64])
+    }
+
+    fn trim(mut self) -> Self {
+        while self.len > 0 && self.limbs[self.len - 1] == 0 {
+            self.len -= 1;
+        }
+        self
+    }
+
+    fn significant(&self) -> &[u64] {
+        &self.limbs[..self.len]
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Position above the highest set bit.
+    pub(crate) fn bits(&self) -> u32 {
+        match self.significant().last() {
+            Some(top) => self.len as u32 * 64 - top.leading_zeros(),
+            None => 0,
+        }
+    }
+
+    /// Zeros below the lowest set bit; 0 for zero.
+    pub(crate) fn trailing_zeros(&self) -> u32 {
+        match self.significant().iter().position(|&l| l != 0) {
+            Some(at) => at as u32 * 64 + self.limbs[at].trailing_zeros(),
+            None => 0,
+        }
+    }
+
+    fn to_u128(self) -> Option<u128> {
+        (self.len <= 2).then(|| u128::from(self.limbs[0]) | u128::from(self.limbs[1]) << 64)
+    }
+
+    pub(crate) fn shl(&self, shift: u32) -> Self {
+        if self.is_zero() {
+            return *self;
+        }
+        let (limbs, bits) = ((shift / 64) as usize, shift % 64);
+        let mut out = Self::ZERO;
+        let mut carry = 0;
+        for (i, &limb) in self.significant().iter().enumerate() {
+            out.limbs[i + limbs] = limb << bits | carry;
+            carry = if bits == 0 { 0 } else { limb >> (64 - bits) };
+        }
+        out.len = self.len + limbs;
+        if carry != 0 {
+            out.limbs[out.len] = carry;
+            out.len += 1;
+        }
+        out
+    }
+
+    pub(crate) fn shr(&self, shift: u32) -> Self {
+        let (limbs, bits) = ((shift / 64) as usize, shift % 64);
+        if limbs >= self.len {
+            return Self::ZERO;
+        }
+        let mut out = Self::ZERO;
+        out.len = self.len - limbs;
+        for i in 0..out.len {
+            let high = if bits == 0 || i + limbs + 1 >= self.len { 0 } else { self.limbs[i + limbs + 1] << (64 - bits) };
+            out.limbs[i] = self.limbs[i + limbs] >> bits | high;
+        }
+        out.trim()
+    }
+
+    pub(crate) fn mul(&self, other: &Self) -> Self {
+        let mut out = Self::ZERO;
+        for (i, &a) in self.significant().iter().enumerate() {
+            let mut carry = 0u128;
+            for (j, &b) in other.significant().iter().enumerate() {
+                let sum = u128::from(a) * u128::from(b) + u128::from(out.limbs[i + j]) + carry;
+                out.limbs[i + j] = sum as u64;
+                carry = sum >> 64;
+            }
+            if carry != 0 {
+                out.limbs[i + other.len] = carry as u64;
+            }
+        }
+        out.len = if self.is_zero() || other.is_zero() { 0 } else { self.len + other.len };
+        out.trim()
+    }
+
+    pub(crate) fn mul_u64(&self, factor: u64) -> Self {
+        if factor == 1 { *self } else { self.mul(&Self::from_limbs(&[factor])) }
+    }
+
+    /// `self - other`, or zero where that would be negative.
+    pub(crate) fn saturating_sub(&self, other: &Self) -> Self {
+        if self.cmp(other) == Ordering::Less {
+            return Self::ZERO;
+        }
+        let mut out = *self;
+        let mut borrow = false;
+        for i in 0..self.len {
+            let (difference, first) = self.limbs[i].overflowing_sub(other.limbs[i]);
+            let (difference, second) = difference.overflowing_sub(u64::from(borrow));
+            out.limbs[i] = difference;
+            borrow = first || second;
+        }
+        out.trim()
+    }
+
+    pub(crate) fn cmp(&self, other: &Self) -> Ordering {
+        self.len.cmp(&other.len).then_with(|| self.significant().iter().rev().cmp(other.significant().iter().rev()))
+    }
+
+    /// `floor(self / divisor)` and whether it is exact, for a quotient below 2^128; `None` for larger ones.
+    ///
+    /// # Panics
+    /// When the divisor is zero.
+    pub(crate) fn div(&self, divisor: &Self) -> Option<(u128, bool)> {
+        assert!(!divisor.is_zero(), "a division by zero");
+        if let (Some(a), Some(b)) = (self.to_u128(), divisor.to_u128()) {
+            return Some((a / b, a % b == 0));
+        }
+        if self.cmp(divisor) == Ordering::Less {
+            return Some((0, self.is_zero()));
+        }
+        if self.bits() - divisor.bits() > 127 {
+            return None;
+        }
+        Some(long_division(self, divisor))
+    }
+
+    /// The nearest `f64` to `self / divisor`, ties to even.
+    pub(crate) fn ratio(&self, divisor: &Self) -> f64 {
+        if self.is_zero() {
+            return 0.0;
+        }
+        // Scale to a quotient of 65 or 66 bits: more than a mantissa, and its lowest bit can stand for all that follows.
+        let shift = 65 + divisor.bits() as i32 - self.bits() as i32;
+        let (up, down) = (self.shl(shift.max(0) as u32), divisor.shl((-shift).max(0) as u32));
+        let (quotient, exact) = up.div(&down).unwrap_or((u128::MAX, true));
+        (quotient | u128::from(!exact)) as f64 * 2f64.powi(-shift)
+    }
+}
+
+/// Knuth's algorithm D in base 2^32, for a quotient below 2^128.
+fn long_division(dividend: &Wide, divisor: &Wide) -> (u128, bool) {
+    // Normalised, the divisor's top digit has its high bit set, so a digit guessed from two is at most two too large.
+    let shift = (32 - divisor.bits() % 32) % 32;
+    let mut rest = digits(&dividend.shl(shift));
+    rest.push(0);
+    let divisor = digits(&divisor.shl(shift));
+    let n = divisor.len();
+    if n == 1 {
+        // A one-digit divisor has no second digit to refine the guess with; nor does it need one.
+        let mut quotient = 0u128;
+        let mut carry = 0u64;
+        for &digit in rest.iter().rev() {
+            let value = carry << 32 | digit;
+            quotient = quotient << 32 | u128::from(value / divisor[0]);
+            carry = value % divisor[0];
+        }
+        return (quotient, carry == 0);
+    }
+    let (top, second) = (divisor[n - 1], divisor[n - 2]);
+    let mut quotient = 0u128;
+    for j in (0..rest.len() - n).rev() {
+        let two = rest[j + n] << 32 | rest[j + n - 1];
+        let (mut guess, mut remainder) = (two / top, two % top);
+        while guess >> 32 != 0 || guess * second > (remainder << 32 | rest[j + n - 2]) {
+            guess -= 1;
+            remainder += top;
+            if remainder >> 32 != 0 {
+                break;
+            }
+        }
+        let (mut carry, mut borrow) = (0u64, 0i64);
+        for i in 0..n {
+            let product = guess * divisor[i] + carry;
+            carry = product >> 32;
+            let difference = rest[i + j] as i64 - borrow - (product & 0xffff_ffff) as i64;
+            rest[i + j] = difference as u64 & 0xffff_ffff;
+            borrow = i64::from(difference < 0);
+        }
+        let difference = rest[j + n] as i64 - borrow - carry as i64;
+        rest[j + n] = difference as u64 & 0xffff_ffff;
+        if difference < 0 {
+            guess -= 1;
+            let mut carry = 0;
+            for i in 0..n {
+                let sum = rest[i + j] + divisor[i] + carry;
+                rest[i + j] = sum & 0xffff_ffff;
+                carry = sum >> 32;
+            }
+            rest[j + n] = (rest[j + n] + carry) & 0xffff_ffff;
+        }
+        quotient = quotient << 32 | u128::from(guess);
+    }
+    (quotient, rest.iter().all(|&d| d == 0))
+}
+
+/// Little-endian digits in base 2^32 without leading zeros.
+fn digits(wide: &Wide) -> Vec<u64> {
+    let mut digits: Vec<u64> = wide.significant().iter().flat_map(|&l| [l & 0xffff_ffff, l >> 32]).collect();
+    if digits.last() == Some(&0) {
+        digits.pop();
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::BigUint;
+    use proptest::prelude::*;
+
+    fn big(wide: &Wide) -> BigUint {
+        wide.significant().iter().rev().fold(BigUint::ZERO, |sum, &l| (sum << 64u32) + l)
+    }
+
+    /// Limbs of which many are all ones or all zeros: where a guessed digit is wrong.
+    fn limbs(most: usize) -> impl Strategy<Value = Vec<u64>> {
+        let limb = prop_oneof![
+            Just(0u64),
+            Just(u64::MAX),
+            Just(1u64 << 63),
+            Just(0xffff_ffff),
+            Just(0xffff_ffff_0000_0000),
+            any::<u64>(),
+            0u64..16
+        ];
+        prop::collection::vec(limb, 0..most)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn arithmetic_is_that_of_the_integers(a in limbs(6), b in limbs(6), shift in 0u32..200) {
+            let (x, y) = (Wide::from_limbs(&a), Wide::from_limbs(&b));
+            prop_assert_eq!(big(&x.mul(&y)), big(&x) * big(&y));
+            prop_assert_eq!(big(&x.shl(shift)), big(&x) << shift);
+            prop_assert_eq!(big(&x.shr(shift)), big(&x) >> shift);
+            prop_assert_eq!(x.cmp(&y), big(&x).cmp(&big(&y)));
+            prop_assert_eq!(u64::from(x.bits()), big(&x).bits());
+            prop_assert_eq!(u64::from(x.trailing_zeros()), big(&x).trailing_zeros().unwrap_or(0));
+            let larger = big(&x).max(big(&y));
+            let difference = big(&x.saturating_sub(&y));
+            prop_assert_eq!(difference, larger - big(&y));
+        }
+
+        #[test]
+        fn division_is_that_of_the_integers(b in limbs(7), q in any::<u128>(), r in limbs(7), small in 0u32..120) {
+            let (y, q) = (Wide::from_limbs(&b), q >> small);
+            prop_assume!(!y.is_zero());
+            // A dividend with a known quotient of every size, and a remainder that is often 0 or y - 1.
+            let rest = Wide::from_limbs(&r);
+            let rest = if rest.cmp(&y) == Ordering::Less { rest } else { y.saturating_sub(&Wide::from_u128(1)) };
+            let x = big(&y) * q + big(&rest);
+            let mut words = x.to_u64_digits();
+            words.truncate(LIMBS);
+            let got = Wide::from_limbs(&words).div(&y);
+            prop_assert!(got == Some((q, rest.is_zero())) || (got.is_none() && q >> 126 != 0), "{:?} for {}", got, q);
+        }
+
+        #[test]
+        fn a_ratio_is_the_nearest_double(a in 1u64..1 << 53, b in 1u64..1 << 53, up in 0u32..500, down in 0u32..500) {
+            // Both sides are doubles, so the processor's division is rounded once, and shifts are exact.
+            let (x, y) = (Wide::from_limbs(&[a]).shl(up), Wide::from_limbs(&[b]).shl(down));
+            let expected = a as f64 / b as f64 * 2f64.powi(up as i32 - down as i32);
+            prop_assert_eq!(x.ratio(&y).to_bits(), expected.to_bits());
+        }
+    }
+}

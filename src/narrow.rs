@@ -1,0 +1,61 @@
+//! Radix selection: the threshold is found digit by digit, from the top.
+//!
+//! A key has 31 bits, read as digits of 11, 10 and 10. A histogram counts the next digit of all keys that agree with
+//! the prefix found so far; the digit of the threshold is the bin in which the count from the top reaches the rank. The
+//! WGSL twin is `shaders/narrow.wgsl`.
+
+use crate::dtype::Dtype;
+use crate::rule::Score;
+
+/// Lowest bit of each digit.
+pub(crate) const DIGIT_SHIFT: [u32; 3] = [20, 10, 0];
+/// Bins of the first digit; the others have half of it.
+pub(crate) const BINS: usize = 1 << 11;
+/// Bins of the digits after the first.
+pub(crate) const LOW_BINS: usize = 1 << 10;
+
+/// How many digits of a key can differ: weights of 16 bits leave the lowest ten bits zero.
+pub(crate) fn digits_of(dtype: Dtype, score: Score) -> usize {
+    match (dtype, score) {
+        (Dtype::F16 | Dtype::Bf16, Score::Magnitude) => 2,
+        _ => 3,
+    }
+}
+
+/// What is known about a contest's threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Narrowed {
+    /// Digits known.
+    pub(crate) digits: usize,
+    /// Their value: the threshold shifted down to its last known digit.
+    pub(crate) prefix: u32,
+    /// How many of the keys that agree with the prefix are kept; at least one.
+    pub(crate) rank: u64,
+}
+
+impl Narrowed {
+    pub(crate) fn new(kept: u64) -> Self {
+        Self { digits: 0, prefix: 0, rank: kept }
+    }
+
+    /// One digit more, from the counts of the keys that agree so far.
+    pub(crate) fn narrow(&mut self, counts: &[u64]) {
+        let mut rank = self.rank;
+        // The counts hold at least `rank` keys, so the loop ends in a bin; bin 0 stands for that promise.
+        let mut digit = 0;
+        for (bin, &count) in counts.iter().enumerate().rev() {
+            digit = bin as u32;
+            if count >= rank {
+                break;
+            }
+            rank -= count;
+        }
+        let bits = if self.digits == 0 { 0 } else { LOW_BINS.trailing_zeros() };
+        *self = Self { digits: self.digits + 1, prefix: self.prefix << bits | digit, rank };
+    }
+
+    /// The threshold, once its digits are known; digits that no key has are zeros.
+    pub(crate) fn threshold(&self) -> u32 {
+        self.prefix << DIGIT_SHIFT[self.digits - 1]
+    }
+}

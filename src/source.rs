@@ -1,0 +1,221 @@
+//! Weights that need not be in memory: a source that can be read again, piece by piece.
+
+use crate::mask::Mask;
+use crate::tensor::{Tensor, TensorMut, TensorSpec};
+use std::io;
+use std::ops::Range;
+
+/// What is wanted besides the decision. By default nothing: a dry run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Zero the losers in the bytes that [`Source::load`] gave.
+    pub zeros: bool,
+    /// Hand each range's mask to [`Source::store`].
+    pub masks: bool,
+}
+
+/// Tensors whose entries can be read more than once, such as a file.
+///
+/// With [`Granularity::Tensor`](crate::Granularity::Tensor) and `Row`, tensors are finished one after the other, in order; with
+/// `Global` every pass visits all of them.
+pub trait Source {
+    /// What there is, in the order in which it competes: among equal scores the earlier entry wins.
+    fn tensors(&self) -> &[TensorSpec];
+
+    /// One norm per column of a tensor, for [`Score::Wanda`](crate::Score::Wanda).
+    fn norms(&self, _tensor: usize) -> Option<&[f32]> {
+        None
+    }
+
+    /// The most bytes that one `load` may ask for, and so the memory that streaming takes. A row of at most so many bytes
+    /// is never cut.
+    fn piece_bytes(&self) -> usize {
+        64 << 20
+    }
+
+    /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to four times, ascending
+    /// within a pass.
+    ///
+    /// # Errors
+    /// Whatever stops the reading; it ends the call.
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]>;
+
+    /// The last word on a range, once each, ascending within a tensor. The bytes of the `load` just before now hold zeros
+    /// where entries lost (if wanted); `mask` has one bit per entry of the range (if wanted).
+    ///
+    /// # Errors
+    /// Whatever stops the writing; it ends the call.
+    fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()>;
+}
+
+/// Bytes that the driver may look at, or may also zero the losers in.
+pub(crate) enum Bytes<'a> {
+    Shared(&'a [u8]),
+    Exclusive(&'a mut [u8]),
+}
+
+impl<'a> Bytes<'a> {
+    pub(crate) fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Shared(bytes) => bytes,
+            Bytes::Exclusive(bytes) => bytes,
+        }
+    }
+
+    /// The bytes to zero losers in, where that is wanted.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Bytes::Shared(_) => None,
+            Bytes::Exclusive(bytes) => Some(bytes),
+        }
+    }
+
+    pub(crate) fn into_chunks(self, len: usize) -> Vec<Bytes<'a>> {
+        match self {
+            Bytes::Shared(bytes) => bytes.chunks(len).map(Bytes::Shared).collect(),
+            Bytes::Exclusive(bytes) => bytes.chunks_mut(len).map(Bytes::Exclusive).collect(),
+        }
+    }
+}
+
+/// What the driver reads from: a [`Source`], or tensors in memory.
+pub(crate) trait Input {
+    fn tensors(&self) -> &[TensorSpec];
+    fn norms(&self, tensor: usize) -> Option<&[f32]>;
+    fn piece_bytes(&self) -> usize;
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>>;
+    fn wants_masks(&self) -> bool;
+    fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()>;
+}
+
+/// Somebody's source.
+pub(crate) struct Streamed<'a> {
+    pub(crate) source: &'a mut dyn Source,
+    pub(crate) want: Want,
+}
+
+impl Input for Streamed<'_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        self.source.tensors()
+    }
+
+    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+        self.source.norms(tensor)
+    }
+
+    fn piece_bytes(&self) -> usize {
+        self.source.piece_bytes()
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
+        let expected = (range.end - range.start) * self.source.tensors()[tensor].dtype.size() as u64;
+        let bytes = self.source.load(tensor, range)?;
+        if bytes.len() as u64 != expected {
+            let message = format!("the source gave {} bytes where {expected} were asked for", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(if self.want.zeros { Bytes::Exclusive(bytes) } else { Bytes::Shared(bytes) })
+    }
+
+    fn wants_masks(&self) -> bool {
+        self.want.masks
+    }
+
+    fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
+        self.source.store(tensor, range, mask.as_ref())
+    }
+}
+
+/// Tensors in memory, pruned where they lie.
+pub(crate) struct InPlace<'s, 't> {
+    tensors: &'s mut [TensorMut<'t>],
+    specs: Vec<TensorSpec>,
+}
+
+impl<'s, 't> InPlace<'s, 't> {
+    pub(crate) fn new(tensors: &'s mut [TensorMut<'t>]) -> Self {
+        let specs = tensors.iter().map(TensorMut::spec).collect();
+        Self { tensors, specs }
+    }
+}
+
+impl Input for InPlace<'_, '_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+        self.tensors[tensor].norms()
+    }
+
+    fn piece_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
+        let range = byte_range(self.specs[tensor], range);
+        Ok(Bytes::Exclusive(&mut self.tensors[tensor].bytes_mut()[range]))
+    }
+
+    fn wants_masks(&self) -> bool {
+        false
+    }
+
+    fn store(&mut self, _tensor: usize, _range: Range<u64>, _mask: Option<Mask>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Tensors in memory that are only looked at; their masks are collected.
+pub(crate) struct Borrowed<'s, 't> {
+    tensors: &'s [Tensor<'t>],
+    specs: Vec<TensorSpec>,
+    pub(crate) masks: Vec<Mask>,
+}
+
+impl<'s, 't> Borrowed<'s, 't> {
+    pub(crate) fn new(tensors: &'s [Tensor<'t>]) -> Self {
+        let specs: Vec<_> = tensors.iter().map(Tensor::spec).collect();
+        let masks = vec![Mask::new(); specs.len()];
+        Self { tensors, specs, masks }
+    }
+}
+
+impl Input for Borrowed<'_, '_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+        self.tensors[tensor].norms()
+    }
+
+    fn piece_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
+        Ok(Bytes::Shared(&self.tensors[tensor].bytes()[byte_range(self.specs[tensor], range)]))
+    }
+
+    fn wants_masks(&self) -> bool {
+        true
+    }
+
+    fn store(&mut self, tensor: usize, _range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
+        if let Some(mask) = mask {
+            if self.masks[tensor].is_empty() {
+                self.masks[tensor] = mask;
+            } else {
+                self.masks[tensor].append(&mask);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tensors in memory were measured in bytes, so these indices fit a `usize`.
+fn byte_range(spec: TensorSpec, range: Range<u64>) -> Range<usize> {
+    let size = spec.dtype.size();
+    range.start as usize * size..range.end as usize * size
+}

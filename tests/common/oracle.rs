@@ -1,0 +1,303 @@
+//! The naive answer: what the rule says, in big integers and one full sort.
+//!
+//! Shares no code and no type with the library. Nothing here is clever, so that it can be checked by reading; it is
+//! itself held against the golden vectors in `tests/oracle_is_right.rs`.
+
+use num_bigint::BigUint;
+
+/// How an entry is stored: one sign bit, then the exponent, then the fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Kind {
+    /// Bits of the exponent and of the fraction.
+    pub(crate) fn widths(self) -> (u32, u32) {
+        match self {
+            Kind::F32 => (8, 23),
+            Kind::F16 => (5, 10),
+            Kind::Bf16 => (8, 7),
+        }
+    }
+
+    /// Bytes of an entry.
+    pub(crate) fn size(self) -> usize {
+        if self == Kind::F32 { 4 } else { 2 }
+    }
+}
+
+/// Weights as a file holds them, in rows of `row_len`, with a label for whoever has to read the failure.
+#[derive(Clone, Debug)]
+pub(crate) struct Weights {
+    pub(crate) label: String,
+    pub(crate) kind: Kind,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) row_len: usize,
+    pub(crate) norms: Option<Vec<f32>>,
+}
+
+impl Weights {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() / self.kind.size()
+    }
+
+    /// The bits of every entry.
+    pub(crate) fn bits(&self) -> Vec<u32> {
+        let word = |b: &[u8]| b.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        self.bytes.chunks_exact(self.kind.size()).map(word).collect()
+    }
+}
+
+/// Who competes with whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contests {
+    Global,
+    Tensor,
+    Row,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    pub(crate) contests: Contests,
+    pub(crate) wanda: bool,
+    pub(crate) beta: f64,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bad {
+    Nan,
+    Infinity,
+    /// A Wanda product past the largest f32.
+    Product,
+}
+
+/// The first bad entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) tensor: usize,
+    pub(crate) index: usize,
+    pub(crate) bad: Bad,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) contests: Vec<Contest>,
+    /// Per tensor, one flag per entry: kept.
+    pub(crate) masks: Vec<Vec<bool>>,
+}
+
+/// One contest.
+#[derive(Clone, Debug)]
+pub(crate) struct Contest {
+    pub(crate) scores: Vec<f32>,
+    pub(crate) winners: Vec<bool>,
+    pub(crate) kept: usize,
+    pub(crate) threshold: f32,
+    pub(crate) n_eff: f64,
+    pub(crate) mass: f64,
+    pub(crate) bound: Bound,
+    pub(crate) degenerate: bool,
+}
+
+/// The exact value of the certificate lies between these two, in units of `2^-BOUND_BITS`.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(crate) low: BigUint,
+    pub(crate) high: BigUint,
+}
+
+/// A finite magnitude: the integer times two to the power.
+type Exact = (u64, i32);
+
+/// What the rule says about `tensors`.
+pub(crate) fn answer(tensors: &[Weights], question: &Question) -> Result<Answer, Refusal> {
+    let mut scores: Vec<Vec<f32>> = Vec::new();
+    for (tensor, weights) in tensors.iter().enumerate() {
+        let refuse = |(index, bad)| Refusal { tensor, index, bad };
+        scores.push(scores_of(weights, question.wanda).map_err(refuse)?);
+    }
+    let all = |t: usize| (0..scores[t].len()).map(move |i| (t, i));
+    let places: Vec<Vec<(usize, usize)>> = match question.contests {
+        Contests::Global => vec![(0..tensors.len()).flat_map(all).collect()],
+        Contests::Tensor => (0..tensors.len()).map(|t| all(t).collect()).collect(),
+        Contests::Row => {
+            let rows =
+                |t: usize| all(t).collect::<Vec<_>>().chunks(tensors[t].row_len).map(<[_]>::to_vec).collect::<Vec<_>>();
+            (0..tensors.len()).flat_map(rows).collect()
+        }
+    };
+    let mut masks: Vec<Vec<bool>> = scores.iter().map(|s| vec![false; s.len()]).collect();
+    let mut contests = Vec::new();
+    for places in places {
+        let contest = judge(places.iter().map(|&(t, i)| scores[t][i]).collect(), question.beta);
+        for (&(t, i), &wins) in places.iter().zip(&contest.winners) {
+            masks[t][i] = wins;
+        }
+        contests.push(contest);
+    }
+    Ok(Answer { contests, masks })
+}
+
+/// One contest: sums in integers, a budget, a full sort.
+fn judge(scores: Vec<f32>, beta: f64) -> Contest {
+    let n = scores.len();
+    let total: BigUint = scores.iter().map(|&s| units(s)).sum();
+    let squares: BigUint = scores.iter().map(|&s| units(s).pow(2)).sum();
+    if total == BigUint::ZERO {
+        let one = BigUint::from(1u8) << BOUND_BITS;
+        let bound = Bound { low: one.clone(), high: one };
+        let winners = vec![true; n];
+        return Contest {
+            scores,
+            winners,
+            kept: n,
+            threshold: 0.0,
+            n_eff: n as f64,
+            mass: 1.0,
+            bound,
+            degenerate: true,
+        };
+    }
+    let (numerator, denominator) = decimal(beta);
+    let budget = numerator * total.pow(2) / (denominator * &squares);
+    let kept = usize::try_from(&budget).unwrap_or(usize::MAX).clamp(1, n);
+
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    let mut winners = vec![false; n];
+    order[..kept].iter().for_each(|&i| winners[i] = true);
+    let kept_total: BigUint = order[..kept].iter().map(|&i| units(scores[i])).sum();
+    Contest {
+        kept,
+        threshold: scores[order[kept - 1]],
+        n_eff: nearest_f64(&total.pow(2), &squares),
+        mass: nearest_f64(&kept_total, &total),
+        bound: certificate(n, kept, &total, &squares),
+        degenerate: false,
+        scores,
+        winners,
+    }
+}
+
+// ---- numbers as integers
+
+/// The scores of one tensor, or its first bad entry.
+fn scores_of(weights: &Weights, wanda: bool) -> Result<Vec<f32>, (usize, Bad)> {
+    let norms: Option<Vec<Exact>> = wanda.then(|| {
+        let norms = weights.norms.as_ref().expect("Wanda needs norms");
+        norms.iter().map(|n| exact(Kind::F32, n.to_bits()).expect("norms are finite")).collect()
+    });
+    let score = |(i, bits): (usize, u32)| {
+        let (mut integer, mut power) = exact(weights.kind, bits).map_err(|bad| (i, bad))?;
+        if let Some(norms) = &norms {
+            integer *= norms[i % weights.row_len].0;
+            power += norms[i % weights.row_len].1;
+        }
+        nearest_f32((integer, power)).ok_or((i, Bad::Product))
+    };
+    weights.bits().into_iter().enumerate().map(score).collect()
+}
+
+/// The magnitude of a stored number.
+pub(crate) fn exact(kind: Kind, bits: u32) -> Result<Exact, Bad> {
+    let (exponent_bits, fraction_bits) = kind.widths();
+    let fraction = u64::from(bits & ((1 << fraction_bits) - 1));
+    let exponent = (bits >> fraction_bits & ((1 << exponent_bits) - 1)) as i32;
+    let lowest = 2 - (1 << (exponent_bits - 1)) - fraction_bits as i32;
+    if exponent == (1 << exponent_bits) - 1 {
+        return Err(if fraction == 0 { Bad::Infinity } else { Bad::Nan });
+    }
+    Ok(if exponent == 0 { (fraction, lowest) } else { (fraction | 1 << fraction_bits, lowest + exponent - 1) })
+}
+
+/// A score in units of the smallest subnormal f32.
+fn units(score: f32) -> BigUint {
+    let (integer, power) = exact(Kind::F32, score.to_bits()).expect("scores are finite");
+    BigUint::from(integer) << (power + 149)
+}
+
+/// The nearest f32, ties to even; none when that is infinite.
+pub(crate) fn nearest_f32((integer, power): Exact) -> Option<f32> {
+    if integer == 0 {
+        return Some(0.0);
+    }
+    let top = power + integer.ilog2() as i32;
+    let unit = (top - 23).max(-149); // the power of two that the last place of the result stands for
+    let places = unit - power;
+    let rounded = match places {
+        ..=0 => integer << -places,
+        1..=63 => {
+            let (quotient, rest, half) = (integer >> places, integer & ((1 << places) - 1), 1 << (places - 1));
+            quotient + u64::from(rest > half || (rest == half && quotient % 2 == 1))
+        }
+        _ => 0, // the integer has at most 48 bits
+    };
+    // A normal number carries its hidden bit into the exponent field, and so does a fraction that rounds up to it.
+    let bits = ((unit + 149) as u64) * (1 << 23) + rounded;
+    (bits < 0x7f80_0000).then(|| f32::from_bits(bits as u32))
+}
+
+/// The decimal that an f64 prints as, as a ratio: 0.7 is 7/10.
+fn decimal(value: f64) -> (BigUint, BigUint) {
+    let text = value.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits: BigUint = format!("{whole}{fraction}").parse().expect("digits");
+    (digits, BigUint::from(10u8).pow(fraction.len() as u32))
+}
+
+/// The f64 nearest to a ratio, ties to even. The ratios here are far from the ends of f64.
+pub(crate) fn nearest_f64(numerator: &BigUint, denominator: &BigUint) -> f64 {
+    // Scaled so that the quotient has 66 or 67 bits: 53, and enough below that one more for "something is left" decides.
+    let scale = 66 - (numerator.bits() as i64 - denominator.bits() as i64);
+    let (up, down) = (scale.max(0) as u64, (-scale).max(0) as u64);
+    let (numerator, denominator) = (numerator << up, denominator << down);
+    if numerator == BigUint::ZERO {
+        return 0.0;
+    }
+    let quotient = u128::try_from(&numerator / &denominator).expect("67 bits");
+    let places = quotient.ilog2() - 52;
+    let half = 1u128 << (places - 1);
+    let rest = (quotient & ((1 << places) - 1)) * 2 + u128::from(&numerator % &denominator != BigUint::ZERO);
+    let mut integer = quotient >> places;
+    if rest > half * 2 || (rest == half * 2 && integer % 2 == 1) {
+        integer += 1;
+    }
+    integer as f64 * 2f64.powi(i32::try_from(i64::from(places) - scale).expect("a small power"))
+}
+
+// ---- the certificate
+
+/// Fixed-point places of the certificate: 1e-60 where 1e-12 is asked for.
+pub(crate) const BOUND_BITS: u64 = 200;
+
+/// The least mass that `kept` of `n` entries with these sums can hold: the least of three edges of the ordered simplex.
+fn certificate(n: usize, kept: usize, total: &BigUint, squares: &BigUint) -> Bound {
+    let t2 = total.pow(2);
+    let floor = usize::try_from(&t2 / squares).expect("at most n");
+    let ceil = if &t2 % squares == BigUint::ZERO { floor } else { floor + 1 };
+    if kept == n {
+        let one = BigUint::from(1u8) << BOUND_BITS;
+        return Bound { low: one.clone(), high: one };
+    }
+    let edges = [(1, n), (1, ceil), (floor, ceil)].map(|(i, j)| edge(i, j, kept, &t2, squares));
+    let low = edges.iter().map(|e| e.low.clone()).min().expect("three");
+    let high = edges.iter().map(|e| e.high.clone()).min().expect("three");
+    Bound { low, high }
+}
+
+/// `t * min(1, k/i) + (1 - t) * min(1, k/j)` with `t^2 = i (j Q - S^2) / ((j - i) S^2)`.
+fn edge(i: usize, j: usize, kept: usize, t2: &BigUint, squares: &BigUint) -> Bound {
+    let one = BigUint::from(1u8) << BOUND_BITS;
+    let t_low =
+        if i == j { one.clone() } else { ((i * (j * squares - t2) << (2 * BOUND_BITS)) / ((j - i) * t2)).sqrt() };
+    let t_high = (&t_low + 1u8).min(one.clone());
+    // Both shares over the denominator i * j. The one at i is the larger, so the sum grows with t.
+    let value = |t: &BigUint| t * (kept.min(i) * j) + (&one - t) * (kept.min(j) * i);
+    let denominator = BigUint::from(i) * j;
+    Bound { low: value(&t_low) / &denominator, high: (value(&t_high) + &denominator - 1u8) / denominator }
+}
