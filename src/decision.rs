@@ -79,6 +79,12 @@ impl Budget {
         Self { len, kept, sum: moments.sum, effective }
     }
 
+    /// A contest that a device has decided: its count, and the sums that it came from.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn decided(moments: &Moments, len: u64, kept: u64) -> Self {
+        Self { len, kept, sum: moments.sum, effective: Effective::new(moments) }
+    }
+
     pub(crate) fn degenerate(&self) -> bool {
         self.effective.is_none()
     }

@@ -12,6 +12,8 @@ mod budget;
 mod mask;
 mod decision;
 mod narrow;
+#[cfg(feature = "gpu")]
+mod plan;
 mod source;
 mod cpu;
 #[cfg(feature = "gpu")]

@@ -13,6 +13,7 @@ use crate::source::{Borrowed, Bytes, InPlace, Input, Source, Streamed, Want};
 use crate::tensor::{Tensor, TensorMut, TensorSpec, check_norms};
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -291,7 +292,7 @@ impl Drive<'_> {
         let pieces: Vec<_> = parts.iter().flat_map(|p| cut(p, self.piece_len(specs[p.tensor]))).collect();
         let digits = parts.iter().map(|p| narrow::digits_of(specs[p.tensor].dtype, self.rule.score)).max().unwrap_or(3);
         let mut contest = match self.engine {
-            Engine::Cpu => Contest::Cpu(cpu::Contest::new(self.rule.beta, digits)),
+            Engine::Cpu => Contest::Cpu(Box::new(cpu::Contest::new(self.rule.beta, digits)), PhantomData),
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
                 let lens = pieces.iter().map(|p| (p.range.end - p.range.start, specs[p.tensor].dtype));
@@ -379,13 +380,13 @@ impl Engine {
 }
 
 /// A contest on either backend: the same stages under the same names.
-enum Contest {
-    Cpu(cpu::Contest),
+enum Contest<'e> {
+    Cpu(Box<cpu::Contest>, PhantomData<&'e ()>),
     #[cfg(feature = "gpu")]
-    Gpu(Box<gpu::Contest>),
+    Gpu(Box<gpu::Contest<'e>>),
 }
 
-impl Contest {
+impl Contest<'_> {
     fn stats(
         &mut self,
         _i: usize,
@@ -395,7 +396,7 @@ impl Contest {
         piece: &Piece,
     ) -> Result<(), Error> {
         match self {
-            Contest::Cpu(contest) => {
+            Contest::Cpu(contest, _) => {
                 contest.stats(&Keys::new(bytes, spec.dtype, norms)).map_err(|bad| bad.error(piece.tensor, piece.range.start))
             }
             #[cfg(feature = "gpu")]
@@ -405,7 +406,7 @@ impl Contest {
 
     fn narrow(&mut self) -> Result<(), Error> {
         match self {
-            Contest::Cpu(contest) => {
+            Contest::Cpu(contest, _) => {
                 contest.narrow();
                 Ok(())
             }
@@ -416,7 +417,7 @@ impl Contest {
 
     fn is_narrowed(&self) -> bool {
         match self {
-            Contest::Cpu(contest) => contest.is_narrowed(),
+            Contest::Cpu(contest, _) => contest.is_narrowed(),
             #[cfg(feature = "gpu")]
             Contest::Gpu(contest) => contest.is_narrowed(),
         }
@@ -425,7 +426,7 @@ impl Contest {
     /// Whether the backend still has the bytes of piece `i`.
     fn holds(&self, _i: usize) -> bool {
         match self {
-            Contest::Cpu(_) => false,
+            Contest::Cpu(..) => false,
             #[cfg(feature = "gpu")]
             Contest::Gpu(contest) => contest.holds(_i),
         }
@@ -433,7 +434,7 @@ impl Contest {
 
     fn histogram(&mut self, _i: usize, bytes: &[u8], spec: TensorSpec, norms: Option<Norms<'_>>) -> Result<(), Error> {
         match self {
-            Contest::Cpu(contest) => {
+            Contest::Cpu(contest, _) => {
                 contest.histogram(&Keys::new(bytes, spec.dtype, norms));
                 Ok(())
             }
@@ -444,7 +445,7 @@ impl Contest {
 
     fn apply(&mut self, _i: usize, piece: cpu::Piece<'_>, _spec: TensorSpec) -> Result<(), Error> {
         match self {
-            Contest::Cpu(contest) => {
+            Contest::Cpu(contest, _) => {
                 contest.apply(piece);
                 Ok(())
             }
@@ -455,7 +456,7 @@ impl Contest {
 
     fn settle(self) -> Result<Group, Error> {
         match self {
-            Contest::Cpu(contest) => Ok(contest.settle()),
+            Contest::Cpu(contest, _) => Ok(contest.settle()),
             #[cfg(feature = "gpu")]
             Contest::Gpu(contest) => contest.settle(),
         }

@@ -1,0 +1,41 @@
+// Apply: carry each contest's decision out: mask bits, zeroed losers (with the part `weights_write`), the sum of what is kept.
+//
+// Grid       one workgroup per part of each contest
+// Reads      every weight once
+// Writes     every word that loses something; a bit of the mask per entry
+// Barriers   two to six per 4096 words
+// Leaves     tally: the digits of the sum of kept scores. On bad input: nothing.
+// Rust twin  src/cpu/apply.rs
+
+var<workgroup> wg_record: Record;
+
+@compute @workgroup_size(LANES)
+fn apply(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let range = my_range(id, grid);
+    if (range.group >= params.groups) {
+        return;
+    }
+    if (lane == 0u) {
+        wg_record = records[range.group];
+    }
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.status != 0u) {
+        return;
+    }
+    let span = params.first_span + range.part / params.span;
+    var limit = 0u; // all ties lose
+    if (span < record.cut_span) {
+        limit = 0xffffffffu; // all ties are kept
+    } else if (span == record.cut_span) {
+        limit = range.origin + record.cut_index;
+    }
+    carry_out(range.first, range.end, record.threshold, limit, lane);
+    workgroupBarrier();
+    if (lane < SQUARE) {
+        tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+    }
+}

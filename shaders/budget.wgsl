@@ -1,0 +1,49 @@
+// Budget: from the exact sums to how many entries a contest keeps, on the device, so that nothing waits for the host.
+//
+// Grid       one workgroup per contest; the arithmetic is one lane's
+// Reads      the contest's tally, first_bad of every slice
+// Writes     the contest's record: status, degenerate, kept, and an empty prefix with its rank
+// Rust twin  src/budget.rs, src/decision.rs
+
+@compute @workgroup_size(LANES)
+fn budget(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = id.x + id.y * grid.x;
+    if (group >= params.groups || lane != 0u) {
+        return;
+    }
+    var record = Record();
+    record.cut_span = NO_CUT;
+    for (var slice = 0u; slice < params.slices; slice += 1u) {
+        if (atomicLoad(&first_bad[slice]) != 0u) {
+            record.status = 1u;
+        }
+    }
+    canonical(group, TALLY_SUM, BIG_SUM, 24u);
+    canonical(group, TALLY_SQUARE, BIG_SQUARE, 44u);
+    record.kept = keep_count(params.contest_len);
+    if (all(record.kept == vec2<u32>(0u))) {
+        record.degenerate = 1u;
+        record.kept = params.contest_len;
+    }
+    record.rank = record.kept;
+    if (record.status == 1u || record.degenerate == 1u) {
+        record.digits = params.digits; // nothing is left to find
+    }
+    records[group] = record;
+}
+
+// Counters to digits of 16 bits, carries spread.
+fn canonical(group: u32, counter: u32, out: u32, len: u32) {
+    var carry = vec2<u32>(0u);
+    for (var i = 0u; i < len; i += 1u) {
+        let at = (group * TALLY + counter + i) * 2u;
+        let low = atomicLoad(&tally[at]) + carry.x;
+        let high = atomicLoad(&tally[at + 1u]) + carry.y + u32(low < carry.x);
+        wg_big[out + i] = low & 0xffffu;
+        carry = vec2<u32>((low >> 16u) | (high << 16u), high >> 16u);
+    }
+}

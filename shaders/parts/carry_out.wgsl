@@ -1,0 +1,96 @@
+// Carry a decision out on some entries of one contest: mask bits, zeroed losers, the sum of what is kept.
+//
+// A tile is 16 words a lane. Each lane keeps a bit per entry; then each lane gathers the 32 bits of a mask word from the lanes that saw its
+// entries. A word of the mask or of the weights that a neighbouring contest shares is touched by atomics (mask) or left to the
+// stage `edges` (weights), so bits that are not ours are never written.
+//
+// Rust twin: src/cpu/apply.rs.
+
+@group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
+
+const TILE_WORDS: u32 = 16u;
+const TILE_ENTRIES: u32 = LANES * TILE_WORDS * PER_WORD;
+// Words of weights that make a word of the mask.
+const MASK_SPAN: u32 = 32u / PER_WORD;
+
+var<workgroup> wg_flags: array<u32, LANES>;
+
+// Kept are the entries first..end whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
+// `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup, in `wg_digits`.
+fn carry_out(first: u32, end: u32, threshold: u32, limit: u32, lane: u32) {
+    clear_digits(lane);
+    workgroupBarrier();
+    var window = Window();
+    // Tiles start at a word of the mask.
+    for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
+        var flags = 0u;
+        for (var i = 0u; i < TILE_WORDS; i += 1u) {
+            let word_at = tile / PER_WORD + i * LANES + lane;
+            if (word_at * PER_WORD < end) {
+                let word = weights[word_at];
+                var bits = 0u;
+                var ours = 0u;
+                for (var half = 0u; half < PER_WORD; half += 1u) {
+                    let at = word_at * PER_WORD + half;
+                    if (at >= first && at < end) {
+                        ours += 1u;
+                        let key = key_of(widen(word, half), at);
+                        if (key > threshold || (key == threshold && at < limit)) {
+                            bits |= entry_bits(half);
+                            flags |= 1u << (i * PER_WORD + half);
+                            if (params.mass != 0u) {
+                                window_add(&window, key, false);
+                            }
+                        }
+                    }
+                }
+                if (ours == PER_WORD) {
+                    keep_bits(word_at, bits);
+                }
+            }
+        }
+        if (params.mask != 0u) {
+            wg_flags[lane] = flags;
+            workgroupBarrier();
+            let mask_word = tile / 32u + lane;
+            if (lane < TILE_ENTRIES / 32u && mask_word * 32u < end) {
+                write_mask(mask_word, gather(lane), first, end);
+            }
+        }
+        if (params.mass != 0u) {
+            window_flush(&window, false);
+            spread_carries(lane);
+        } else {
+            workgroupBarrier();
+        }
+    }
+}
+
+// The bits of the tile's mask word number `number`. Each lane begins elsewhere, so that lanes read different banks.
+fn gather(number: u32) -> u32 {
+    var word = 0u;
+    for (var i = 0u; i < MASK_SPAN; i += 1u) {
+        let j = (i + number) % MASK_SPAN;
+        let at = number * MASK_SPAN + j;
+        let flags = (wg_flags[at % LANES] >> ((at / LANES) * PER_WORD)) & ((1u << PER_WORD) - 1u);
+        word |= flags << (j * PER_WORD);
+    }
+    return word;
+}
+
+// Write the bits of entries first..end; the last entry of the slice brings the unused bits behind it.
+fn write_mask(at: u32, bits: u32, first: u32, end: u32) {
+    var ours = 0xffffffffu;
+    if (at * 32u < first) {
+        ours &= 0xffffffffu << (first - at * 32u);
+    }
+    if (at * 32u + 32u > end && end != params.len) {
+        ours &= 0xffffffffu >> (at * 32u + 32u - end);
+    }
+    if (ours == 0xffffffffu) {
+        atomicStore(&mask[at], bits);
+    } else {
+        atomicAnd(&mask[at], ~ours);
+        atomicOr(&mask[at], bits & ours);
+    }
+}

@@ -1,0 +1,73 @@
+// What every stage is told, and how a slice is divided among workgroups.
+//
+// A slice is a run of weights in one binding. It holds `groups` contests of `group_len` entries each (one, when a contest spans
+// the whole slice, and perhaps other slices too). A contest is divided into `parts`, one workgroup each. Parts begin at multiples
+// of 32 entries of the slice, so that within a contest no two workgroups share a word of the mask or of the weights; only
+// neighbouring contests do, at their common border.
+//
+// Rust twin: src/gpu/layout.rs (`Params`), src/plan.rs (the numbers in it).
+
+// Lanes of a workgroup: WebGPU's default limit.
+const LANES: u32 = 256u;
+
+struct Params {
+    // beta = up / down, and the entries of one contest over all slices: 64 bits each, low word first.
+    beta_up: vec2<u32>,
+    beta_down: vec2<u32>,
+    contest_len: vec2<u32>,
+    // Entries of this slice; below 2^30.
+    len: u32,
+    // Entries of one contest within this slice.
+    group_len: u32,
+    // Contests in this slice.
+    groups: u32,
+    // Workgroups per contest in this slice, and the entries of one (a multiple of 32).
+    parts: u32,
+    part_len: u32,
+    // Ties are counted by spans of so many parts; number of this slice's first span within its contests, and of all spans of one
+    // contest over all slices.
+    span: u32,
+    first_span: u32,
+    all_spans: u32,
+    // Number of this slice, and of all slices.
+    slice: u32,
+    slices: u32,
+    // Wanda: columns of the weight matrix, and the column of the slice's first entry.
+    columns: u32,
+    column: u32,
+    // Digits in which keys can differ: 2 or 3.
+    digits: u32,
+    // 1 when the sum of the kept scores is wanted.
+    mass: u32,
+    // 1 when the mask is written.
+    mask: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// The first entry (of the slice) and the entry after the last one that a workgroup owns.
+struct Range {
+    group: u32,
+    part: u32,
+    // Where the contest begins.
+    origin: u32,
+    first: u32,
+    end: u32,
+}
+
+// Workgroups are numbered row by row in a grid at most 65535 wide. Past the last one the range's group is `params.groups`.
+fn my_range(id: vec3<u32>, grid: vec3<u32>) -> Range {
+    let number = id.x + id.y * grid.x;
+    return range_of(min(number / params.parts, params.groups), number % params.parts);
+}
+
+fn range_of(group: u32, part: u32) -> Range {
+    var range: Range;
+    range.group = group;
+    range.part = part;
+    range.origin = group * params.group_len;
+    let aligned = range.origin & ~31u;
+    range.first = max(range.origin, aligned + part * params.part_len);
+    range.end = min(range.origin + params.group_len, aligned + (part + 1u) * params.part_len);
+    return range;
+}

@@ -1,0 +1,187 @@
+// Exact sums of scores and of their squares, in any order, in 32-bit integers.
+//
+// A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and not too far below are
+// integers v = m << 18 >> (top - e) of 42 bits, exact when no set bit is shifted out. v is three limbs of 14 bits; a lane
+// adds up the limbs and the six products of two limbs. A score that does not fit moves the window: what it holds goes to the
+// workgroup's digits, and it begins again around the new score. Normal data moves it once or twice, sixty decades at every entry.
+//
+// Sixteen products of 28 bits fit a word (16 * (2^14 - 1)^2 < 2^32) and seventeen do not: call `widen_products` after every 16 entries.
+//
+// A workgroup's digits are words of 16 bits worth of value, so that 65536 additions fit before carries must be spread: call
+// `spread_carries` after at most 192 entries a lane.
+//
+// The unit of a sum is 2^-167, that of a sum of squares its square; a window's sums are added at bit top - 1 and 2 * (top - 1).
+//
+// Rust twin: src/sums.rs and src/cpu/stats.rs.
+
+// Digits of a sum: 24, of a sum of squares: 44.
+const SUM: u32 = 0u;
+const SQUARE: u32 = 24u;
+const DIGITS: u32 = 68u;
+
+// Below the new top by this much, so that a slightly larger score need not move the window again.
+const HEADROOM: u32 = 2u;
+
+const LIMB: u32 = 14u;
+const LIMB_MASK: u32 = 0x3fffu;
+
+var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
+var<workgroup> wg_carries: array<u32, DIGITS>;
+
+struct Window {
+    top: u32,
+    // Sums of the limbs, lowest first.
+    limbs: vec3<u32>,
+    // Products of limbs 0*0, 0*1, 1*1 and 0*2, 1*2, 2*2 of at most 16 entries ..
+    low: vec3<u32>,
+    high: vec3<u32>,
+    // .. and of all before, in halves.
+    low_0: vec3<u32>,
+    low_16: vec3<u32>,
+    high_0: vec3<u32>,
+    high_16: vec3<u32>,
+}
+
+fn window_add(window: ptr<function, Window>, key: u32, squares: bool) {
+    if (key == 0u) {
+        return;
+    }
+    let m = significand(key);
+    let e = exponent(key);
+    let top = (*window).top;
+    let below = top - e; // wraps when the score is above the window: then it is large
+    let extra = below - 18u; // wraps when the shift loses nothing: then it is large
+    // Bits that the shift would lose: none down to 18 below the top, and further down where they are zeros.
+    let fits = below <= 18u || (extra < 24u && (m & ((1u << (extra & 31u)) - 1u)) == 0u);
+    if (!fits) {
+        window_flush(window, squares);
+        (*window).top = e + HEADROOM;
+    }
+    let depth = (*window).top - e;
+    var limbs = vec3<u32>(0u);
+    if (depth <= 18u) {
+        let up = 18u - depth;
+        let shifted = m << up; // its lowest 32 bits
+        limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (28u - up));
+    } else {
+        let v = m >> (depth - 18u);
+        limbs = vec3<u32>(v & LIMB_MASK, v >> LIMB, 0u);
+    }
+    (*window).limbs += limbs;
+    if (squares) {
+        (*window).low += limbs.xxy * limbs.xyy;
+        (*window).high += limbs.xyz * limbs.zzz;
+    }
+}
+
+fn widen_products(window: ptr<function, Window>) {
+    (*window).low_0 += (*window).low & vec3<u32>(0xffffu);
+    (*window).low_16 += (*window).low >> vec3<u32>(16u);
+    (*window).high_0 += (*window).high & vec3<u32>(0xffffu);
+    (*window).high_16 += (*window).high >> vec3<u32>(16u);
+    (*window).low = vec3<u32>(0u);
+    (*window).high = vec3<u32>(0u);
+}
+
+// Empty the window into the workgroup's digits.
+fn window_flush(window: ptr<function, Window>, squares: bool) {
+    if (any((*window).limbs != vec3<u32>(0u))) {
+        let at = (*window).top - 1u;
+        let limbs = (*window).limbs;
+        var sum = vec4<u32>(limbs.x, 0u, 0u, 0u);
+        sum = add_at(sum, limbs.y, LIMB);
+        sum = add_at(sum, limbs.z, 2u * LIMB);
+        deposit(SUM, at, sum);
+        if (squares) {
+            widen_products(window);
+            // A product of different limbs counts twice: one bit further up.
+            var square = vec4<u32>(0u);
+            square = add_at(square, (*window).low_0.x, 0u);
+            square = add_at(square, (*window).low_16.x, 16u);
+            square = add_at(square, (*window).low_0.y, LIMB + 1u);
+            square = add_at(square, (*window).low_16.y, LIMB + 17u);
+            square = add_at(square, (*window).low_0.z, 2u * LIMB);
+            square = add_at(square, (*window).low_16.z, 2u * LIMB + 16u);
+            square = add_at(square, (*window).high_0.x, 2u * LIMB + 1u);
+            square = add_at(square, (*window).high_16.x, 2u * LIMB + 17u);
+            square = add_at(square, (*window).high_0.y, 3u * LIMB + 1u);
+            square = add_at(square, (*window).high_16.y, 3u * LIMB + 17u);
+            square = add_at(square, (*window).high_0.z, 4u * LIMB);
+            square = add_at(square, (*window).high_16.z, 4u * LIMB + 16u);
+            deposit(SQUARE, 2u * at, square);
+        }
+    }
+    let top = (*window).top;
+    *window = Window();
+    (*window).top = top;
+}
+
+// `sum + (value << at)` in 128 bits, at < 96.
+fn add_at(sum: vec4<u32>, value: u32, at: u32) -> vec4<u32> {
+    let shift = at & 31u;
+    let low = value << shift;
+    let high = (value >> 1u) >> (31u - shift);
+    var out = sum;
+    if (at < 32u) {
+        out.x += low;
+        let carry = high + u32(out.x < low); // high < 2^31, so this does not wrap
+        out.y += carry;
+        let carry_2 = u32(out.y < carry);
+        out.z += carry_2;
+        out.w += u32(out.z < carry_2);
+    } else if (at < 64u) {
+        out.y += low;
+        let carry = high + u32(out.y < low);
+        out.z += carry;
+        out.w += u32(out.z < carry);
+    } else {
+        out.z += low;
+        out.w += high + u32(out.z < low);
+    }
+    return out;
+}
+
+// Add `value << at` to the workgroup's digits from `base` on.
+fn deposit(base: u32, at: u32, value: vec4<u32>) {
+    let first = base + at / 16u;
+    let shift = at % 16u;
+    var carry = 0u;
+    for (var i = 0u; i < 4u; i += 1u) {
+        let word = value[i];
+        let shifted = (word << shift) | carry;
+        carry = (word >> 16u) >> (16u - shift);
+        add_digit(first + 2u * i, shifted & 0xffffu);
+        add_digit(first + 2u * i + 1u, shifted >> 16u);
+    }
+    add_digit(first + 8u, carry);
+}
+
+fn add_digit(at: u32, value: u32) {
+    if (value != 0u) {
+        atomicAdd(&wg_digits[at], value);
+    }
+}
+
+fn clear_digits(lane: u32) {
+    if (lane < DIGITS) {
+        atomicStore(&wg_digits[lane], 0u);
+    }
+}
+
+// Hand each digit's excess to the next one. Uniform flow; a barrier before (so that all have added) and two inside. Afterwards a digit
+// is below 2^17. The last digit of a sum is never large enough to have an excess.
+fn spread_carries(lane: u32) {
+    workgroupBarrier();
+    if (lane < DIGITS) {
+        wg_carries[lane] = atomicLoad(&wg_digits[lane]) >> 16u;
+    }
+    workgroupBarrier();
+    if (lane < DIGITS) {
+        var digit = atomicLoad(&wg_digits[lane]) & 0xffffu;
+        if (lane != SUM && lane != SQUARE) {
+            digit += wg_carries[lane - 1u];
+        }
+        atomicStore(&wg_digits[lane], digit);
+    }
+    workgroupBarrier();
+}

@@ -1,0 +1,7 @@
+// Weights that are only looked at.
+
+@group(0) @binding(1) var<storage, read> weights: array<u32>;
+
+// Nothing is zeroed here.
+fn keep_bits(word: u32, bits: u32) {
+}

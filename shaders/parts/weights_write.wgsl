@@ -1,0 +1,10 @@
+// Weights that are pruned where they lie.
+
+@group(0) @binding(1) var<storage, read_write> weights: array<u32>;
+
+// Zero the bits of a word that are 0 in `bits`. A word with nothing to zero is not written.
+fn keep_bits(word: u32, bits: u32) {
+    if (bits != 0xffffffffu) {
+        weights[word] = weights[word] & bits;
+    }
+}

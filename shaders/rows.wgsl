@@ -1,0 +1,320 @@
+// Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
+//
+// Grid       one workgroup per row; a lane takes every 256th word of the row
+// Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
+// Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
+// Barriers   about forty, and three to six per 192 entries a lane and per 4096 words
+// Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
+// Rust twin  src/cpu/rows.rs
+
+var<workgroup> wg_bins: array<atomic<u32>, BINS>;
+// Sums of neighbouring bins, for the walk: of 8, and of 128.
+var<workgroup> wg_eights: array<u32, LANES>;
+var<workgroup> wg_runs: array<u32, 16>;
+var<workgroup> wg_bad: atomic<u32>;
+var<workgroup> wg_record: Record;
+var<workgroup> wg_tie_total: atomic<u32>;
+var<workgroup> wg_tie_round: u32;
+
+const WIDEN_WORDS: u32 = 16u / PER_WORD;
+const SPREAD_WORDS: u32 = 192u / PER_WORD;
+
+// Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
+const ROW_SUMS: u32 = 46u;
+@group(0) @binding(3) var<storage, read_write> sums: array<u32>;
+
+@compute @workgroup_size(LANES)
+fn rows(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = id.x + id.y * grid.x;
+    if (row >= params.groups) {
+        return;
+    }
+    let first = row * params.group_len;
+    let end = first + params.group_len;
+
+    // stats
+    clear_digits(lane);
+    clear_bins(lane);
+    if (lane == 0u) {
+        wg_record = Record();
+        wg_record.cut_span = NO_CUT;
+        atomicStore(&wg_bad, 0u);
+    }
+    workgroupBarrier();
+    row_stats(first, end, lane);
+
+    // budget
+    if (lane < DIGITS) {
+        wg_carries[lane] = atomicLoad(&wg_digits[lane]);
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        row_budget(row);
+    }
+
+    // narrow, histogram
+    for (var digit = 0u; digit < params.digits; digit += 1u) {
+        let record = workgroupUniformLoad(&wg_record);
+        if (record.digits < params.digits) {
+            if (digit > 0u) {
+                clear_bins(lane);
+                workgroupBarrier();
+                row_histogram(first, end, record.prefix, digit_shift(digit), lane);
+            }
+            row_narrow(lane);
+        }
+    }
+
+    // ties
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.status != 0u) {
+        if (lane == 0u) {
+            records[row] = record;
+        }
+        return;
+    }
+    if (record.cut_span != NO_CUT) {
+        row_ties(first, end, record.threshold, record.rank.x, lane);
+    }
+    let cut_index = workgroupUniformLoad(&wg_record).cut_index;
+
+    // apply
+    var limit = 0xffffffffu;
+    if (record.cut_span != NO_CUT) {
+        limit = first + cut_index;
+    }
+    carry_out(first, end, record.threshold, limit, lane);
+    workgroupBarrier();
+    if (lane == 0u) {
+        records[row] = wg_record;
+        for (var i = 0u; i < 24u; i += 1u) {
+            wg_carries[i] = atomicLoad(&wg_digits[i]);
+        }
+        row_canonical(SUM, BIG_SUM, 24u);
+        row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u);
+    }
+}
+
+fn clear_bins(lane: u32) {
+    for (var bin = lane; bin < BINS; bin += LANES) {
+        atomicStore(&wg_bins[bin], 0u);
+    }
+}
+
+fn row_stats(first: u32, end: u32, lane: u32) {
+    var window = Window();
+    var zeros = 0u;
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
+        for (var i = 0u; i < SPREAD_WORDS; i += WIDEN_WORDS) {
+            for (var j = 0u; j < WIDEN_WORDS; j += 1u) {
+                let word_at = spread + (i + j) * LANES + lane;
+                if (word_at < end_word) {
+                    let word = weights[word_at];
+                    for (var half = 0u; half < PER_WORD; half += 1u) {
+                        let at = word_at * PER_WORD + half;
+                        if (at >= first && at < end) {
+                            let weight = widen(word, half);
+                            let key = key_of(weight, at);
+                            if (key >= KEY_END) {
+                                report_bad(weight, at);
+                                atomicStore(&wg_bad, 1u);
+                            } else if (key == 0u) {
+                                zeros += 1u;
+                            } else {
+                                atomicAdd(&wg_bins[key >> 20u], 1u);
+                                window_add(&window, key, true);
+                            }
+                        }
+                    }
+                }
+            }
+            widen_products(&window);
+            // A short row ends here: no lane has a word further on.
+            if (spread + (i + WIDEN_WORDS) * LANES >= end_word) {
+                break;
+            }
+        }
+        window_flush(&window, true);
+        spread_carries(lane);
+    }
+    if (zeros != 0u) {
+        atomicAdd(&wg_bins[0], zeros);
+    }
+    workgroupBarrier();
+}
+
+// One lane: carries spread, sums written, the budget in `wg_record`.
+fn row_budget(row: u32) {
+    row_canonical(SUM, BIG_SUM, 24u);
+    row_canonical(SQUARE, BIG_SQUARE, 44u);
+    row_write(row * ROW_SUMS, BIG_SUM, 34u);
+    var record = wg_record;
+    let len = vec2<u32>(params.group_len, 0u);
+    record.kept = keep_count(len);
+    if (all(record.kept == vec2<u32>(0u))) {
+        record.degenerate = 1u;
+        record.kept = len;
+    }
+    record.rank = record.kept;
+    record.status = atomicLoad(&wg_bad);
+    if (record.status == 1u || record.degenerate == 1u) {
+        record.digits = params.digits;
+    }
+    wg_record = record;
+}
+
+// Digits in `wg_carries` from `at` on to digits of 16 bits.
+fn row_canonical(at: u32, out: u32, len: u32) {
+    var carry = 0u;
+    for (var i = 0u; i < len; i += 1u) {
+        let digit = wg_carries[at + i] + carry;
+        wg_big[out + i] = digit & 0xffffu;
+        carry = digit >> 16u;
+    }
+}
+
+fn row_write(at: u32, digits: u32, words: u32) {
+    for (var i = 0u; i < words; i += 1u) {
+        sums[at + i] = wg_big[digits + 2u * i] | (wg_big[digits + 2u * i + 1u] << 16u);
+    }
+}
+
+fn row_histogram(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    var zeros = 0u;
+    for (var word_at = first / PER_WORD + lane; word_at < end_word; word_at += LANES) {
+        let word = weights[word_at];
+        for (var half = 0u; half < PER_WORD; half += 1u) {
+            let at = word_at * PER_WORD + half;
+            if (at >= first && at < end) {
+                let key = key_of(widen(word, half), at);
+                if ((key >> (shift + LOW_BITS)) == prefix) {
+                    if (key == 0u) {
+                        zeros += 1u;
+                    } else {
+                        atomicAdd(&wg_bins[(key >> shift) & (LOW_BINS - 1u)], 1u);
+                    }
+                }
+            }
+        }
+    }
+    if (zeros != 0u) {
+        atomicAdd(&wg_bins[0], zeros);
+    }
+    workgroupBarrier();
+}
+
+// One more digit of the threshold: the bin in which the count from the top reaches the rank.
+fn row_narrow(lane: u32) {
+    var eight = 0u;
+    for (var i = 0u; i < 8u; i += 1u) {
+        eight += atomicLoad(&wg_bins[lane * 8u + i]);
+    }
+    wg_eights[lane] = eight;
+    workgroupBarrier();
+    if (lane < 16u) {
+        var run = 0u;
+        for (var i = 0u; i < 16u; i += 1u) {
+            run += wg_eights[lane * 16u + i];
+        }
+        wg_runs[lane] = run;
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        // From the top: first the run of 128 bins that holds the rank, then the eight bins, then the bin.
+        var rank = wg_record.rank.x;
+        var run = 15u;
+        while (run > 0u && wg_runs[run] < rank) {
+            rank -= wg_runs[run];
+            run -= 1u;
+        }
+        var owner = run * 16u + 15u;
+        while (owner > run * 16u && wg_eights[owner] < rank) {
+            rank -= wg_eights[owner];
+            owner -= 1u;
+        }
+        var digit = owner * 8u + 7u;
+        var count = atomicLoad(&wg_bins[digit]);
+        while (digit > owner * 8u && count < rank) {
+            rank -= count;
+            digit -= 1u;
+            count = atomicLoad(&wg_bins[digit]);
+        }
+        if (wg_record.digits == 0u) {
+            wg_record.prefix = digit;
+        } else {
+            wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
+        }
+        wg_record.threshold = wg_record.prefix << digit_shift(wg_record.digits);
+        wg_record.digits += 1u;
+        wg_record.rank.x = rank;
+        // Where some ties lose, the row is the span in which they do.
+        wg_record.cut_span = NO_CUT;
+        if (count != rank) {
+            wg_record.cut_span = 0u;
+        }
+    }
+    workgroupBarrier();
+}
+
+// Neighbouring entries that a lane looks at in one round.
+const RUN: u32 = 16u;
+
+// The entry, counted from the row's first, after the tie number `rank`. Leaves it in `wg_record`.
+fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
+    if (lane == 0u) {
+        atomicStore(&wg_tie_total, 0u);
+    }
+    workgroupBarrier();
+    var left = rank;
+    for (var round = first; round < end; round += LANES * RUN) {
+        let run = round + lane * RUN;
+        var mine = 0u;
+        for (var at = run; at < min(run + RUN, end); at += 1u) {
+            mine += u32(key_at(at) == threshold);
+        }
+        wg_eights[lane] = mine;
+        if (mine != 0u) {
+            atomicAdd(&wg_tie_total, mine);
+        }
+        workgroupBarrier();
+        if (lane == 0u) {
+            wg_tie_round = atomicLoad(&wg_tie_total);
+            atomicStore(&wg_tie_total, 0u);
+        }
+        let in_round = workgroupUniformLoad(&wg_tie_round);
+        if (in_round >= left) {
+            if (lane == 0u) {
+                wg_record.cut_index = row_cut(round, left, threshold, end) - first;
+            }
+            break;
+        }
+        left -= in_round;
+    }
+    workgroupBarrier();
+}
+
+fn row_cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
+    var left = rank;
+    var owner = 0u;
+    while (owner < LANES - 1u && wg_eights[owner] < left) {
+        left -= wg_eights[owner];
+        owner += 1u;
+    }
+    for (var at = round + owner * RUN; at < end; at += 1u) {
+        left -= u32(key_at(at) == threshold);
+        if (left == 0u) {
+            return at + 1u;
+        }
+    }
+    return end;
+}
+
+fn key_at(at: u32) -> u32 {
+    return key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
+}

@@ -1,0 +1,272 @@
+//! One contest over any number of pieces on the device: the same stages, in the same order, as `cpu/contest.rs`.
+//!
+//! Pieces that fit stay on the device, and everything up to the first mask is one submission. Others are uploaded again
+//! for every pass.
+
+use super::engine::{Engine, Loaded, State, bad};
+use super::layout::{Params, Record, TALLY, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM, split};
+use super::rows::carry_out;
+use super::transfer;
+use crate::cpu;
+use crate::decision::{Budget, Group};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
+use crate::key::Norms;
+use crate::plan::{self, Parts};
+use crate::rule::Rule;
+use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
+use crate::tensor::TensorSpec;
+
+/// Weights of this many bytes stay on the device between passes: hardware has memory of its own, software shares ours.
+const RESIDENT_HARDWARE: u64 = 2 << 30;
+const RESIDENT_SOFTWARE: u64 = 256 << 20;
+/// Most spans in which ties are counted, all slices together: 32 MB.
+const MOST_SPANS: u64 = 8192;
+
+/// A contest in progress; see `cpu::Contest` for the order of calls.
+pub(crate) struct Contest<'e> {
+    engine: &'e Engine,
+    rule: Rule,
+    digits: u32,
+    /// Digits known so far.
+    known: u32,
+    pieces: Vec<Piece>,
+    resident: bool,
+    state: State,
+    encoder: wgpu::CommandEncoder,
+    len: u64,
+}
+
+struct Piece {
+    params: Params,
+    /// The contest's entries before this piece.
+    start: u64,
+    /// The tensor that it is from, and its first entry there.
+    tensor: usize,
+    in_tensor: u64,
+    loaded: Option<Loaded>,
+    /// Mask bits, between the pass that made them and the call that takes them.
+    bits: Vec<u8>,
+}
+
+impl Engine {
+    /// A contest over pieces of these lengths, whose keys have `digits` digits.
+    pub(crate) fn contest(&self, rule: &Rule, digits: usize, pieces: Vec<(u64, Dtype)>) -> Result<Contest<'_>, Error> {
+        let parts: Vec<Parts> = pieces.iter().map(|&(len, _)| Parts::of(len, 1)).collect();
+        // Spans are as small as their number allows: the fewer entries, the shorter the search for the last kept tie.
+        let most_spans = MOST_SPANS.min(self.max_binding() / (super::layout::LOW_BINS * 4));
+        let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
+        let mut span = 1;
+        while spans_of(span) > most_spans && parts.iter().any(|p| p.count > span) {
+            span *= 2;
+        }
+        let all_spans = spans_of(span);
+        let len = pieces.iter().map(|&(len, _)| len).sum();
+        let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64)?;
+        let (mut start, mut first_span) = (0, 0);
+        let slices = pieces.len() as u32;
+        let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
+        let pieces = pieces.iter().zip(parts).enumerate().map(|(slice, (&(piece_len, dtype), parts))| {
+            let mut params = Self::params(rule, dtype, true);
+            params.len = piece_len as u32;
+            params.group_len = piece_len as u32;
+            params.groups = 1;
+            params.parts = parts.count as u32;
+            params.part_len = parts.len as u32;
+            params.span = span as u32;
+            params.first_span = first_span;
+            params.all_spans = all_spans as u32;
+            params.slice = slice as u32;
+            params.slices = slices;
+            params.digits = digits as u32;
+            params.contest_len = split(len);
+            let piece = Piece { params, start, tensor: 0, in_tensor: 0, loaded: None, bits: Vec::new() };
+            start += piece_len;
+            first_span += parts.count.div_ceil(span) as u32;
+            piece
+        });
+        let pieces = pieces.collect();
+        let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
+        let resident = bytes <= most;
+        let digits = digits as u32;
+        Ok(Contest { engine: self, rule: *rule, digits, known: 0, pieces, resident, state, encoder: self.encoder(), len })
+    }
+}
+
+impl Contest<'_> {
+    pub(crate) fn stats(
+        &mut self,
+        i: usize,
+        bytes: &[u8],
+        spec: TensorSpec,
+        norms: Option<Norms<'_>>,
+        tensor: usize,
+        in_tensor: u64,
+    ) -> Result<(), Error> {
+        let piece = &mut self.pieces[i];
+        (piece.tensor, piece.in_tensor) = (tensor, in_tensor);
+        let loaded = self.load(i, bytes, spec.dtype, norms)?;
+        {
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.engine.kernels.stats(&mut pass, &loaded.slice);
+        }
+        self.keep(i, loaded)
+    }
+
+    pub(crate) fn is_narrowed(&self) -> bool {
+        self.known == self.digits
+    }
+
+    pub(crate) fn holds(&self, i: usize) -> bool {
+        self.pieces[i].loaded.is_some()
+    }
+
+    pub(crate) fn narrow(&mut self) -> Result<(), Error> {
+        // Any slice knows the contest; a streamed contest binds an empty one for the purpose.
+        let mut stand_in = None;
+        let slice = match &self.pieces[0].loaded {
+            Some(loaded) => &loaded.slice,
+            None => {
+                let params = Params { len: 0, ..self.pieces[0].params };
+                let loaded = self.engine.load(params, &self.state, &[], Dtype::F32, &self.rule, None)?;
+                &stand_in.insert(loaded).slice
+            }
+        };
+        {
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            if self.known == 0 {
+                self.engine.kernels.budget(&mut pass, slice);
+            }
+            self.engine.kernels.narrow(&mut pass, slice);
+        }
+        self.known += 1;
+        if self.known == 1 && !self.resident {
+            // Before more is read, see that it is worth it.
+            self.check_scores()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn histogram(
+        &mut self,
+        i: usize,
+        bytes: &[u8],
+        spec: TensorSpec,
+        norms: Option<Norms<'_>>,
+    ) -> Result<(), Error> {
+        let loaded = self.load(i, bytes, spec.dtype, norms)?;
+        {
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.engine.kernels.histogram(&mut pass, &loaded.slice);
+        }
+        self.keep(i, loaded)
+    }
+
+    pub(crate) fn apply(&mut self, i: usize, mut piece: cpu::Piece<'_>) -> Result<(), Error> {
+        if self.resident {
+            if i == 0 {
+                self.masks_of_all()?;
+            }
+        } else {
+            let loaded = self.load(i, piece.bytes.get(), piece.dtype, piece.norms)?;
+            self.carry_out(&loaded);
+            let size = plan::mask_bytes(self.pieces[i].params.len.into());
+            let bits = self.read_back(&[(&loaded.mask, size)])?;
+            self.pieces[i].bits = bits.into_iter().flatten().collect();
+        }
+        carry_out(&mut piece, &std::mem::take(&mut self.pieces[i].bits));
+        Ok(())
+    }
+
+    pub(crate) fn settle(mut self) -> Result<Group, Error> {
+        let state = (self.state.records.clone(), self.state.tally.clone());
+        let back = self.read_back(&[(&state.0, size_of::<Record>() as u64), (&state.1, TALLY * 8)])?;
+        let record: Record = bytemuck::pod_read_unaligned(&back[0]);
+        let moments = Moments {
+            sum: from_counters::<SUM_LIMBS>(&back[1], TALLY_SUM..TALLY_SQUARE),
+            square: from_counters::<SQUARE_LIMBS>(&back[1], TALLY_SQUARE..TALLY_KEPT),
+        };
+        let kept_sum = from_counters::<SUM_LIMBS>(&back[1], TALLY_KEPT..TALLY as usize);
+        let cut = if record.cut_span == Record::NO_CUT {
+            self.len
+        } else {
+            // The last piece that begins at or before the span is the one that holds it.
+            let piece = self.pieces.iter().rev().find(|p| p.params.first_span <= record.cut_span);
+            let piece = piece.ok_or_else(|| Error::new(ErrorKind::Internal, "the cut lies in no piece"))?;
+            piece.start + u64::from(record.cut_index)
+        };
+        Ok(Budget::decided(&moments, self.len, record.kept()).settle(record.threshold, cut, &kept_sum))
+    }
+
+    /// The piece on the device: still, or again.
+    fn load(&mut self, i: usize, bytes: &[u8], dtype: Dtype, norms: Option<Norms<'_>>) -> Result<Loaded, Error> {
+        match self.pieces[i].loaded.take() {
+            Some(loaded) => Ok(loaded),
+            None => self.engine.load(self.pieces[i].params, &self.state, bytes, dtype, &self.rule, norms),
+        }
+    }
+
+    /// Keep a piece on the device, or let it go when the work on it is done.
+    fn keep(&mut self, i: usize, loaded: Loaded) -> Result<(), Error> {
+        if self.resident {
+            self.pieces[i].loaded = Some(loaded);
+            return Ok(());
+        }
+        let encoder = std::mem::replace(&mut self.encoder, self.engine.encoder());
+        transfer::submit_and_wait(&self.engine.device, encoder)
+    }
+
+    fn carry_out(&mut self, loaded: &Loaded) {
+        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.engine.kernels.ties(&mut pass, &loaded.slice);
+        self.engine.kernels.apply(&mut pass, &loaded.slice);
+    }
+
+    fn masks_of_all(&mut self) -> Result<(), Error> {
+        let loaded: Vec<_> = self.pieces.iter_mut().filter_map(|p| p.loaded.take()).collect();
+        for loaded in &loaded {
+            self.carry_out(loaded);
+        }
+        let mut wanted: Vec<_> =
+            loaded.iter().map(|l| (&l.mask, plan::mask_bytes(l.slice.params.len.into()))).collect();
+        let first_bad = self.state.first_bad.clone();
+        wanted.push((&first_bad, self.pieces.len() as u64 * 4));
+        let mut back = self.read_back(&wanted)?;
+        let first_bad = back.pop().unwrap_or_default();
+        self.report_bad(&first_bad)?;
+        for (piece, bits) in self.pieces.iter_mut().zip(back) {
+            piece.bits = bits;
+        }
+        Ok(())
+    }
+
+    fn check_scores(&mut self) -> Result<(), Error> {
+        let first_bad = self.state.first_bad.clone();
+        let back = self.read_back(&[(&first_bad, self.pieces.len() as u64 * 4)])?;
+        self.report_bad(&back[0])
+    }
+
+    fn report_bad(&self, words: &[u8]) -> Result<(), Error> {
+        for (piece, word) in self.pieces.iter().zip(words.chunks_exact(4)) {
+            if let Some(bad) = bad(bytemuck::pod_read_unaligned(word)) {
+                return Err(bad.error(piece.tensor, piece.in_tensor));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_back(&mut self, wanted: &[(&wgpu::Buffer, u64)]) -> Result<Vec<Vec<u8>>, Error> {
+        let encoder = std::mem::replace(&mut self.encoder, self.engine.encoder());
+        transfer::read_back(&self.engine.device, encoder, wanted)
+    }
+}
+
+/// An integer of 16-bit digits that are 64-bit counters, their carries not yet spread.
+fn from_counters<const LIMBS: usize>(tally: &[u8], counters: std::ops::Range<usize>) -> Accumulator<LIMBS> {
+    let mut sum = Accumulator::default();
+    for (i, counter) in tally[counters.start * 8..counters.end * 8].chunks_exact(8).enumerate() {
+        let value: u64 = bytemuck::pod_read_unaligned(counter);
+        sum.add(value.into(), 16 * i as u32);
+    }
+    sum
+}

@@ -1,0 +1,169 @@
+//! A device of our own, for weights that live on the host.
+
+use super::device::{Adapter, Device, Options};
+use super::kernels::{self, Bindings, Kernels, Slice};
+use super::layout::{Params, ROW_SUMS, split};
+use super::transfer;
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
+use crate::key::{Bad, Norms};
+use crate::narrow;
+use crate::plan;
+use crate::rule::Rule;
+
+/// An open device and its kernels.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) device: Device,
+    pub(crate) kernels: Kernels,
+}
+
+/// The largest piece: enough to hide a submission, little enough to hold twice.
+const PIECE_BYTES: u64 = 64 << 20;
+/// Rows that are read back together: 15 MB of sums and records.
+const MOST_ROWS: u64 = 1 << 16;
+
+/// Buffers that all slices of some contests share.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Counters, or a row's three sums.
+    pub(crate) tally: wgpu::Buffer,
+    pub(crate) records: wgpu::Buffer,
+    pub(crate) span_bins: wgpu::Buffer,
+    pub(crate) first_bad: wgpu::Buffer,
+}
+
+/// A slice and the buffers that it alone uses.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) slice: Slice,
+    pub(crate) mask: wgpu::Buffer,
+}
+
+impl Engine {
+    pub(crate) fn open(options: &Options) -> Result<Self, Error> {
+        let device = Device::open(options)?;
+        kernels::check_limits(&device.device.limits())?;
+        let kernels = Kernels::new(&device.device);
+        device.check()?;
+        Ok(Self { device, kernels })
+    }
+
+    pub(crate) fn adapter(&self) -> &Adapter {
+        &self.device.adapter
+    }
+
+    /// Most bytes of one binding.
+    pub(crate) fn max_binding(&self) -> u64 {
+        let limits = self.device.device.limits();
+        // Some drivers say 2^31 - 1; a binding is whole words.
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !255
+    }
+
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.max_binding().min(PIECE_BYTES).min(plan::MOST_ENTRIES) as usize
+    }
+
+    pub(crate) fn longest_row(&self) -> u64 {
+        plan::LONGEST_ROW
+    }
+
+    pub(crate) fn most_rows(&self) -> u64 {
+        MOST_ROWS.min(self.max_binding() / (ROW_SUMS * 4)).max(1)
+    }
+
+    /// What every slice of a contest is told, but for what differs between slices.
+    pub(crate) fn params(rule: &Rule, dtype: Dtype, want_mask: bool) -> Params {
+        Params {
+            beta_up: split(rule.beta.numerator()),
+            beta_down: split(rule.beta.denominator()),
+            slices: 1,
+            span: 1,
+            all_spans: 1,
+            columns: 1,
+            digits: narrow::digits_of(dtype, rule.score) as u32,
+            mass: 1,
+            mask: want_mask.into(),
+            ..Params::default()
+        }
+    }
+
+    /// Upload weights and norms and bind them.
+    pub(crate) fn load(
+        &self,
+        mut params: Params,
+        state: &State,
+        bytes: &[u8],
+        dtype: Dtype,
+        rule: &Rule,
+        norms: Option<Norms<'_>>,
+    ) -> Result<Loaded, Error> {
+        let device = &self.device.device;
+        let weights = transfer::buffer(device, "emprune.weights", plan::weight_bytes(params.len.into(), dtype));
+        transfer::upload(&self.device, &weights, bytes);
+        let norm_buffer = norms.map(|norms| {
+            params.columns = norms.values.len() as u32;
+            params.column = norms.column as u32;
+            let buffer = transfer::buffer(device, "emprune.norms", (norms.values.len() * 4) as u64);
+            transfer::upload(&self.device, &buffer, bytemuck::cast_slice(norms.values));
+            buffer
+        });
+        let mask = transfer::buffer(device, "emprune.mask", plan::mask_bytes(params.len.into()));
+        let params_buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("emprune.params"),
+            size: size_of::<Params>() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.device.queue.write_buffer(&params_buffer, 0, bytemuck::bytes_of(&params));
+        let bindings = Bindings {
+            params: params_buffer.as_entire_buffer_binding(),
+            weights: weights.as_entire_buffer_binding(),
+            norms: norm_buffer.as_ref().map(|b| b.as_entire_buffer_binding()),
+            tally: state.tally.as_entire_buffer_binding(),
+            records: state.records.as_entire_buffer_binding(),
+            span_bins: state.span_bins.as_entire_buffer_binding(),
+            mask: mask.as_entire_buffer_binding(),
+            first_bad: state.first_bad.as_entire_buffer_binding(),
+        };
+        let slice = self.kernels.slice(params, dtype, rule.score, false, &bindings);
+        self.device.check()?;
+        Ok(Loaded { slice, mask })
+    }
+
+    pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("emprune") })
+    }
+
+    /// Buffers for `groups` contests, with `tally` bytes for each, `spans` spans and `slices` slices.
+    pub(crate) fn state(&self, groups: u64, tally: u64, spans: u64, slices: u64) -> Result<State, Error> {
+        let device = &self.device.device;
+        let sizes = [
+            groups * tally,
+            groups * size_of::<super::Record>() as u64,
+            groups * spans * super::layout::LOW_BINS * 4,
+            slices * 4,
+        ];
+        if let Some(&size) = sizes.iter().find(|&&size| size > self.max_binding()) {
+            let message = format!("a contest's state takes {size} bytes, a binding holds {}", self.max_binding());
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let [tally, records, span_bins, first_bad] = sizes;
+        Ok(State {
+            tally: transfer::buffer(device, "emprune.tally", tally),
+            records: transfer::buffer(device, "emprune.records", records),
+            span_bins: transfer::buffer(device, "emprune.span_bins", span_bins),
+            first_bad: transfer::buffer(device, "emprune.first_bad", first_bad),
+        })
+    }
+}
+
+/// What a slice's word in `first_bad` says.
+pub(crate) fn bad(word: u32) -> Option<Bad> {
+    use crate::error::NonFinite::{Infinity, Nan, Product};
+    if word == 0 {
+        return None;
+    }
+    let (at, kind) = (!word / 4, !word % 4);
+    Some(Bad { at: at.into(), what: [Nan, Infinity, Product, Product][kind as usize] })
+}

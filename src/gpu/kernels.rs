@@ -1,0 +1,226 @@
+//! Pipelines for one device, compiled when they are first needed, and one function per stage that records it.
+
+use super::layout::{LANES, Params, binding};
+use super::shaders::{self, Stage, Variant};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
+use crate::rule::Score;
+use std::sync::OnceLock;
+
+/// Pipelines for one device. Nothing is compiled before it is needed.
+#[derive(Debug)]
+pub struct Kernels {
+    device: wgpu::Device,
+    layouts: [wgpu::BindGroupLayout; 2],
+    pipeline_layouts: [wgpu::PipelineLayout; 2],
+    pipelines: Vec<OnceLock<wgpu::ComputePipeline>>,
+    /// Stands in where a rule has no norms.
+    nothing: wgpu::Buffer,
+}
+
+/// A run of weights in one binding, ready to be worked on.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) params: Params,
+    pub(crate) dtype: Dtype,
+    pub(crate) score: Score,
+    /// Bind groups for looking and for writing.
+    read: wgpu::BindGroup,
+    write: Option<wgpu::BindGroup>,
+}
+
+/// The buffers of a slice.
+#[derive(Clone, Debug)]
+pub(crate) struct Bindings<'a> {
+    pub(crate) params: wgpu::BufferBinding<'a>,
+    pub(crate) weights: wgpu::BufferBinding<'a>,
+    pub(crate) norms: Option<wgpu::BufferBinding<'a>>,
+    pub(crate) tally: wgpu::BufferBinding<'a>,
+    pub(crate) records: wgpu::BufferBinding<'a>,
+    pub(crate) span_bins: wgpu::BufferBinding<'a>,
+    pub(crate) mask: wgpu::BufferBinding<'a>,
+    pub(crate) first_bad: wgpu::BufferBinding<'a>,
+}
+
+impl Kernels {
+    /// Kernels for `device`; compiles nothing yet.
+    pub fn new(device: &wgpu::Device) -> Self {
+        let layouts = [false, true].map(|write| {
+            let storage = |binding, read_only| entry(binding, wgpu::BufferBindingType::Storage { read_only });
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("emprune"),
+                entries: &[
+                    entry(binding::PARAMS, wgpu::BufferBindingType::Uniform),
+                    storage(binding::WEIGHTS, !write),
+                    storage(binding::NORMS, true),
+                    storage(binding::TALLY, false),
+                    storage(binding::RECORDS, false),
+                    storage(binding::SPAN_BINS, false),
+                    storage(binding::MASK, false),
+                    storage(binding::FIRST_BAD, false),
+                ],
+            })
+        });
+        let pipeline_layouts = [0, 1].map(|i| {
+            device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some("emprune"),
+                bind_group_layouts: &[Some(&layouts[i])],
+                immediate_size: 0,
+            })
+        });
+        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("emprune.nothing"),
+            size: 16,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
+        Self { device: device.clone(), layouts, pipeline_layouts, pipelines, nothing }
+    }
+
+    pub(crate) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    fn pipeline(&self, variant: Variant) -> &wgpu::ComputePipeline {
+        let variant = variant.canonical();
+        self.pipelines[variant.index()].get_or_init(|| {
+            let label = variant.label();
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&self.pipeline_layouts[usize::from(variant.write)]),
+                module: &module,
+                entry_point: Some(variant.stage.name()),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &[],
+                    // The shaders clear what they read; doing it for them costs seconds on some drivers.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        })
+    }
+
+    /// Put buffers together into a slice.
+    pub(crate) fn slice(&self, params: Params, dtype: Dtype, score: Score, write: bool, b: &Bindings<'_>) -> Slice {
+        let group = |write: bool| {
+            let norms = b.norms.clone().unwrap_or_else(|| self.nothing.as_entire_buffer_binding());
+            let entries = [
+                (binding::PARAMS, b.params.clone()),
+                (binding::WEIGHTS, b.weights.clone()),
+                (binding::NORMS, norms),
+                (binding::TALLY, b.tally.clone()),
+                (binding::RECORDS, b.records.clone()),
+                (binding::SPAN_BINS, b.span_bins.clone()),
+                (binding::MASK, b.mask.clone()),
+                (binding::FIRST_BAD, b.first_bad.clone()),
+            ];
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("emprune"),
+                layout: &self.layouts[usize::from(write)],
+                entries: &entries
+                    .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }),
+            })
+        };
+        Slice { params, dtype, score, read: group(false), write: write.then(|| group(true)) }
+    }
+
+    /// Exact sums and the first digit's histogram; one workgroup per part.
+    pub(crate) fn stats(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Stats, slice, false, slice.params.groups * slice.params.parts);
+    }
+
+    /// How many each contest keeps; any slice of the contests will do.
+    pub(crate) fn budget(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Budget, slice, false, slice.params.groups);
+    }
+
+    /// One more digit of each threshold; any slice of the contests will do.
+    pub(crate) fn narrow(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Narrow, slice, false, slice.params.groups);
+    }
+
+    /// The next digit's histogram; one workgroup per part.
+    pub(crate) fn histogram(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Histogram, slice, false, slice.params.groups * slice.params.parts);
+    }
+
+    /// Where ties end, if that is in this slice.
+    pub(crate) fn ties(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Ties, slice, false, slice.params.groups);
+    }
+
+    /// Mask bits, kept sum and, for a slice that can be written, zeros.
+    pub(crate) fn apply(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Apply, slice, slice.write.is_some(), slice.params.groups * slice.params.parts);
+        self.edges(pass, slice);
+    }
+
+    /// Every stage for contests of one workgroup each.
+    pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record(pass, Stage::Rows, slice, slice.write.is_some(), slice.params.groups);
+        self.edges(pass, slice);
+    }
+
+    /// Words that two contests share.
+    fn edges(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        if slice.write.is_some() && slice.dtype.size() == 2 && !slice.params.group_len.is_multiple_of(2) {
+            self.record(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(LANES));
+        }
+    }
+
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, stage: Stage, slice: &Slice, write: bool, workgroups: u32) {
+        let variant = Variant { stage, dtype: slice.dtype, score: slice.score, write };
+        let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
+        pass.set_pipeline(self.pipeline(variant));
+        pass.set_bind_group(0, group, &[]);
+        // A grid at most as wide as a dimension may be; the shaders fold it again.
+        let widest = self.device.limits().max_compute_workgroups_per_dimension;
+        if workgroups <= widest {
+            pass.dispatch_workgroups(workgroups, 1, 1);
+        } else {
+            pass.dispatch_workgroups(widest, workgroups.div_ceil(widest), 1);
+        }
+    }
+}
+
+fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}
+
+/// What the kernels need: WebGPU's defaults, and of sizes what the adapter has.
+///
+/// Pass it as `required_limits` to let one binding hold more than the default 128 MiB.
+pub fn required_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
+    let defaults = wgpu::Limits::default();
+    wgpu::Limits {
+        max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size.max(defaults.max_storage_buffer_binding_size),
+        max_buffer_size: adapter.max_buffer_size.max(defaults.max_buffer_size),
+        ..defaults
+    }
+}
+
+/// Whether a device opened with these limits can run the kernels.
+pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
+    let needs = [
+        ("max_storage_buffers_per_shader_stage", 7, limits.max_storage_buffers_per_shader_stage),
+        ("max_compute_invocations_per_workgroup", LANES, limits.max_compute_invocations_per_workgroup),
+        ("max_compute_workgroup_size_x", LANES, limits.max_compute_workgroup_size_x),
+        ("max_compute_workgroup_storage_size", 16 * 1024, limits.max_compute_workgroup_storage_size),
+    ];
+    for (name, needed, had) in needs {
+        if had < needed {
+            return Err(Error::new(ErrorKind::Limit, format!("the device's {name} is {had}, the kernels need {needed}")));
+        }
+    }
+    Ok(())
+}

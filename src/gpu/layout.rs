@@ -1,0 +1,102 @@
+//! Twins of what the shaders declare: structs, bindings, sizes. `tests/shaders.rs` compares the two by reflection.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Lanes of a workgroup.
+pub(crate) const LANES: u32 = 256;
+/// Counters of one contest, 64 bits each; where the three sums begin among them.
+pub(crate) const TALLY: u64 = 2140;
+pub(crate) const TALLY_SUM: usize = 2048;
+pub(crate) const TALLY_SQUARE: usize = 2072;
+pub(crate) const TALLY_KEPT: usize = 2116;
+/// Words of a row's three sums: S, Q and the kept sum.
+pub(crate) const ROW_SUM_WORDS: usize = 12;
+pub(crate) const ROW_SQUARE_WORDS: usize = 22;
+pub(crate) const ROW_SUMS: u64 = 46;
+/// Bins of the last digit, kept for every span of parts.
+pub(crate) const LOW_BINS: u64 = 1024;
+
+/// Binding numbers, the same for every stage.
+pub(crate) mod binding {
+    pub(crate) const PARAMS: u32 = 0;
+    pub(crate) const WEIGHTS: u32 = 1;
+    pub(crate) const NORMS: u32 = 2;
+    pub(crate) const TALLY: u32 = 3;
+    pub(crate) const RECORDS: u32 = 4;
+    pub(crate) const SPAN_BINS: u32 = 5;
+    pub(crate) const MASK: u32 = 6;
+    pub(crate) const FIRST_BAD: u32 = 7;
+}
+
+/// `Params` of `shaders/parts/params.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub(crate) struct Params {
+    pub(crate) beta_up: [u32; 2],
+    pub(crate) beta_down: [u32; 2],
+    pub(crate) contest_len: [u32; 2],
+    pub(crate) len: u32,
+    pub(crate) group_len: u32,
+    pub(crate) groups: u32,
+    pub(crate) parts: u32,
+    pub(crate) part_len: u32,
+    pub(crate) span: u32,
+    pub(crate) first_span: u32,
+    pub(crate) all_spans: u32,
+    pub(crate) slice: u32,
+    pub(crate) slices: u32,
+    pub(crate) columns: u32,
+    pub(crate) column: u32,
+    pub(crate) digits: u32,
+    pub(crate) mass: u32,
+    pub(crate) mask: u32,
+    pub(crate) _pad: u32,
+}
+
+/// The decision about one contest, as it lies in the records buffer.
+///
+/// An entry is kept when the bits of its score are above `threshold`, or equal it and the entry comes before the cut: in a
+/// span before `cut_span`, or in that span and before entry `cut_index` of the contest within the slice. A span is a run of
+/// entries that the plan chose; [`Record::NO_CUT`] says that no tie loses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Record {
+    /// 0: decided. 1: some score is NaN or infinite; nothing was written.
+    pub status: u32,
+    /// 1: all scores are zero; everything is kept.
+    pub degenerate: u32,
+    /// Entries kept, low word first.
+    pub kept: [u32; 2],
+    /// The smallest kept key: the bits of a non-negative `f32`.
+    pub threshold: u32,
+    /// The span in which the last kept tie lies.
+    pub cut_span: u32,
+    /// The entry after it, counted from the contest's first entry in the slice.
+    pub cut_index: u32,
+    /// Digits of the threshold that are known.
+    pub digits: u32,
+    /// Their value.
+    pub prefix: u32,
+    /// Ties kept within `cut_span`.
+    pub cut_rank: u32,
+    /// How many of the keys that agree with the prefix are kept, low word first.
+    pub rank: [u32; 2],
+}
+
+impl Record {
+    /// `cut_span` when no tie loses.
+    pub const NO_CUT: u32 = u32::MAX;
+
+    /// Entries kept.
+    pub fn kept(&self) -> u64 {
+        words(self.kept)
+    }
+}
+
+pub(crate) fn words(low_high: [u32; 2]) -> u64 {
+    u64::from(low_high[0]) | u64::from(low_high[1]) << 32
+}
+
+pub(crate) fn split(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}

@@ -1,0 +1,198 @@
+//! The table of pipelines: every stage is a file in `shaders/` and the parts that it is composed with.
+//!
+//! WGSL does not care in which order names are declared, so a pipeline's source is its stage file followed by the chosen
+//! parts. A variant is another choice of a part that defines the same function.
+
+use crate::dtype::Dtype;
+use crate::rule::Score;
+
+/// What a pipeline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Stats,
+    Budget,
+    Narrow,
+    Histogram,
+    Ties,
+    Apply,
+    Rows,
+    Edges,
+}
+
+/// A pipeline: a stage, and what it is composed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) stage: Stage,
+    pub(crate) dtype: Dtype,
+    pub(crate) score: Score,
+    /// Whether weights are zeroed where they lie.
+    pub(crate) write: bool,
+}
+
+pub(crate) const STAGES: [Stage; 8] = [
+    Stage::Stats,
+    Stage::Budget,
+    Stage::Narrow,
+    Stage::Histogram,
+    Stage::Ties,
+    Stage::Apply,
+    Stage::Rows,
+    Stage::Edges,
+];
+pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
+
+macro_rules! wgsl {
+    ($name:literal) => {
+        include_str!(concat!("../../shaders/", $name, ".wgsl"))
+    };
+}
+
+const PARAMS: &str = wgsl!("parts/params");
+const RECORD: &str = wgsl!("parts/record");
+const TALLY: &str = wgsl!("parts/tally");
+const KEY: &str = wgsl!("parts/key");
+const SUMS: &str = wgsl!("parts/sums");
+const BUDGET: &str = wgsl!("parts/budget");
+const CARRY_OUT: &str = wgsl!("parts/carry_out");
+
+impl Stage {
+    /// The file's name, which is the entry point's too.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Stage::Stats => "stats",
+            Stage::Budget => "budget",
+            Stage::Narrow => "narrow",
+            Stage::Histogram => "histogram",
+            Stage::Ties => "ties",
+            Stage::Apply => "apply",
+            Stage::Rows => "rows",
+            Stage::Edges => "edges",
+        }
+    }
+
+    const fn file(self) -> &'static str {
+        match self {
+            Stage::Stats => wgsl!("stats"),
+            Stage::Budget => wgsl!("budget"),
+            Stage::Narrow => wgsl!("narrow"),
+            Stage::Histogram => wgsl!("histogram"),
+            Stage::Ties => wgsl!("ties"),
+            Stage::Apply => wgsl!("apply"),
+            Stage::Rows => wgsl!("rows"),
+            Stage::Edges => wgsl!("edges"),
+        }
+    }
+
+    /// The parts that do not depend on dtype, score or writing.
+    const fn parts(self) -> &'static [&'static str] {
+        match self {
+            Stage::Stats => &[PARAMS, RECORD, TALLY, KEY, SUMS],
+            Stage::Budget => &[PARAMS, RECORD, TALLY, KEY, BUDGET],
+            Stage::Narrow => &[PARAMS, RECORD, TALLY],
+            Stage::Histogram => &[PARAMS, RECORD, TALLY, KEY],
+            Stage::Ties => &[PARAMS, RECORD, KEY],
+            Stage::Apply => &[PARAMS, RECORD, TALLY, KEY, SUMS, CARRY_OUT],
+            Stage::Rows => &[PARAMS, RECORD, KEY, SUMS, BUDGET, CARRY_OUT],
+            Stage::Edges => &[PARAMS, RECORD],
+        }
+    }
+
+    /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
+    const fn loads(self) -> (bool, bool) {
+        match self {
+            Stage::Budget | Stage::Narrow => (false, false),
+            Stage::Edges => (true, false),
+            _ => (true, true),
+        }
+    }
+
+    const fn writes(self) -> bool {
+        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges)
+    }
+}
+
+impl Variant {
+    /// The same pipeline under one name: what a stage does not depend on is set to its first value.
+    pub(crate) fn canonical(mut self) -> Self {
+        let (loads, scores) = self.stage.loads();
+        if !loads {
+            self.dtype = Dtype::F32;
+        }
+        if !scores {
+            self.score = Score::Magnitude;
+        }
+        self.write &= self.stage.writes();
+        self
+    }
+
+    /// The number of the canonical pipeline, below [`COUNT`].
+    pub(crate) fn index(self) -> usize {
+        let Self { stage, dtype, score, write } = self.canonical();
+        let dtype = match dtype {
+            Dtype::F32 => 0,
+            Dtype::F16 => 1,
+            Dtype::Bf16 => 2,
+        };
+        let score = match score {
+            Score::Magnitude => 0,
+            Score::Wanda => 1,
+        };
+        ((stage as usize * DTYPES.len() + dtype) * SCORES.len() + score) * 2 + usize::from(write)
+    }
+
+    /// The whole module.
+    pub(crate) fn source(self) -> String {
+        let mut source = self.stage.file().to_owned();
+        let (loads, scores) = self.stage.loads();
+        source.extend(self.stage.parts().iter().copied());
+        if loads {
+            source.push_str(if self.write { wgsl!("parts/weights_write") } else { wgsl!("parts/weights_read") });
+            source.push_str(match self.dtype {
+                Dtype::F32 => wgsl!("parts/load_f32"),
+                Dtype::F16 => wgsl!("parts/load_f16"),
+                Dtype::Bf16 => wgsl!("parts/load_bf16"),
+            });
+        }
+        if scores {
+            source.push_str(match self.score {
+                Score::Magnitude => wgsl!("parts/score_magnitude"),
+                Score::Wanda => wgsl!("parts/score_wanda"),
+            });
+        }
+        source
+    }
+
+    /// A name for captures and validation errors, such as `emprune.apply.bf16.wanda.write`.
+    pub(crate) fn label(self) -> String {
+        let Self { stage, dtype, score, write } = self;
+        let mut label = format!("emprune.{}", stage.name());
+        let (loads, scores) = stage.loads();
+        if loads {
+            label += &format!(".{}", dtype.to_string().to_lowercase());
+        }
+        if scores && score == Score::Wanda {
+            label += ".wanda";
+        }
+        if write {
+            label += ".write";
+        }
+        label
+    }
+
+    /// Every pipeline that there is, once.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let each = STAGES.into_iter().flat_map(|stage| {
+            DTYPES.into_iter().flat_map(move |dtype| {
+                SCORES.into_iter().flat_map(move |score| {
+                    [false, true].into_iter().map(move |write| Variant { stage, dtype, score, write })
+                })
+            })
+        });
+        // `edges` has no business with f32, nor without writing.
+        each.filter(|v| *v == v.canonical() && (v.stage != Stage::Edges || (v.write && v.dtype != Dtype::F32)))
+    }
+}
+
+/// Slots for pipelines.
+pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 2;

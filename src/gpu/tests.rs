@@ -1,0 +1,176 @@
+//! The shaders, judged without a GPU: every pipeline parses and validates, and what it declares is what the Rust side thinks.
+
+use super::layout::{self, Params, Record, binding};
+use super::shaders::{self, Stage, Variant};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+fn parse(variant: Variant) -> (naga::Module, ModuleInfo) {
+    let source = variant.source();
+    let label = variant.label();
+    let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+    // No capability: what passes here passes on a device opened with no feature at all.
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+    (module, info)
+}
+
+fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
+    let value = |handle| match module.global_expressions[handle] {
+        naga::Expression::Literal(naga::Literal::U32(value)) => Some(value),
+        _ => None,
+    };
+    let named = module.constants.iter().filter_map(|(_, c)| Some((c.name.clone()?, value(c.init)?)));
+    named.collect()
+}
+
+#[test]
+fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
+    let all: Vec<_> = Variant::all().collect();
+    // Three dtypes and two scores: stats, histogram, ties 6 each, apply and rows 12 each; edges 2; budget and narrow 1.
+    assert_eq!(all.len(), 3 * 6 + 2 * 12 + 2 + 2, "the list of pipelines");
+    let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
+    slots.dedup();
+    assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
+    assert!(slots.iter().all(|&slot| slot < shaders::COUNT), "a slot past the end");
+    for variant in all {
+        let (module, _) = parse(variant);
+        let entries: Vec<_> = module.entry_points.iter().collect();
+        assert_eq!(entries.len(), 1, "{}", variant.label());
+        assert_eq!(entries[0].name, variant.stage.name(), "the entry point is called as its file");
+        assert_eq!(entries[0].workgroup_size, [layout::LANES, 1, 1], "{}", variant.label());
+    }
+}
+
+#[test]
+fn structs_have_the_same_layout_on_both_sides() {
+    let (module, _) = parse(Variant::all().find(|v| v.stage == Stage::Apply).expect("apply"));
+    let members = |name: &str| {
+        let found = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name));
+        let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = found else { panic!("{name}") };
+        let offsets = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect::<Vec<_>>();
+        (offsets, *span as usize)
+    };
+    macro_rules! check {
+        ($type:ident, $wgsl:literal, [$($field:ident),*]) => {
+            let expected: Vec<(String, usize)> = vec![$((stringify!($field).to_owned(), offset_of!($type, $field))),*];
+            assert_eq!(members($wgsl), (expected, size_of::<$type>()), $wgsl);
+        };
+    }
+    check!(Params, "Params", [
+        beta_up, beta_down, contest_len, len, group_len, groups, parts, part_len, span, first_span, all_spans, slice, slices,
+        columns, column, digits, mass, mask
+    ]);
+    check!(Record, "Record", [
+        status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank
+    ]);
+}
+
+#[test]
+fn bindings_and_constants_agree() {
+    let bindings = BTreeMap::from([
+        ("params", binding::PARAMS),
+        ("weights", binding::WEIGHTS),
+        ("norms", binding::NORMS),
+        ("tally", binding::TALLY),
+        ("sums", binding::TALLY),
+        ("records", binding::RECORDS),
+        ("span_bins", binding::SPAN_BINS),
+        ("mask", binding::MASK),
+        ("first_bad", binding::FIRST_BAD),
+    ]);
+    let expected = BTreeMap::from([
+        ("LANES", layout::LANES),
+        ("TALLY", layout::TALLY as u32),
+        ("TALLY_SUM", layout::TALLY_SUM as u32),
+        ("TALLY_SQUARE", layout::TALLY_SQUARE as u32),
+        ("TALLY_KEPT", layout::TALLY_KEPT as u32),
+        ("ROW_SUMS", layout::ROW_SUMS as u32),
+        ("BINS", crate::narrow::BINS as u32),
+        ("LOW_BINS", crate::narrow::LOW_BINS as u32),
+        ("LOW_BINS", layout::LOW_BINS as u32),
+        ("NO_CUT", Record::NO_CUT),
+        ("KEY_END", crate::key::KEY_END),
+    ]);
+    let (mut seen_bindings, mut seen_constants) = (BTreeMap::new(), BTreeMap::new());
+    for variant in Variant::all() {
+        let (module, _) = parse(variant);
+        for (_, global) in module.global_variables.iter() {
+            let name = global.name.as_deref().unwrap_or_default();
+            match &global.binding {
+                Some(at) => {
+                    assert_eq!((at.group, Some(&at.binding)), (0, bindings.get(name)), "{name} in {}", variant.label());
+                    seen_bindings.insert(name.to_owned(), ());
+                    let writes = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
+                    let may_write = match name {
+                        "params" | "norms" => false,
+                        "weights" => variant.write,
+                        _ => true,
+                    };
+                    assert_eq!(writes, may_write, "{name} in {}", variant.label());
+                }
+                None => assert!(name.starts_with("wg_"), "a workgroup variable says so: {name}"),
+            }
+        }
+        for (name, value) in constants(&module) {
+            if let Some(&wanted) = expected.get(name.as_str()) {
+                assert_eq!(value, wanted, "{name} in {}", variant.label());
+                seen_constants.insert(name, ());
+            }
+        }
+    }
+    assert_eq!(seen_bindings.len(), bindings.len(), "every binding is used somewhere");
+    assert_eq!(seen_constants.len(), expected.len(), "every shared constant is declared somewhere");
+}
+
+#[test]
+fn workgroup_memory_fits_the_default_limit() {
+    let mut largest = 0;
+    for variant in Variant::all() {
+        let (module, info) = parse(variant);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("sizes");
+        let entry = info.get_entry_point(0);
+        let used = module
+            .global_variables
+            .iter()
+            .filter(|(handle, global)| global.space == naga::AddressSpace::WorkGroup && !entry[*handle].is_empty())
+            .map(|(_, global)| layouter[global.ty].size)
+            .sum::<u32>();
+        assert!(used <= 16 * 1024, "{} uses {used} bytes of workgroup memory", variant.label());
+        largest = largest.max(used);
+    }
+    assert!(largest > 8 * 1024, "the histogram alone takes 8 KiB; {largest} means that nothing was counted");
+}
+
+/// `select` evaluates both sides: an index that one side guards must be guarded by `if`. Float types have no place here.
+#[test]
+fn no_shader_computes_with_floats_or_guards_with_select() {
+    for variant in Variant::all() {
+        let source = variant.source();
+        let code: String = source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        for word in ["f32", "f16", "select(", "bitcast", "unpack2x16float"] {
+            assert!(!code.contains(word), "{} says {word}", variant.label());
+        }
+    }
+}
+
+#[test]
+fn every_file_in_the_shader_folder_is_used() {
+    let used: Vec<String> = Variant::all().map(Variant::source).collect();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut files = 0;
+    for folder in [root.clone(), root.join("parts")] {
+        for entry in std::fs::read_dir(&folder).expect("the shader folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|e| e == "wgsl") {
+                files += 1;
+                let text = std::fs::read_to_string(&path).expect("a readable file");
+                assert!(used.iter().any(|source| source.contains(&text)), "{} is in no pipeline", path.display());
+            }
+        }
+    }
+    assert!(files > 15, "{files} shader files found");
+}

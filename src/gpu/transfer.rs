@@ -1,0 +1,71 @@
+//! Bytes to the device and back, for weights that live on the host.
+
+use super::device::Device;
+use crate::error::{Error, ErrorKind};
+
+/// A buffer in device memory, zeroed.
+pub(crate) fn buffer(device: &wgpu::Device, label: &str, size: u64) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: size.max(16),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+/// Bytes to the front of a buffer; up to three zeros fill the last word.
+pub(crate) fn upload(device: &Device, buffer: &wgpu::Buffer, bytes: &[u8]) {
+    let (words, rest) = bytes.split_at(bytes.len() & !3);
+    if !words.is_empty() {
+        device.queue.write_buffer(buffer, 0, words);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        device.queue.write_buffer(buffer, words.len() as u64, &last);
+    }
+}
+
+/// Submit what was recorded, wait for it, and read the front of some buffers.
+pub(crate) fn read_back(
+    device: &Device,
+    mut encoder: wgpu::CommandEncoder,
+    wanted: &[(&wgpu::Buffer, u64)],
+) -> Result<Vec<Vec<u8>>, Error> {
+    let total: u64 = wanted.iter().map(|(_, size)| size).sum();
+    let staging = device.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("emprune.readback"),
+        size: total.max(4),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut at = 0;
+    for (buffer, size) in wanted {
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, *size);
+        at += size;
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
+        // The receiver is gone only when an error has been found already.
+        let _ = sender.send(result);
+    });
+    submit_and_wait(device, encoder)?;
+    let lost = |e: &dyn std::fmt::Display| Error::new(ErrorKind::DeviceLost, format!("the device does not answer: {e}"));
+    receiver.recv().map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
+    let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
+    let mut at = 0;
+    let out = wanted.iter().map(|(_, size)| {
+        let from = at;
+        at += *size as usize;
+        mapped[from..at].to_vec()
+    });
+    Ok(out.collect())
+}
+
+pub(crate) fn submit_and_wait(device: &Device, encoder: wgpu::CommandEncoder) -> Result<(), Error> {
+    device.queue.submit([encoder.finish()]);
+    let waited = device.device.poll(wgpu::PollType::wait_indefinitely());
+    // What the device complained about explains a failed wait better than the wait does.
+    device.check()?;
+    waited.map(drop).map_err(|e| Error::new(ErrorKind::DeviceLost, format!("the device does not answer: {e}")))
+}

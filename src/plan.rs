@@ -1,0 +1,42 @@
+//! Sizes: how a slice of weights is divided among workgroups. Pure numbers, no device.
+
+use crate::dtype::Dtype;
+
+/// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
+pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
+/// Workgroups that share a slice: enough to fill the largest devices a few times over.
+const MOST_PARTS: u64 = 1024;
+/// Entries below which a workgroup would spend its time on clearing and flushing its bins.
+const LEAST_PART: u64 = 16 * 1024;
+/// Rows up to this many entries are one workgroup's work.
+pub(crate) const LONGEST_ROW: u64 = 1 << 17;
+
+/// How the contests of a slice are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    /// Workgroups per contest.
+    pub(crate) count: u64,
+    /// Entries of a part: a multiple of 32.
+    pub(crate) len: u64,
+}
+
+impl Parts {
+    /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries
+    /// has a first part that is up to 31 entries shorter.
+    pub(crate) fn of(group_len: u64, groups: u64) -> Self {
+        let most = (MOST_PARTS / groups).max(1);
+        let len = group_len.div_ceil(most).max(LEAST_PART).next_multiple_of(32);
+        let slack = if groups == 1 { 0 } else { 31 };
+        Self { count: (group_len + slack).div_ceil(len), len }
+    }
+}
+
+/// Bytes that a slice's weights take in a binding: whole words.
+pub(crate) fn weight_bytes(len: u64, dtype: Dtype) -> u64 {
+    (len * dtype.size() as u64).next_multiple_of(4)
+}
+
+/// Bytes of a slice's mask: whole words.
+pub(crate) fn mask_bytes(len: u64) -> u64 {
+    len.div_ceil(32) * 4
+}
