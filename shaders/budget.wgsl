@@ -17,9 +17,12 @@ fn budget(
     }
     var record = Record();
     record.cut_span = NO_CUT;
-    for (var slice = 0u; slice < params.slices; slice += 1u) {
-        if (atomicLoad(&first_bad[slice]) != 0u) {
-            record.status = 1u;
+    for (var slice = 0u; slice < params.slices && record.status == 0u; slice += 1u) {
+        let word = atomicLoad(&first_bad[slice]);
+        if (word != 0u) {
+            record.status = 1u + (~word & 3u);
+            record.bad_slice = slice;
+            record.bad_index = ~word >> 2u;
         }
     }
     canonical(group, TALLY_SUM, BIG_SUM, 24u);
@@ -30,7 +33,7 @@ fn budget(
         record.kept = params.contest_len;
     }
     record.rank = record.kept;
-    if (record.status == 1u || record.degenerate == 1u) {
+    if (record.status != 0u || record.degenerate == 1u) {
         record.digits = params.digits; // nothing is left to find
     }
     records[group] = record;

@@ -121,8 +121,7 @@ fn row_stats(first: u32, end: u32, lane: u32) {
                             let weight = widen(word, half);
                             let key = key_of(weight, at);
                             if (key >= KEY_END) {
-                                report_bad(weight, at);
-                                atomicStore(&wg_bad, 1u);
+                                atomicMax(&wg_bad, bad_word(weight, at));
                             } else if (key == 0u) {
                                 zeros += 1u;
                             } else {
@@ -161,8 +160,14 @@ fn row_budget(row: u32) {
         record.kept = len;
     }
     record.rank = record.kept;
-    record.status = atomicLoad(&wg_bad);
-    if (record.status == 1u || record.degenerate == 1u) {
+    let bad = atomicLoad(&wg_bad);
+    if (bad != 0u) {
+        record.status = 1u + (~bad & 3u);
+        record.bad_slice = params.slice;
+        record.bad_index = ~bad >> 2u;
+        atomicMax(&first_bad[params.slice], bad);
+    }
+    if (record.status != 0u || record.degenerate == 1u) {
         record.digits = params.digits;
     }
     wg_record = record;

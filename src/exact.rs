@@ -25,6 +25,7 @@ impl Wide {
         wide.trim()
     }
 
+    #[cfg(test)]
     pub(crate) fn from_u128(value: u128) -> Self {
         Self::from_limbs(&[value as u64, (value >> 64) as u64])
     }

@@ -6,6 +6,7 @@
 mod contest;
 mod device;
 mod engine;
+mod job;
 mod kernels;
 mod layout;
 mod rows;
@@ -15,6 +16,7 @@ mod tests;
 mod transfer;
 
 pub use device::{Adapter, Options, adapters};
+pub use job::{Buffers, Job, Plan, SliceBuffers};
 pub use kernels::{Kernels, required_limits};
 pub use layout::Record;
 /// The version of wgpu that this crate speaks.

@@ -19,14 +19,14 @@ fn exponent(key: u32) -> u32 {
     return max(key >> 23u, 1u);
 }
 
-// Remember the first entry of the slice whose score is no number: its index * 4 + 0 for NaN, 1 for infinity, 2 for a product that
-// overflowed. Kept inverted, so that the zero of a cleared buffer says that there is none.
-fn report_bad(weight: u32, at: u32) {
+// An entry whose score is no number, as a word: its index * 4 + 0 for NaN, 1 for infinity, 2 for a product that overflowed. Inverted, so
+// that the largest word is the first entry and the zero of a cleared buffer says that there is none.
+fn bad_word(weight: u32, at: u32) -> u32 {
     var kind = 2u;
     if (weight > KEY_END) {
         kind = 0u;
     } else if (weight == KEY_END) {
         kind = 1u;
     }
-    atomicMax(&first_bad[params.slice], ~(at * 4u + kind));
+    return ~(at * 4u + kind);
 }

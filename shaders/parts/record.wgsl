@@ -4,7 +4,7 @@
 // Rust twin: src/gpu/layout.rs (`Record`), which is also what a caller's shader may read.
 
 struct Record {
-    // 0: decided. 1: some score is NaN or infinite; nothing was written.
+    // 0: decided. Else some score is no number, and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that overflowed f32.
     status: u32,
     // 1: all scores are zero; everything is kept.
     degenerate: u32,
@@ -23,19 +23,10 @@ struct Record {
     cut_rank: u32,
     // How many of the keys that agree with the prefix are kept; 64 bits.
     rank: vec2<u32>,
+    // Where the first bad score is: its slice, and its entry there.
+    bad_slice: u32,
+    bad_index: u32,
 }
 
 // `cut_span` when no tie loses.
 const NO_CUT: u32 = 0xffffffffu;
-
-@group(0) @binding(4) var<storage, read_write> records: array<Record>;
-
-// A key has 31 bits: digits of 11, 10 and 10.
-const BINS: u32 = 2048u;
-const LOW_BINS: u32 = 1024u;
-const LOW_BITS: u32 = 10u;
-
-// Lowest bit of the digit number `digit`.
-fn digit_shift(digit: u32) -> u32 {
-    return 20u - 10u * digit;
-}

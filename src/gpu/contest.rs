@@ -219,7 +219,7 @@ impl Contest<'_> {
     fn carry_out(&mut self, loaded: &Loaded) {
         let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.engine.kernels.ties(&mut pass, &loaded.slice);
-        self.engine.kernels.apply(&mut pass, &loaded.slice);
+        self.engine.kernels.apply(&mut pass, &loaded.slice, false);
     }
 
     fn masks_of_all(&mut self) -> Result<(), Error> {

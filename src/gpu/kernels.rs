@@ -5,15 +5,16 @@ use super::shaders::{self, Stage, Variant};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::rule::Score;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-/// Pipelines for one device. Nothing is compiled before it is needed.
-#[derive(Debug)]
+/// Pipelines for one device. Nothing is compiled before it is needed; clones share what is.
+#[derive(Clone, Debug)]
 pub struct Kernels {
     device: wgpu::Device,
     layouts: [wgpu::BindGroupLayout; 2],
     pipeline_layouts: [wgpu::PipelineLayout; 2],
-    pipelines: Vec<OnceLock<wgpu::ComputePipeline>>,
+    pipelines: Arc<[OnceLock<wgpu::ComputePipeline>]>,
+    cache: Option<wgpu::PipelineCache>,
     /// Stands in where a rule has no norms.
     nothing: wgpu::Buffer,
 }
@@ -45,6 +46,11 @@ pub(crate) struct Bindings<'a> {
 impl Kernels {
     /// Kernels for `device`; compiles nothing yet.
     pub fn new(device: &wgpu::Device) -> Self {
+        Self::with_cache(device, None)
+    }
+
+    /// As [`new`](Self::new); compiled pipelines come from and go to a cache of yours.
+    pub fn with_cache(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
         let layouts = [false, true].map(|write| {
             let storage = |binding, read_only| entry(binding, wgpu::BufferBindingType::Storage { read_only });
             device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -75,11 +81,16 @@ impl Kernels {
             mapped_at_creation: false,
         });
         let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
-        Self { device: device.clone(), layouts, pipeline_layouts, pipelines, nothing }
+        Self { device: device.clone(), layouts, pipeline_layouts, pipelines, cache, nothing }
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
         &self.device
+    }
+
+    /// Compile a pipeline now.
+    pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool) {
+        self.pipeline(Variant { stage, dtype, score, write });
     }
 
     fn pipeline(&self, variant: Variant) -> &wgpu::ComputePipeline {
@@ -100,7 +111,7 @@ impl Kernels {
                     // The shaders clear what they read; doing it for them costs seconds on some drivers.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.cache.as_ref(),
             })
         })
     }
@@ -131,49 +142,49 @@ impl Kernels {
 
     /// Exact sums and the first digit's histogram; one workgroup per part.
     pub(crate) fn stats(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Stats, slice, false, slice.params.groups * slice.params.parts);
+        self.record_stage(pass, Stage::Stats, slice, false, slice.params.groups * slice.params.parts);
     }
 
     /// How many each contest keeps; any slice of the contests will do.
     pub(crate) fn budget(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Budget, slice, false, slice.params.groups);
+        self.record_stage(pass, Stage::Budget, slice, false, slice.params.groups);
     }
 
     /// One more digit of each threshold; any slice of the contests will do.
     pub(crate) fn narrow(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Narrow, slice, false, slice.params.groups);
+        self.record_stage(pass, Stage::Narrow, slice, false, slice.params.groups);
     }
 
     /// The next digit's histogram; one workgroup per part.
     pub(crate) fn histogram(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Histogram, slice, false, slice.params.groups * slice.params.parts);
+        self.record_stage(pass, Stage::Histogram, slice, false, slice.params.groups * slice.params.parts);
     }
 
     /// Where ties end, if that is in this slice.
     pub(crate) fn ties(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Ties, slice, false, slice.params.groups);
+        self.record_stage(pass, Stage::Ties, slice, false, slice.params.groups);
     }
 
-    /// Mask bits, kept sum and, for a slice that can be written, zeros.
-    pub(crate) fn apply(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Apply, slice, slice.write.is_some(), slice.params.groups * slice.params.parts);
-        self.edges(pass, slice);
+    /// Mask bits, kept sum and, when `write`, zeros.
+    pub(crate) fn apply(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
+        self.record_stage(pass, Stage::Apply, slice, write, slice.params.groups * slice.params.parts);
+        self.edges(pass, slice, write);
     }
 
     /// Every stage for contests of one workgroup each.
-    pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record(pass, Stage::Rows, slice, slice.write.is_some(), slice.params.groups);
-        self.edges(pass, slice);
+    pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
+        self.record_stage(pass, Stage::Rows, slice, write, slice.params.groups);
+        self.edges(pass, slice, write);
     }
 
     /// Words that two contests share.
-    fn edges(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        if slice.write.is_some() && slice.dtype.size() == 2 && !slice.params.group_len.is_multiple_of(2) {
-            self.record(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(LANES));
+    fn edges(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
+        if write && slice.dtype.size() == 2 && !slice.params.group_len.is_multiple_of(2) {
+            self.record_stage(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(LANES));
         }
     }
 
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, stage: Stage, slice: &Slice, write: bool, workgroups: u32) {
+    fn record_stage(&self, pass: &mut wgpu::ComputePass<'_>, stage: Stage, slice: &Slice, write: bool, workgroups: u32) {
         let variant = Variant { stage, dtype: slice.dtype, score: slice.score, write };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(variant));

@@ -61,7 +61,8 @@ pub(crate) struct Params {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Record {
-    /// 0: decided. 1: some score is NaN or infinite; nothing was written.
+    /// 0: decided. Else some score is no number and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that
+    /// overflowed `f32`.
     pub status: u32,
     /// 1: all scores are zero; everything is kept.
     pub degenerate: u32,
@@ -81,11 +82,18 @@ pub struct Record {
     pub cut_rank: u32,
     /// How many of the keys that agree with the prefix are kept, low word first.
     pub rank: [u32; 2],
+    /// The slice of the first bad score ..
+    pub bad_slice: u32,
+    /// .. and its entry there.
+    pub bad_index: u32,
 }
 
 impl Record {
     /// `cut_span` when no tie loses.
     pub const NO_CUT: u32 = u32::MAX;
+
+    /// The same struct in WGSL, and the constant `NO_CUT`, for a shader of yours.
+    pub const WGSL: &str = super::shaders::RECORD;
 
     /// Entries kept.
     pub fn kept(&self) -> u64 {

@@ -36,7 +36,7 @@ impl Engine {
         let mut encoder = self.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            self.kernels.rows(&mut pass, &loaded.slice);
+            self.kernels.rows(&mut pass, &loaded.slice, false);
         }
         let record_bytes = (groups * size_of::<Record>()) as u64;
         let mask_bytes = if wants_bits { crate::plan::mask_bytes(len as u64) } else { 0 };

@@ -49,7 +49,8 @@ macro_rules! wgsl {
 }
 
 const PARAMS: &str = wgsl!("parts/params");
-const RECORD: &str = wgsl!("parts/record");
+pub(crate) const RECORD: &str = wgsl!("parts/record");
+const DIGITS: &str = wgsl!("parts/digits");
 const TALLY: &str = wgsl!("parts/tally");
 const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
@@ -87,14 +88,14 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, TALLY, KEY, SUMS],
-            Stage::Budget => &[PARAMS, RECORD, TALLY, KEY, BUDGET],
-            Stage::Narrow => &[PARAMS, RECORD, TALLY],
-            Stage::Histogram => &[PARAMS, RECORD, TALLY, KEY],
-            Stage::Ties => &[PARAMS, RECORD, KEY],
-            Stage::Apply => &[PARAMS, RECORD, TALLY, KEY, SUMS, CARRY_OUT],
-            Stage::Rows => &[PARAMS, RECORD, KEY, SUMS, BUDGET, CARRY_OUT],
-            Stage::Edges => &[PARAMS, RECORD],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS],
+            Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
+            Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
+            Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
+            Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
+            Stage::Apply => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT],
+            Stage::Rows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT],
+            Stage::Edges => &[PARAMS, RECORD, DIGITS],
         }
     }
 
@@ -181,6 +182,7 @@ impl Variant {
     }
 
     /// Every pipeline that there is, once.
+    #[cfg(test)]
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let each = STAGES.into_iter().flat_map(|stage| {
             DTYPES.into_iter().flat_map(move |dtype| {

@@ -64,7 +64,7 @@ fn structs_have_the_same_layout_on_both_sides() {
         columns, column, digits, mass, mask
     ]);
     check!(Record, "Record", [
-        status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank
+        status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice, bad_index
     ]);
 }
 

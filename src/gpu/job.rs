@@ -1,0 +1,373 @@
+//! Inside somebody else's GPU program: plan, bind, record. No submit, no wait, no readback, no allocation while recording.
+
+use super::kernels::{self, Bindings, Kernels, Slice};
+use super::layout::{LOW_BINS, Params, ROW_SUMS, Record, TALLY, split};
+use super::shaders::Stage;
+use crate::error::{Error, ErrorKind};
+use crate::narrow;
+use crate::plan::{self, Parts};
+use crate::rule::{Granularity, Rule, Score};
+use crate::tensor::TensorSpec;
+
+/// What a job will take, known before anything exists: sizes of buffers, number of dispatches, bytes moved.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    rule: Rule,
+    slices: Vec<TensorSpec>,
+    parts: Vec<Parts>,
+    groups: u64,
+    /// Each contest is one workgroup's, from its first sum to its last mask bit.
+    rows: bool,
+    digits: u32,
+    mass: bool,
+}
+
+/// The caller's buffers; any sub-range at a legal offset will do. Sizes may be larger than what the plan asks for: bytes
+/// outside are never written.
+#[derive(Clone, Debug)]
+pub struct Buffers<'a> {
+    /// One for each slice of the plan.
+    pub slices: &'a [SliceBuffers<'a>],
+    /// `STORAGE`: receives one [`Record`] per contest.
+    pub records: wgpu::BufferBinding<'a>,
+    /// `STORAGE | COPY_DST`: scratch with any content; may be shared by jobs that run one after the other.
+    pub workspace: wgpu::BufferBinding<'a>,
+}
+
+/// The buffers of one slice.
+#[derive(Clone, Debug)]
+pub struct SliceBuffers<'a> {
+    /// `STORAGE`: the weights, little-endian; for 16-bit dtypes rounded up to whole words.
+    pub weights: wgpu::BufferBinding<'a>,
+    /// `STORAGE`: one `f32` per column, for [`Score::Wanda`]; they must be finite, their sign is ignored.
+    pub norms: Option<wgpu::BufferBinding<'a>>,
+    /// `STORAGE`: receives one bit per entry, entry `i` at bit `i % 32` of word `i / 32`.
+    pub mask: wgpu::BufferBinding<'a>,
+}
+
+/// A plan bound to buffers: can be recorded any number of times.
+#[derive(Debug)]
+pub struct Job {
+    kernels: Kernels,
+    slices: Vec<Slice>,
+    rows: bool,
+    digits: u32,
+    workspace: wgpu::Buffer,
+    clear: std::ops::Range<u64>,
+}
+
+/// Where things lie in the workspace, in bytes from its start. Offsets are multiples of 256, which is legal on every device.
+struct Workspace {
+    tally: (u64, u64),
+    span_bins: (u64, u64),
+    first_bad: (u64, u64),
+}
+
+impl Plan {
+    fn workspace(&self) -> Workspace {
+        let all_parts: u64 = self.parts.iter().map(|p| p.count).sum();
+        let tally = if self.rows { self.groups * ROW_SUMS * 4 } else { self.groups * TALLY * 8 };
+        let span_bins = if self.rows { 16 } else { self.groups * all_parts * LOW_BINS * 4 };
+        let first_bad = (self.slices.len() as u64 * 4).max(16);
+        let bins_at = tally.next_multiple_of(256);
+        let bad_at = (bins_at + span_bins).next_multiple_of(256);
+        Workspace { tally: (0, tally), span_bins: (bins_at, span_bins), first_bad: (bad_at, first_bad) }
+    }
+
+    /// Bytes of [`Buffers::workspace`].
+    pub fn workspace_bytes(&self) -> u64 {
+        let (at, len) = self.workspace().first_bad;
+        at + len
+    }
+
+    /// Bytes of [`Buffers::records`].
+    pub fn records_bytes(&self) -> u64 {
+        self.groups * size_of::<Record>() as u64
+    }
+
+    /// Bytes of a slice's [`SliceBuffers::weights`]; `None` past the last slice.
+    pub fn weights_bytes(&self, slice: usize) -> Option<u64> {
+        self.slices.get(slice).map(|s| plan::weight_bytes(s.len, s.dtype))
+    }
+
+    /// Bytes of a slice's [`SliceBuffers::mask`]; `None` past the last slice.
+    pub fn mask_bytes(&self, slice: usize) -> Option<u64> {
+        self.slices.get(slice).map(|s| plan::mask_bytes(s.len))
+    }
+
+    /// Contests, each with a [`Record`].
+    pub fn groups(&self) -> u64 {
+        self.groups
+    }
+
+    /// Whether the sum of the kept scores is computed; by default not. It costs about ten integer operations an entry, and what reads it
+    /// back is [`Pruner`](crate::Pruner); the decision does not depend on it.
+    pub fn with_mass(mut self, mass: bool) -> Self {
+        self.mass = mass;
+        self
+    }
+
+    /// Dispatches that [`Job::record_prune`] records.
+    pub fn dispatches(&self) -> u32 {
+        let slices = self.slices.len() as u32;
+        let edges = self.slices.iter().filter(|s| self.has_edges(s)).count() as u32;
+        if self.rows { 1 + edges } else { slices + 1 + self.digits + slices * (self.digits - 1) + 2 * slices + edges }
+    }
+
+    /// Bytes of weights that [`Job::record_prune`] asks of memory or, for rows, of memory once and then of a cache; and bytes of
+    /// weights and mask that it writes when every word loses something.
+    pub fn bytes_moved(&self) -> (u64, u64) {
+        let weights: u64 = self.slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).sum();
+        let masks: u64 = self.slices.iter().map(|s| plan::mask_bytes(s.len)).sum();
+        (weights * u64::from(self.digits + 1), weights + masks)
+    }
+
+    fn has_edges(&self, slice: &TensorSpec) -> bool {
+        let group_len = if self.rule.granularity == Granularity::Row { slice.row_len } else { slice.len };
+        slice.dtype.size() == 2 && !group_len.is_multiple_of(2)
+    }
+}
+
+impl Kernels {
+    /// Check and size a job: slices of weights, each in one binding, under one rule.
+    ///
+    /// With `Global`, all slices together are one contest, ties won by the earlier slice, then the lower index. With `Tensor` and
+    /// `Row` a plan has one slice: one contest, or one per row.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty slice, or more than one where the granularity asks for one; `Limit` when a slice or
+    /// what the job needs does not fit a binding of this device.
+    pub fn plan(&self, slices: &[TensorSpec], rule: &Rule) -> Result<Plan, Error> {
+        kernels::check_limits(&self.device().limits())?;
+        if slices.is_empty() || (slices.len() > 1 && rule.granularity != Granularity::Global) {
+            let message = format!("{} slices for granularity {:?}, which takes one", slices.len(), rule.granularity);
+            return Err(Error::invalid(message));
+        }
+        for (i, spec) in slices.iter().enumerate() {
+            if spec.len == 0 {
+                return Err(Error::invalid("a contest of 0 entries has no effective number").of_tensor(i));
+            }
+            TensorSpec::new(spec.dtype, spec.len, spec.row_len).map_err(|e| e.of_tensor(i))?;
+            if spec.len > plan::MOST_ENTRIES {
+                let message = format!("a slice has {} entries, a job takes {}", spec.len, plan::MOST_ENTRIES);
+                return Err(Error::new(ErrorKind::Limit, message).of_tensor(i));
+            }
+        }
+        let (groups, group_len) = match rule.granularity {
+            Granularity::Row => (slices[0].rows(), Some(slices[0].row_len)),
+            _ => (1, None),
+        };
+        let rows = group_len.is_some_and(|len| len <= plan::LONGEST_ROW);
+        let parts = slices.iter().map(|s| Parts::of(group_len.unwrap_or(s.len), groups)).collect();
+        let digits = slices.iter().map(|s| narrow::digits_of(s.dtype, rule.score)).max().unwrap_or(3) as u32;
+        let plan = Plan { rule: *rule, slices: slices.to_vec(), parts, groups, rows, digits, mass: false };
+        let limits = self.device().limits();
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let workspace = plan.workspace();
+        let largest_slice = slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).max().unwrap_or(0);
+        for (what, bytes) in [
+            ("weights", largest_slice),
+            ("records", plan.records_bytes()),
+            ("workspace's counters", workspace.tally.1),
+            ("workspace's spans", workspace.span_bins.1),
+        ] {
+            if bytes > most {
+                return Err(Error::new(ErrorKind::Limit, format!("the {what} take {bytes} bytes, a binding holds {most}")));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Compile what a plan needs, so that recording it for the first time does not wait for the compiler.
+    pub fn warm_up(&self, plan: &Plan) {
+        for slice in &plan.slices {
+            let compile = |stage, write| self.compile(stage, slice.dtype, plan.rule.score, write);
+            if plan.rows {
+                compile(Stage::Rows, false);
+                compile(Stage::Rows, true);
+            } else {
+                for stage in [Stage::Stats, Stage::Budget, Stage::Narrow, Stage::Histogram, Stage::Ties, Stage::Apply] {
+                    compile(stage, false);
+                }
+                compile(Stage::Apply, true);
+            }
+            if plan.has_edges(slice) {
+                compile(Stage::Edges, true);
+            }
+        }
+    }
+
+    /// Bind a plan to buffers: the last step that creates anything (bind groups, and a small parameter buffer).
+    ///
+    /// # Errors
+    /// `InvalidInput` when a buffer is too small, at an offset that the device does not allow, lacks a usage, or norms are missing
+    /// or superfluous.
+    pub fn bind(&self, plan: &Plan, buffers: &Buffers<'_>) -> Result<Job, Error> {
+        if buffers.slices.len() != plan.slices.len() {
+            let message = format!("buffers for {} slices, the plan has {}", buffers.slices.len(), plan.slices.len());
+            return Err(Error::invalid(message));
+        }
+        let align = u64::from(self.device().limits().min_storage_buffer_offset_alignment);
+        let storage = wgpu::BufferUsages::STORAGE;
+        check("workspace", &buffers.workspace, plan.workspace_bytes(), storage | wgpu::BufferUsages::COPY_DST, align)?;
+        let records = check("records", &buffers.records, plan.records_bytes(), storage, align)?;
+        let workspace = plan.workspace();
+        let in_workspace = |(at, len): (u64, u64)| wgpu::BufferBinding {
+            buffer: buffers.workspace.buffer,
+            offset: buffers.workspace.offset + at,
+            size: wgpu::BufferSize::new(len),
+        };
+        let params = plan.params();
+        // Uniform bindings begin at multiples of 256.
+        let stride = (size_of::<Params>() as u64).next_multiple_of(256);
+        let params_buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("emprune.params"),
+            size: stride * params.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: true,
+        });
+        {
+            let mut mapped = params_buffer.slice(..).get_mapped_range_mut().map_err(|e| Error::new(ErrorKind::OutOfMemory, e.to_string()))?;
+            for (i, params) in params.iter().enumerate() {
+                let at = i * stride as usize;
+                mapped.slice(at..at + size_of::<Params>()).copy_from_slice(bytemuck::bytes_of(params));
+            }
+        }
+        params_buffer.unmap();
+        let mut slices = Vec::new();
+        for (i, (spec, b)) in plan.slices.iter().zip(buffers.slices).enumerate() {
+            let of_slice = |e: Error| e.of_tensor(i);
+            let weight_bytes = plan::weight_bytes(spec.len, spec.dtype);
+            let weights = check("weights", &b.weights, weight_bytes, storage, align).map_err(of_slice)?;
+            let mask = check("mask", &b.mask, plan::mask_bytes(spec.len), storage, align).map_err(of_slice)?;
+            let norms = match (plan.rule.score, &b.norms) {
+                (Score::Wanda, Some(norms)) => Some(check("norms", norms, spec.row_len * 4, storage, align).map_err(of_slice)?),
+                (Score::Magnitude, None) => None,
+                (Score::Wanda, None) => return Err(Error::invalid("the score is Wanda and the slice has no norms").of_tensor(i)),
+                (Score::Magnitude, Some(_)) => {
+                    return Err(Error::invalid("the score is magnitude and the slice has norms").of_tensor(i));
+                }
+            };
+            let bindings = Bindings {
+                params: wgpu::BufferBinding {
+                    buffer: &params_buffer,
+                    offset: i as u64 * stride,
+                    size: wgpu::BufferSize::new(size_of::<Params>() as u64),
+                },
+                weights,
+                norms,
+                tally: in_workspace(workspace.tally),
+                records: records.clone(),
+                span_bins: in_workspace(workspace.span_bins),
+                mask,
+                first_bad: in_workspace(workspace.first_bad),
+            };
+            slices.push(self.slice(params[i], spec.dtype, plan.rule.score, true, &bindings));
+        }
+        let start = buffers.workspace.offset;
+        // Rows overwrite their sums; everything else counts up from zero.
+        let first = if plan.rows { workspace.first_bad.0 } else { 0 };
+        Ok(Job {
+            kernels: self.clone(),
+            slices,
+            rows: plan.rows,
+            digits: plan.digits,
+            workspace: buffers.workspace.buffer.clone(),
+            clear: start + first..start + plan.workspace_bytes(),
+        })
+    }
+}
+
+impl Plan {
+    fn params(&self) -> Vec<Params> {
+        let contest_len = match self.rule.granularity {
+            Granularity::Row => self.slices[0].row_len,
+            _ => self.slices.iter().map(|s| s.len).sum(),
+        };
+        let all_spans = self.parts.iter().map(|p| p.count).sum::<u64>() as u32;
+        let mut first_span = 0;
+        let slices = self.slices.iter().zip(&self.parts).enumerate();
+        let params = slices.map(|(i, (spec, parts))| {
+            let params = Params {
+                beta_up: split(self.rule.beta.numerator()),
+                beta_down: split(self.rule.beta.denominator()),
+                contest_len: split(contest_len),
+                len: spec.len as u32,
+                group_len: (spec.len / self.groups) as u32,
+                groups: self.groups as u32,
+                parts: parts.count as u32,
+                part_len: parts.len as u32,
+                span: 1,
+                first_span,
+                all_spans,
+                slice: i as u32,
+                slices: self.slices.len() as u32,
+                columns: spec.row_len as u32,
+                column: 0,
+                digits: self.digits,
+                mass: self.mass.into(),
+                mask: 1,
+                _pad: 0,
+            };
+            first_span += parts.count as u32;
+            params
+        });
+        params.collect()
+    }
+}
+
+impl Job {
+    /// Record the decision and the mask; the weights are only read. Records are written too.
+    pub fn record_mask(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.record(encoder, false);
+    }
+
+    /// As [`record_mask`](Self::record_mask), and zero the losers in the weights.
+    ///
+    /// When some score of a contest is no number, its record says so, and the contest's weights and mask stay as they are.
+    pub fn record_prune(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.record(encoder, true);
+    }
+
+    fn record(&self, encoder: &mut wgpu::CommandEncoder, write: bool) {
+        let Self { kernels, slices, workspace, clear, .. } = self;
+        encoder.clear_buffer(workspace, clear.start, Some(clear.end - clear.start));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("emprune"), timestamp_writes: None });
+        let pass = &mut pass;
+        if self.rows {
+            slices.iter().for_each(|slice| kernels.rows(pass, slice, write));
+            return;
+        }
+        slices.iter().for_each(|slice| kernels.stats(pass, slice));
+        kernels.budget(pass, &slices[0]);
+        kernels.narrow(pass, &slices[0]);
+        for _ in 1..self.digits {
+            slices.iter().for_each(|slice| kernels.histogram(pass, slice));
+            kernels.narrow(pass, &slices[0]);
+        }
+        slices.iter().for_each(|slice| kernels.ties(pass, slice));
+        slices.iter().for_each(|slice| kernels.apply(pass, slice, write));
+    }
+}
+
+/// The binding, cut down to the bytes that are needed.
+fn check<'a>(
+    what: &str,
+    binding: &wgpu::BufferBinding<'a>,
+    bytes: u64,
+    usage: wgpu::BufferUsages,
+    align: u64,
+) -> Result<wgpu::BufferBinding<'a>, Error> {
+    let rest = binding.buffer.size().saturating_sub(binding.offset);
+    let had = binding.size.map_or(rest, |size| size.get().min(rest));
+    if had < bytes {
+        return Err(Error::invalid(format!("the {what} binding has {had} bytes, the plan needs {bytes}")));
+    }
+    if !binding.offset.is_multiple_of(align) {
+        return Err(Error::invalid(format!("the {what} binding begins at {}, no multiple of {align}", binding.offset)));
+    }
+    if !binding.buffer.usage().contains(usage) {
+        return Err(Error::invalid(format!("the {what} buffer has usage {:?}, it needs {usage:?}", binding.buffer.usage())));
+    }
+    Ok(wgpu::BufferBinding { buffer: binding.buffer, offset: binding.offset, size: wgpu::BufferSize::new(bytes) })
+}
