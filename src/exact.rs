@@ -92,7 +92,8 @@ impl Wide {
         let mut out = Self::ZERO;
         out.len = self.len - limbs;
         for i in 0..out.len {
-            let high = if bits == 0 || i + limbs + 1 >= self.len { 0 } else { self.limbs[i + limbs + 1] << (64 - bits) };
+            let high =
+                if bits == 0 || i + limbs + 1 >= self.len { 0 } else { self.limbs[i + limbs + 1] << (64 - bits) };
             out.limbs[i] = self.limbs[i + limbs] >> bits | high;
         }
         out.trim()

@@ -146,7 +146,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn hostile_bits() -> impl Strategy<Value = u32> {
-        prop_oneof![0..KEY_END, 0u32..0x0100_0000, 0x7e00_0000..KEY_END, (0u32..255, 0u32..4).prop_map(|(e, m)| e << 23 | m)]
+        prop_oneof![
+            0..KEY_END,
+            0u32..0x0100_0000,
+            0x7e00_0000..KEY_END,
+            (0u32..255, 0u32..4).prop_map(|(e, m)| e << 23 | m)
+        ]
     }
 
     proptest! {

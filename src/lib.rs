@@ -1,20 +1,63 @@
-//! How many entries of a score vector matter, and which: exact effective-number pruning.
-#![cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "tmp"))]
+//! How many entries of a score vector matter, and which ones: effective-number pruning, computed exactly, with one answer on the
+//! CPU and on every GPU.
+//!
+//! For scores `s_1 .. s_N` of a contest, each entry weighs `w_i = |s_i| / sum |s|`, and `N_eff = 1 / sum w_i^2` (the inverse Simpson
+//! index) says how many entries carry the mass: `N` when all are equal, 1 when one towers above the rest. The rule of
+//! *Effective Model Pruning* (arXiv 2509.25606) keeps the `floor(beta * N_eff)` highest scores and zeroes the others; no ratio is
+//! chosen by hand. The share of `sum |s|` that is kept, and the least that it could have been, come with the answer.
+//!
+//! ```
+//! use emprune::{Rule, prune};
+//!
+//! let mut weights = vec![3.0f32, -0.1, 2.0, 0.05, -2.5, 0.0];
+//! let decision = prune(&mut weights, &Rule::new())?;
+//! let contest = &decision.groups()[0];
+//!
+//! assert_eq!(weights, [3.0, 0.0, 2.0, 0.0, -2.5, 0.0]);
+//! assert_eq!(contest.kept, 3); // N_eff = 7.65^2 / 19.2625 = 3.04
+//! assert!(contest.mass > 0.98 && contest.mass >= contest.mass_bound);
+//! # Ok::<(), emprune::Error>(())
+//! ```
+//!
+//! # Three floors
+//!
+//! 1. [`prune`] and [`mask`]: one call, on the best backend that there is.
+//! 2. [`Pruner`]: choose the backend and keep it; rows, several tensors together, and [weights that do not fit memory](Source).
+//! 3. [`gpu::Kernels`]: inside a wgpu program of yours, on your device, in your buffers and your command encoder.
+//!
+//! # One exact answer
+//!
+//! Every score is an integer times a power of two, so `N_eff` is a ratio of two integers, and `floor(beta * N_eff)` is computed as such.
+//! Scores are compared as integers too, and among equal scores the lower index wins. No floating-point operation takes
+//! part in a decision, here or in a shader; so counts, thresholds and masks are those of exact arithmetic, whatever the
+//! device, the number of threads or the way in which the weights are cut. The numbers that only measure (`n_eff`, `mass`) are
+//! rounded once from exact values; the certificate `mass_bound` is rounded down.
+//!
+//! # Which contest
+//!
+//! [`Granularity`] says who competes: every row by itself, a tensor, or several tensors together. [`Score`] says with what:
+//! magnitude, or magnitude times an input norm (Wanda). [`Beta`] scales the budget.
+//!
+//! # Features
+//!
+//! * `gpu` (default): the wgpu backend. Without it the crate is plain Rust.
+//! * `parallel` (default): the CPU backend on all cores, by rayon. The answer is the same without.
 
+// In the order of import: a module uses only what stands above it. tests/imports.rs keeps this true.
 mod error;
 mod exact;
+mod rule;
 mod dtype;
 mod tensor;
-mod rule;
 mod key;
 mod sums;
 mod budget;
 mod mask;
 mod decision;
 mod narrow;
+mod source;
 #[cfg(feature = "gpu")]
 mod plan;
-mod source;
 mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;

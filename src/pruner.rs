@@ -270,13 +270,15 @@ impl Drive<'_> {
         let rows_at_once = (piece_len / spec.row_len).min(self.engine.most_rows());
         for piece in cut(&Piece { tensor, range: 0..spec.len }, rows_at_once * spec.row_len) {
             let norms = norms_at(&self.norms, &piece, spec);
-            let mut mask = self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
+            let mut mask =
+                self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
             let bytes = self.input.load(tensor, piece.range.clone()).map_err(|e| Error::io(tensor, e))?;
             let row_len = spec.row_len as usize;
-            let work =
-                cpu::Piece { bytes, dtype: spec.dtype, norms, mask: mask.as_mut().map(|m| m.as_bytes_mut()) };
+            let work = cpu::Piece { bytes, dtype: spec.dtype, norms, mask: mask.as_mut().map(|m| m.as_bytes_mut()) };
             let decided = match self.engine {
-                Engine::Cpu => cpu::rows(work, row_len, self.rule.beta).map_err(|bad| bad.error(tensor, piece.range.start)),
+                Engine::Cpu => {
+                    cpu::rows(work, row_len, self.rule.beta).map_err(|bad| bad.error(tensor, piece.range.start))
+                }
                 #[cfg(feature = "gpu")]
                 Engine::Gpu(engine) => engine.rows(work, row_len, self.rule, tensor, piece.range.start),
             };
@@ -318,7 +320,8 @@ impl Drive<'_> {
         for (i, piece) in pieces.into_iter().enumerate() {
             let spec = specs[piece.tensor];
             let norms = norms_at(&self.norms, &piece, spec);
-            let mut mask = self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
+            let mut mask =
+                self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
             let bytes = load(self.input, &piece)?;
             let mask_bytes = mask.as_mut().map(|m| m.as_bytes_mut());
             contest.apply(i, cpu::Piece { bytes, dtype: spec.dtype, norms, mask: mask_bytes }, spec)?;
@@ -396,9 +399,9 @@ impl Contest<'_> {
         piece: &Piece,
     ) -> Result<(), Error> {
         match self {
-            Contest::Cpu(contest, _) => {
-                contest.stats(&Keys::new(bytes, spec.dtype, norms)).map_err(|bad| bad.error(piece.tensor, piece.range.start))
-            }
+            Contest::Cpu(contest, _) => contest
+                .stats(&Keys::new(bytes, spec.dtype, norms))
+                .map_err(|bad| bad.error(piece.tensor, piece.range.start)),
             #[cfg(feature = "gpu")]
             Contest::Gpu(contest) => contest.stats(_i, bytes, spec, norms, piece.tensor, piece.range.start),
         }

@@ -36,7 +36,8 @@ pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) -> Sum {
             mask: masks.as_mut().and_then(Iterator::next),
         })
         .collect();
-    let sums = each_on_all_cores(chunks, |i, piece| chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]));
+    let sums =
+        each_on_all_cores(chunks, |i, piece| chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]));
     sums.iter().fold(Sum::default(), |mut all, sum| {
         all.merge(sum);
         all

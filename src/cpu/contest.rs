@@ -149,7 +149,8 @@ impl Contest {
 
     /// The outcome, after every pass.
     pub(crate) fn settle(self) -> Group {
-        let (budget, narrowed) = self.decided.unwrap_or_else(|| (Budget::new(&Default::default(), 0, self.beta), Narrowed::new(0)));
+        let (budget, narrowed) =
+            self.decided.unwrap_or_else(|| (Budget::new(&Default::default(), 0, self.beta), Narrowed::new(0)));
         if budget.degenerate() {
             return budget.settle(0, budget.len, &self.kept_sum);
         }

@@ -89,7 +89,17 @@ impl Engine {
         let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
         let resident = bytes <= most;
         let digits = digits as u32;
-        Ok(Contest { engine: self, rule: *rule, digits, known: 0, pieces, resident, state, encoder: self.encoder(), len })
+        Ok(Contest {
+            engine: self,
+            rule: *rule,
+            digits,
+            known: 0,
+            pieces,
+            resident,
+            state,
+            encoder: self.encoder(),
+            len,
+        })
     }
 }
 

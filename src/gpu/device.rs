@@ -152,7 +152,8 @@ impl Device {
     pub(crate) fn open(options: &Options) -> Result<Self, Error> {
         let adapters = enumerate();
         let fits = |adapter: &Adapter| {
-            (options.allow_software || !adapter.software) && options.adapter.as_deref().is_none_or(|part| adapter.matches(part))
+            (options.allow_software || !adapter.software)
+                && options.adapter.as_deref().is_none_or(|part| adapter.matches(part))
         };
         let names: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.to_string()).collect();
         let Some((mut info, adapter)) = adapters.into_iter().find(|(adapter, _)| fits(adapter)) else {

@@ -172,7 +172,10 @@ impl Kernels {
             ("workspace's spans", workspace.span_bins.1),
         ] {
             if bytes > most {
-                return Err(Error::new(ErrorKind::Limit, format!("the {what} take {bytes} bytes, a binding holds {most}")));
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!("the {what} take {bytes} bytes, a binding holds {most}"),
+                ));
             }
         }
         Ok(plan)
@@ -227,7 +230,10 @@ impl Kernels {
             mapped_at_creation: true,
         });
         {
-            let mut mapped = params_buffer.slice(..).get_mapped_range_mut().map_err(|e| Error::new(ErrorKind::OutOfMemory, e.to_string()))?;
+            let mut mapped = params_buffer
+                .slice(..)
+                .get_mapped_range_mut()
+                .map_err(|e| Error::new(ErrorKind::OutOfMemory, e.to_string()))?;
             for (i, params) in params.iter().enumerate() {
                 let at = i * stride as usize;
                 mapped.slice(at..at + size_of::<Params>()).copy_from_slice(bytemuck::bytes_of(params));
@@ -241,9 +247,13 @@ impl Kernels {
             let weights = check("weights", &b.weights, weight_bytes, storage, align).map_err(of_slice)?;
             let mask = check("mask", &b.mask, plan::mask_bytes(spec.len), storage, align).map_err(of_slice)?;
             let norms = match (plan.rule.score, &b.norms) {
-                (Score::Wanda, Some(norms)) => Some(check("norms", norms, spec.row_len * 4, storage, align).map_err(of_slice)?),
+                (Score::Wanda, Some(norms)) => {
+                    Some(check("norms", norms, spec.row_len * 4, storage, align).map_err(of_slice)?)
+                }
                 (Score::Magnitude, None) => None,
-                (Score::Wanda, None) => return Err(Error::invalid("the score is Wanda and the slice has no norms").of_tensor(i)),
+                (Score::Wanda, None) => {
+                    return Err(Error::invalid("the score is Wanda and the slice has no norms").of_tensor(i));
+                }
                 (Score::Magnitude, Some(_)) => {
                     return Err(Error::invalid("the score is magnitude and the slice has norms").of_tensor(i));
                 }
@@ -332,7 +342,8 @@ impl Job {
     fn record(&self, encoder: &mut wgpu::CommandEncoder, write: bool) {
         let Self { kernels, slices, workspace, clear, .. } = self;
         encoder.clear_buffer(workspace, clear.start, Some(clear.end - clear.start));
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("emprune"), timestamp_writes: None });
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("emprune"), timestamp_writes: None });
         let pass = &mut pass;
         if self.rows {
             slices.iter().for_each(|slice| kernels.rows(pass, slice, write));
@@ -367,7 +378,10 @@ fn check<'a>(
         return Err(Error::invalid(format!("the {what} binding begins at {}, no multiple of {align}", binding.offset)));
     }
     if !binding.buffer.usage().contains(usage) {
-        return Err(Error::invalid(format!("the {what} buffer has usage {:?}, it needs {usage:?}", binding.buffer.usage())));
+        return Err(Error::invalid(format!(
+            "the {what} buffer has usage {:?}, it needs {usage:?}",
+            binding.buffer.usage()
+        )));
     }
     Ok(wgpu::BufferBinding { buffer: binding.buffer, offset: binding.offset, size: wgpu::BufferSize::new(bytes) })
 }

@@ -133,8 +133,10 @@ impl Kernels {
             self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("emprune"),
                 layout: &self.layouts[usize::from(write)],
-                entries: &entries
-                    .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }),
+                entries: &entries.map(|(binding, buffer)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(buffer),
+                }),
             })
         };
         Slice { params, dtype, score, read: group(false), write: write.then(|| group(true)) }
@@ -184,7 +186,14 @@ impl Kernels {
         }
     }
 
-    fn record_stage(&self, pass: &mut wgpu::ComputePass<'_>, stage: Stage, slice: &Slice, write: bool, workgroups: u32) {
+    fn record_stage(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        stage: Stage,
+        slice: &Slice,
+        write: bool,
+        workgroups: u32,
+    ) {
         let variant = Variant { stage, dtype: slice.dtype, score: slice.score, write };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(variant));
@@ -214,7 +223,9 @@ fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntr
 pub fn required_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
     let defaults = wgpu::Limits::default();
     wgpu::Limits {
-        max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size.max(defaults.max_storage_buffer_binding_size),
+        max_storage_buffer_binding_size: adapter
+            .max_storage_buffer_binding_size
+            .max(defaults.max_storage_buffer_binding_size),
         max_buffer_size: adapter.max_buffer_size.max(defaults.max_buffer_size),
         ..defaults
     }
@@ -230,7 +241,10 @@ pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
     ];
     for (name, needed, had) in needs {
         if had < needed {
-            return Err(Error::new(ErrorKind::Limit, format!("the device's {name} is {had}, the kernels need {needed}")));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the device's {name} is {had}, the kernels need {needed}"),
+            ));
         }
     }
     Ok(())

@@ -55,7 +55,8 @@ impl Engine {
             carry_out(&mut piece, bits);
         }
         let row = |i: usize| {
-            let record: Record = bytemuck::pod_read_unaligned(&records[i * size_of::<Record>()..][..size_of::<Record>()]);
+            let record: Record =
+                bytemuck::pod_read_unaligned(&records[i * size_of::<Record>()..][..size_of::<Record>()]);
             let words = |from: usize, count: usize| {
                 let at = (i * ROW_SUMS as usize + from) * 4;
                 &sums[at..at + count * 4]

@@ -9,7 +9,8 @@ use std::mem::offset_of;
 fn parse(variant: Variant) -> (naga::Module, ModuleInfo) {
     let source = variant.source();
     let label = variant.label();
-    let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+    let module =
+        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
     // No capability: what passes here passes on a device opened with no feature at all.
     let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
         .validate(&module)
@@ -49,8 +50,11 @@ fn structs_have_the_same_layout_on_both_sides() {
     let (module, _) = parse(Variant::all().find(|v| v.stage == Stage::Apply).expect("apply"));
     let members = |name: &str| {
         let found = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name));
-        let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = found else { panic!("{name}") };
-        let offsets = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect::<Vec<_>>();
+        let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = found else {
+            panic!("{name}")
+        };
+        let offsets =
+            members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect::<Vec<_>>();
         (offsets, *span as usize)
     };
     macro_rules! check {
@@ -59,13 +63,38 @@ fn structs_have_the_same_layout_on_both_sides() {
             assert_eq!(members($wgsl), (expected, size_of::<$type>()), $wgsl);
         };
     }
-    check!(Params, "Params", [
-        beta_up, beta_down, contest_len, len, group_len, groups, parts, part_len, span, first_span, all_spans, slice, slices,
-        columns, column, digits, mass, mask
-    ]);
-    check!(Record, "Record", [
-        status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice, bad_index
-    ]);
+    check!(
+        Params,
+        "Params",
+        [
+            beta_up,
+            beta_down,
+            contest_len,
+            len,
+            group_len,
+            groups,
+            parts,
+            part_len,
+            span,
+            first_span,
+            all_spans,
+            slice,
+            slices,
+            columns,
+            column,
+            digits,
+            mass,
+            mask
+        ]
+    );
+    check!(
+        Record,
+        "Record",
+        [
+            status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice,
+            bad_index
+        ]
+    );
 }
 
 #[test]
@@ -150,7 +179,8 @@ fn workgroup_memory_fits_the_default_limit() {
 fn no_shader_computes_with_floats_or_guards_with_select() {
     for variant in Variant::all() {
         let source = variant.source();
-        let code: String = source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        let code: String =
+            source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
         for word in ["f32", "f16", "select(", "bitcast", "unpack2x16float"] {
             assert!(!code.contains(word), "{} says {word}", variant.label());
         }

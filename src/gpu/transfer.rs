@@ -50,7 +50,8 @@ pub(crate) fn read_back(
         let _ = sender.send(result);
     });
     submit_and_wait(device, encoder)?;
-    let lost = |e: &dyn std::fmt::Display| Error::new(ErrorKind::DeviceLost, format!("the device does not answer: {e}"));
+    let lost =
+        |e: &dyn std::fmt::Display| Error::new(ErrorKind::DeviceLost, format!("the device does not answer: {e}"));
     receiver.recv().map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
     let mapped = staging.slice(..).get_mapped_range().map_err(|e| lost(&e))?;
     let mut at = 0;
