@@ -204,3 +204,58 @@ fn every_file_in_the_shader_folder_is_used() {
     }
     assert!(files > 15, "{files} shader files found");
 }
+
+/// What wgpu would hand to each platform's compiler can be written. With `EMPRUNE_DUMP_SHADERS=folder` all of it goes there, for the
+/// compilers themselves to judge: tests/translate runs them.
+#[test]
+fn every_pipeline_translates_to_every_language() {
+    let folder = std::env::var_os("EMPRUNE_DUMP_SHADERS").map(std::path::PathBuf::from);
+    let write = |name: String, bytes: &[u8]| {
+        if let Some(folder) = &folder {
+            std::fs::create_dir_all(folder).expect("the folder");
+            std::fs::write(folder.join(name), bytes).expect("a file");
+        }
+    };
+    for variant in Variant::all() {
+        let (module, info) = parse(variant);
+        let (label, stage) = (variant.label(), naga::ShaderStage::Compute);
+        let entry = variant.stage.name();
+        write(format!("{label}.wgsl"), variant.source().as_bytes());
+
+        let options = naga::back::spv::Options {
+            lang_version: (1, 3),
+            zero_initialize_workgroup_memory: naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None,
+            ..Default::default()
+        };
+        let words = naga::back::spv::write_vec(&module, &info, &options, None).expect(&label);
+        write(format!("{label}.spv"), bytemuck::cast_slice(&words));
+
+        let mut hlsl = String::new();
+        let options = naga::back::hlsl::Options {
+            shader_model: naga::back::hlsl::ShaderModel::V5_1,
+            zero_initialize_workgroup_memory: false,
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let pipeline = naga::back::hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
+        naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline).write(&module, &info, None).expect(&label);
+        write(format!("{label}.hlsl"), hlsl.as_bytes());
+
+        let options = naga::back::msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..Default::default() };
+        let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default()).expect(&label);
+        write(format!("{label}.metal"), msl.as_bytes());
+
+        let mut glsl = String::new();
+        let options = naga::back::glsl::Options {
+            version: naga::back::glsl::Version::new_gles(310),
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        };
+        let pipeline =
+            naga::back::glsl::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned(), multiview: None };
+        let policies = naga::proc::BoundsCheckPolicies::default();
+        let mut writer = naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &pipeline, policies).expect(&label);
+        writer.write().expect(&label);
+        write(format!("{label}.comp"), glsl.as_bytes());
+    }
+}
