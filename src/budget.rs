@@ -69,7 +69,10 @@ impl Effective {
         let value = if i == j || up.is_zero() {
             far
         } else if up.cmp(&down).is_ge() {
-            near // t = 1
+            if near >= 1.0 {
+                return 1.0; // t = 1, exactly
+            }
+            near
         } else {
             // The difference above is exact, so this is the only rounding of t^2: no cancellation, never negative.
             let t = up.ratio(&down).sqrt();
@@ -77,7 +80,7 @@ impl Effective {
         };
         // Every step above errs by at most half a unit in the last place, and no term is negative: together below
         // seven of them. 2^-50 is eight.
-        if value == 1.0 { 1.0 } else { value * (1.0 - f64::EPSILON * 4.0) }
+        value * (1.0 - f64::EPSILON * 4.0)
     }
 }
 

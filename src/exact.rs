@@ -163,44 +163,65 @@ impl Wide {
         if self.is_zero() {
             return 0.0;
         }
+        if let Some(nearest) = self.ratio_of_tops(divisor) {
+            return nearest;
+        }
         // Scale to a quotient of 65 or 66 bits: more than a mantissa, and its lowest bit can stand for all that follows.
         let shift = 65 + divisor.bits() as i32 - self.bits() as i32;
         let (up, down) = (self.shl(shift.max(0) as u32), divisor.shl((-shift).max(0) as u32));
         let (quotient, exact) = up.div(&down).unwrap_or((u128::MAX, true));
-        (quotient | u128::from(!exact)) as f64 * 2f64.powi(-shift)
+        scale((quotient | u128::from(!exact)) as f64, -shift)
+    }
+
+    /// [`ratio`](Self::ratio) from the highest 64 bits of both sides, unless what was cut off could change the rounding.
+    fn ratio_of_tops(&self, divisor: &Self) -> Option<f64> {
+        let (up, down) = (self.top(), divisor.top());
+        // Each side is a 64-bit number with its highest bit set, at most one unit too small, so the quotient of 64 or 65 bits
+        // is off by at most four.
+        let quotient = (u128::from(up) << 64) / u128::from(down);
+        let bits = 128 - quotient.leading_zeros();
+        let below = bits - 53;
+        let (rest, half) = (quotient & ((1 << below) - 1), 1u128 << (below - 1));
+        if rest.abs_diff(half) <= 8 || rest <= 8 || rest >= 2 * half - 8 {
+            return None;
+        }
+        Some(scale(quotient as f64, self.bits() as i32 - divisor.bits() as i32 - 64))
+    }
+
+    /// The highest 64 bits, the highest of them set; zeros are appended to a shorter number.
+    fn top(&self) -> u64 {
+        let high = self.limbs[self.len - 1];
+        let low = if self.len > 1 { self.limbs[self.len - 2] } else { 0 };
+        let shift = high.leading_zeros();
+        if shift == 0 { high } else { high << shift | low >> (64 - shift) }
     }
 }
+
+/// `value * 2^exponent` for a result that is a normal number.
+fn scale(value: f64, exponent: i32) -> f64 {
+    value * f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// Digits in base 2^32 of a dividend, with one to spare.
+const DIGITS: usize = 2 * LIMBS + 1;
 
 /// Knuth's algorithm D in base 2^32, for a quotient below 2^128.
 fn long_division(dividend: &Wide, divisor: &Wide) -> (u128, bool) {
     // Normalised, the divisor's top digit has its high bit set, so a digit guessed from two is at most two too large.
     let shift = (32 - divisor.bits() % 32) % 32;
-    let mut rest = digits(&dividend.shl(shift));
-    rest.push(0);
-    let divisor = digits(&divisor.shl(shift));
-    let n = divisor.len();
-    if n == 1 {
-        // A one-digit divisor has no second digit to refine the guess with; nor does it need one.
-        let mut quotient = 0u128;
-        let mut carry = 0u64;
-        for &digit in rest.iter().rev() {
-            let value = carry << 32 | digit;
-            quotient = quotient << 32 | u128::from(value / divisor[0]);
-            carry = value % divisor[0];
-        }
-        return (quotient, carry == 0);
-    }
-    let (top, second) = (divisor[n - 1], divisor[n - 2]);
+    let (mut rest, len) = digits(&dividend.shl(shift));
+    let (divisor, n) = digits(&divisor.shl(shift));
+    let top = divisor[n - 1];
+    // A divisor of one digit has no second one to refine the guess with, nor does it need one.
+    let second = if n > 1 { divisor[n - 2] } else { 0 };
     let mut quotient = 0u128;
-    for j in (0..rest.len() - n).rev() {
+    for j in (0..=len - n).rev() {
         let two = rest[j + n] << 32 | rest[j + n - 1];
+        let third = if n > 1 { rest[j + n - 2] } else { 0 };
         let (mut guess, mut remainder) = (two / top, two % top);
-        while guess >> 32 != 0 || guess * second > (remainder << 32 | rest[j + n - 2]) {
+        while remainder >> 32 == 0 && (guess >> 32 != 0 || guess * second > (remainder << 32 | third)) {
             guess -= 1;
             remainder += top;
-            if remainder >> 32 != 0 {
-                break;
-            }
         }
         let (mut carry, mut borrow) = (0u64, 0i64);
         for i in 0..n {
@@ -227,13 +248,14 @@ fn long_division(dividend: &Wide, divisor: &Wide) -> (u128, bool) {
     (quotient, rest.iter().all(|&d| d == 0))
 }
 
-/// Little-endian digits in base 2^32 without leading zeros.
-fn digits(wide: &Wide) -> Vec<u64> {
-    let mut digits: Vec<u64> = wide.significant().iter().flat_map(|&l| [l & 0xffff_ffff, l >> 32]).collect();
-    if digits.last() == Some(&0) {
-        digits.pop();
+/// Little-endian digits in base 2^32, and how many there are without leading zeros.
+fn digits(wide: &Wide) -> ([u64; DIGITS], usize) {
+    let mut digits = [0; DIGITS];
+    for (i, limb) in wide.significant().iter().enumerate() {
+        digits[2 * i] = limb & 0xffff_ffff;
+        digits[2 * i + 1] = limb >> 32;
     }
-    digits
+    (digits, wide.bits().div_ceil(32) as usize)
 }
 
 #[cfg(test)]
@@ -289,6 +311,20 @@ mod tests {
             words.truncate(LIMBS);
             let got = Wide::from_limbs(&words).div(&y);
             prop_assert!(got == Some((q, rest.is_zero())) || (got.is_none() && q >> 126 != 0), "{:?} for {}", got, q);
+        }
+
+        /// Where two doubles a bit apart are the exact bounds of the quotient, it must be one of them, the nearer one.
+        #[test]
+        fn a_ratio_of_long_numbers_is_the_nearest_double(a in limbs(6), b in limbs(6)) {
+            let one_for_zero = |x: Wide| if x.is_zero() { Wide::from_u128(1) } else { x };
+            let (x, y) = (one_for_zero(Wide::from_limbs(&a)), one_for_zero(Wide::from_limbs(&b)));
+            let got = x.ratio(&y);
+            // got = m * 2^e; nearest: |x - y * m * 2^e| <= y * 2^e / 2, scaled to integers.
+            let (m, e) = (got.to_bits() & ((1 << 52) - 1) | 1 << 52, (got.to_bits() >> 52) as i32 - 1075);
+            let (up, down) = (big(&x) << (2 + (-e).max(0)) as u32, big(&y) << (2 + e.max(0)) as u32);
+            let (value, half) = (&down * m, &down / 2u32);
+            let error = if up > value { &up - &value } else { &value - &up };
+            prop_assert!(error <= half, "{} is not the nearest", got);
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //! speed, so that one rule has one answer everywhere.
 
 use crate::error::Error;
+use crate::exact::Wide;
 use std::fmt;
 
 /// What makes one weight more important than another. Only the magnitude of a score counts.
@@ -123,7 +124,8 @@ impl Beta {
 
     /// The nearest `f64`, to print.
     pub fn get(self) -> f64 {
-        self.numerator as f64 / self.denominator as f64
+        // Both sides may have more bits than a double: converting them first would round twice.
+        Wide::from_limbs(&[self.numerator]).ratio(&Wide::from_limbs(&[self.denominator]))
     }
 
     /// Upper half of the ratio in lowest terms.
@@ -166,6 +168,7 @@ mod tests {
             (1e-19, 1, 10u64.pow(19)),
             (0.1 + 0.2, 7_500_000_000_000_001, 25_000_000_000_000_000),
             (1000.0, 1000, 1),
+            (2150435267596.7002, 10_752_176_337_983_501, 5000),
         ] {
             let beta = Beta::new(value).unwrap();
             assert_eq!((beta.numerator(), beta.denominator()), (numerator, denominator), "{value}");

@@ -1,6 +1,7 @@
 //! The oracle that judges every backend is judged here, by the golden vectors and by numbers worked out by hand.
 //! Needs nothing of the library.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 #![allow(dead_code, reason = "the modules are shared with the other tests")]
 
 #[path = "common/golden.rs"]

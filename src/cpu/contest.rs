@@ -1,13 +1,13 @@
 //! One contest over any number of pieces: its stages, each over all cores.
 
 use super::apply::{self, Piece};
-use super::stats::{self, Stats};
+use super::stats::{self, Histogram};
 use super::{CHUNK, histogram, ties};
 use crate::decision::{Budget, Group};
 use crate::key::{Bad, Keys};
-use crate::narrow::{LOW_BINS, Narrowed};
+use crate::narrow::{BINS, LOW_BINS, Narrowed};
 use crate::rule::Beta;
-use crate::sums::Sum;
+use crate::sums::{Moments, Sum};
 
 /// Chunks whose ties are counted together: the tables of a contest of 10^10 entries then take 10 MB, and ties are looked
 /// for one by one in no more than 4 million entries.
@@ -18,7 +18,8 @@ const PART_CHUNKS: usize = 64;
 pub(crate) struct Contest {
     beta: Beta,
     digits: usize,
-    stats: Stats,
+    moments: Moments,
+    histogram: Box<Histogram>,
     /// Known after the first pass.
     decided: Option<(Budget, Narrowed)>,
     counts: Vec<u64>,
@@ -53,7 +54,8 @@ impl Contest {
         Self {
             beta,
             digits,
-            stats: Stats::default(),
+            moments: Moments::default(),
+            histogram: Box::new([0; BINS]),
             decided: None,
             counts: vec![0; LOW_BINS],
             parts: Vec::new(),
@@ -65,7 +67,11 @@ impl Contest {
 
     /// Pass one.
     pub(crate) fn stats(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
-        self.stats.merge(&stats::stats(keys)?);
+        let (moments, histogram) = stats::stats(keys)?;
+        self.moments.merge(&moments);
+        for (sum, count) in self.histogram.iter_mut().zip(histogram.iter()) {
+            *sum += count;
+        }
         self.seen += keys.len() as u64;
         Ok(())
     }
@@ -105,9 +111,9 @@ impl Contest {
     pub(crate) fn narrow(&mut self) {
         match &mut self.decided {
             None => {
-                let budget = Budget::new(&self.stats.moments, self.seen, self.beta);
+                let budget = Budget::new(&self.moments, self.seen, self.beta);
                 let mut narrowed = Narrowed::new(budget.kept);
-                narrowed.narrow(self.stats.histogram.as_slice());
+                narrowed.narrow(self.histogram.as_slice());
                 self.cut = Cut::At(self.seen);
                 self.decided = Some((budget, narrowed));
             }

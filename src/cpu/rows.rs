@@ -5,8 +5,11 @@ use super::stats::{self, Stats};
 use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd, ties};
 use crate::decision::{Budget, Group};
 use crate::key::{Bad, Keys};
-use crate::narrow::{DIGIT_SHIFT, Narrowed};
+use crate::narrow::DIGIT_SHIFT;
 use crate::rule::Beta;
+
+/// Rows up to this many entries are not worth a histogram.
+const SHORT_ROW: usize = 512;
 
 /// What a thread needs for one row after the other.
 struct Desk {
@@ -84,18 +87,27 @@ impl Desk {
         let Self { stats, tile, candidates } = self;
         let keys = piece.keys();
         let len = keys.len();
-        stats.moments = Default::default();
-        stats.histogram.fill(0);
-        stats::chunk(&keys, 0..len, tile, stats)?;
+        let short = len <= SHORT_ROW;
+        if short {
+            // Cheaper than clearing a histogram and walking it: every key is a candidate.
+            candidates.resize(len, 0);
+            keys.fill(0, candidates);
+            stats.moments = stats::moments(&keys, candidates, tile)?;
+        } else {
+            stats.clear();
+            stats::chunk(&keys, 0..len, tile, stats)?;
+        }
         let budget = Budget::new(&stats.moments, len as u64, beta);
         let (mut threshold, mut cut) = (0, len);
         if !budget.degenerate() {
-            let mut narrowed = Narrowed::new(budget.kept);
-            narrowed.narrow(stats.histogram.as_slice());
-            gather(&keys, narrowed.prefix, tile, candidates);
-            // The remaining digits at once: the key of this rank among the few that agree so far.
-            let rank = narrowed.rank as usize;
-            let (above, &mut key, below) = candidates.select_nth_unstable_by(rank - 1, |a, b| b.cmp(a));
+            let mut rank = budget.kept;
+            if !short {
+                let (digit, left) = stats.find(rank);
+                gather(&keys, digit, tile, candidates);
+                rank = left;
+            }
+            // The remaining digits at once: the key of this rank among those that agree so far.
+            let (above, &mut key, below) = candidates.select_nth_unstable_by(rank as usize - 1, |a, b| b.cmp(a));
             threshold = key;
             let ties_above = above.iter().filter(|&&k| k == key).count();
             let kept_ties = ties_above + 1;

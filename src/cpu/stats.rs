@@ -9,38 +9,71 @@ use crate::sums::{Moments, Sum, WINDOW};
 #[derive(Clone)]
 pub(super) struct Stats {
     pub(super) moments: Moments,
-    pub(super) histogram: Box<[u64; BINS]>,
+    /// Two tables, for entries in turn: equal neighbours then do not wait for each other. Together they stay in the
+    /// first-level cache with the tile.
+    bins: Box<[[u32; BINS]; 2]>,
 }
 
+/// The histogram of the first digit.
+pub(super) type Histogram = [u64; BINS];
+
 impl Stats {
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.moments.merge(&other.moments);
-        for (mine, theirs) in self.histogram.iter_mut().zip(other.histogram.iter()) {
-            *mine += theirs;
+    pub(super) fn clear(&mut self) {
+        self.moments = Moments::default();
+        self.bins.as_flattened_mut().fill(0);
+    }
+
+    /// Add the counts to a histogram.
+    pub(super) fn add_to(&self, histogram: &mut Histogram) {
+        for (sum, (&a, &b)) in histogram.iter_mut().zip(self.bins[0].iter().zip(self.bins[1].iter())) {
+            *sum += u64::from(a) + u64::from(b);
         }
+    }
+
+    /// Counts from the top, bin by bin: the bin in which they reach `rank`, and what is left of the rank there.
+    pub(super) fn find(&self, mut rank: u64) -> (u32, u64) {
+        for bin in (1..BINS).rev() {
+            let count = u64::from(self.bins[0][bin]) + u64::from(self.bins[1][bin]);
+            if count >= rank {
+                return (bin as u32, rank);
+            }
+            rank -= count;
+        }
+        (0, rank)
     }
 }
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { moments: Moments::default(), histogram: Box::new([0; BINS]) }
+        Self { moments: Moments::default(), bins: Box::new([[0; BINS]; 2]) }
     }
 }
 
 /// The statistics of one piece, chunk by chunk on all cores.
-pub(super) fn stats(keys: &Keys<'_>) -> Result<Stats, Bad> {
-    let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
+pub(super) fn stats(keys: &Keys<'_>) -> Result<(Moments, Box<Histogram>), Bad> {
+    // A run of chunks stays below 2^32 entries, so that a bin's counts fit their 32 bits.
+    let runs: Vec<_> = ranges(keys.len(), CHUNK).collect();
+    let runs: Vec<_> = runs.chunks((runs.len() / (8 * super::threads())).clamp(1, 1 << 14)).collect();
     fold_on_all_cores(
-        chunks.len(),
-        || Ok(Stats::default()),
-        |so_far: Result<Stats, Bad>, i| {
-            let mut stats = so_far?;
-            chunk(keys, chunks[i].clone(), &mut [0; TILE], &mut stats).map(|()| stats)
+        runs.len(),
+        || Ok((Moments::default(), Box::new([0; BINS]))),
+        |so_far: Result<(Moments, Box<Histogram>), Bad>, i| {
+            let (mut moments, mut histogram) = so_far?;
+            let (mut stats, mut tile) = (Stats::default(), [0; TILE]);
+            for range in runs[i] {
+                chunk(keys, range.clone(), &mut tile, &mut stats)?;
+            }
+            moments.merge(&stats.moments);
+            stats.add_to(&mut histogram);
+            Ok((moments, histogram))
         },
         |a, b| match (a, b) {
-            (Ok(mut a), Ok(b)) => {
-                a.merge(&b);
-                Ok(a)
+            (Ok((mut moments, mut histogram)), Ok((more, counts))) => {
+                moments.merge(&more);
+                for (sum, count) in histogram.iter_mut().zip(counts.iter()) {
+                    *sum += count;
+                }
+                Ok((moments, histogram))
             }
             // Neighbouring runs are merged in order, so the left error is the first bad entry.
             (Err(bad), _) | (_, Err(bad)) => Err(bad),
@@ -74,6 +107,22 @@ fn bad_in(keys: &Keys<'_>, tile: &[u32], first: usize) -> Result<(), Bad> {
     }
 }
 
+/// The moments of a short run, whose keys are `all`.
+pub(super) fn moments(keys: &Keys<'_>, all: &[u32], tile: &mut Tile) -> Result<Moments, Bad> {
+    let tile = &mut tile[..all.len()];
+    tile.copy_from_slice(all);
+    let mut moments = Moments::default();
+    let largest = tile.iter().copied().max().unwrap_or(0);
+    if largest >= KEY_END {
+        bad_in(keys, tile, 0)?;
+    }
+    simd::with(
+        #[inline(always)]
+        || add_windows::<true>(tile, largest, &mut moments),
+    );
+    Ok(moments)
+}
+
 /// Add the entries `range` to `stats`.
 pub(super) fn chunk(
     keys: &Keys<'_>,
@@ -105,8 +154,14 @@ fn add_tile(tile: &mut [u32], stats: &mut Stats) -> bool {
     if largest >= KEY_END {
         return false;
     }
-    for &key in tile.iter() {
-        stats.histogram[(key >> DIGIT_SHIFT[0]) as usize] += 1;
+    let [even, odd] = &mut *stats.bins;
+    let (pairs, last) = tile.as_chunks::<2>();
+    for [a, b] in pairs {
+        even[(a >> DIGIT_SHIFT[0]) as usize] += 1;
+        odd[(b >> DIGIT_SHIFT[0]) as usize] += 1;
+    }
+    for key in last {
+        even[(key >> DIGIT_SHIFT[0]) as usize] += 1;
     }
     add_windows::<true>(tile, largest, &mut stats.moments);
     true

@@ -241,7 +241,8 @@ fn every_pipeline_translates_to_every_language() {
         naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline).write(&module, &info, None).expect(&label);
         write(format!("{label}.hlsl"), hlsl.as_bytes());
 
-        let options = naga::back::msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..Default::default() };
+        let options =
+            naga::back::msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..Default::default() };
         let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default()).expect(&label);
         write(format!("{label}.metal"), msl.as_bytes());
 
@@ -254,7 +255,8 @@ fn every_pipeline_translates_to_every_language() {
         let pipeline =
             naga::back::glsl::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned(), multiview: None };
         let policies = naga::proc::BoundsCheckPolicies::default();
-        let mut writer = naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &pipeline, policies).expect(&label);
+        let mut writer =
+            naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &pipeline, policies).expect(&label);
         writer.write().expect(&label);
         write(format!("{label}.comp"), glsl.as_bytes());
     }

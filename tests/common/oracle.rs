@@ -294,7 +294,7 @@ fn certificate(n: usize, kept: usize, total: &BigUint, squares: &BigUint) -> Bou
 fn edge(i: usize, j: usize, kept: usize, t2: &BigUint, squares: &BigUint) -> Bound {
     let one = BigUint::from(1u8) << BOUND_BITS;
     let t_low =
-        if i == j { one.clone() } else { ((i * (j * squares - t2) << (2 * BOUND_BITS)) / ((j - i) * t2)).sqrt() };
+        if i == j { one.clone() } else { (((i * (j * squares - t2)) << (2 * BOUND_BITS)) / ((j - i) * t2)).sqrt() };
     let t_high = (&t_low + 1u8).min(one.clone());
     // Both shares over the denominator i * j. The one at i is the larger, so the sum grows with t.
     let value = |t: &BigUint| t * (kept.min(i) * j) + (&one - t) * (kept.min(j) * i);

@@ -1,0 +1,111 @@
+//! What the tests share: the backends of this machine, inputs, the oracle, and the checks that compare the two.
+//!
+//! Environment:
+//! * `EMPRUNE_NO_GPU=1` says that no GPU is wanted. Without it, a machine without an adapter fails the GPU tests.
+//! * `EMPRUNE_TEST_ADAPTER=TEXT` takes only adapters with this text in their name, driver or backend.
+#![allow(dead_code, reason = "every test binary uses a part")]
+
+pub(crate) mod check;
+pub(crate) mod golden;
+pub(crate) mod inputs;
+pub(crate) mod oracle;
+pub(crate) mod pieces;
+
+use emprune::{Backend, Beta, Dtype, Granularity, Pruner, Rule, Score};
+use oracle::{Contests, Kind, Question};
+use std::sync::OnceLock;
+
+/// A backend, opened once per process, and its name for whoever has to read the failure.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) pruner: Pruner,
+}
+
+/// The processor.
+pub(crate) fn cpu() -> &'static [Named] {
+    static CPU: OnceLock<[Named; 1]> = OnceLock::new();
+    CPU.get_or_init(|| {
+        let pruner = Pruner::cpu();
+        assert_eq!(pruner.backend().name(), "cpu", "who does the work");
+        assert!(matches!(pruner.backend(), Backend::Cpu { .. }), "who does the work: {}", pruner.backend());
+        [Named { name: pruner.backend().to_string(), pruner }]
+    })
+}
+
+/// Every adapter there is, software ones too.
+#[cfg(feature = "gpu")]
+pub(crate) fn gpus() -> &'static [Named] {
+    use emprune::gpu::{Adapter, Options, adapters};
+
+    fn is(pruner: &Pruner, wanted: &Adapter) -> bool {
+        let same = |a: &Adapter| (&a.name, &a.driver, &a.backend) == (&wanted.name, &wanted.driver, &wanted.backend);
+        matches!(pruner.backend(), Backend::Gpu(adapter) if same(adapter))
+    }
+
+    /// An adapter is asked for by a word, and two adapters may share one: the word that gives this one is looked for.
+    fn open(adapter: &Adapter) -> Named {
+        for word in [&adapter.name, &adapter.driver, &adapter.backend] {
+            let options = Options::new().with_adapter(word.as_str()).with_software(true);
+            let pruner =
+                Pruner::gpu(&options).unwrap_or_else(|error| panic!("adapter {adapter:?} by {word:?}: {error}"));
+            assert_eq!(pruner.backend().name(), "gpu", "never another backend in disguise");
+            if is(&pruner, adapter) {
+                assert_eq!(pruner.backend().adapter(), Some(adapter.name.as_str()), "who does the work");
+                assert_eq!(pruner.backend().is_software(), adapter.software, "what kind does the work");
+                return Named { name: pruner.backend().to_string(), pruner };
+            }
+        }
+        panic!("no word selects {adapter:?}");
+    }
+
+    static GPUS: OnceLock<Vec<Named>> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        if std::env::var("EMPRUNE_NO_GPU").is_ok_and(|v| v == "1") {
+            return Vec::new();
+        }
+        let part = std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default().to_lowercase();
+        let fits = |text: &String| text.to_lowercase().contains(&part);
+        let mut wanted: Vec<Adapter> = Vec::new();
+        for adapter in adapters() {
+            let twin =
+                |a: &Adapter| (&a.name, &a.driver, &a.backend) == (&adapter.name, &adapter.driver, &adapter.backend);
+            if [&adapter.name, &adapter.driver, &adapter.backend].into_iter().any(fits) && !wanted.iter().any(twin) {
+                wanted.push(adapter);
+            }
+        }
+        assert!(!wanted.is_empty(), "no adapter with {part:?} here; EMPRUNE_NO_GPU=1 says that none is wanted");
+        wanted.iter().map(open).collect()
+    })
+}
+
+/// Without the feature there is none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) fn gpus() -> &'static [Named] {
+    &[]
+}
+
+/// The processor and every adapter.
+pub(crate) fn backends() -> impl Iterator<Item = &'static Named> {
+    cpu().iter().chain(gpus())
+}
+
+/// The library's word for a kind.
+pub(crate) fn dtype(kind: Kind) -> Dtype {
+    match kind {
+        Kind::F32 => Dtype::F32,
+        Kind::F16 => Dtype::F16,
+        Kind::Bf16 => Dtype::Bf16,
+    }
+}
+
+/// The library's word for a question.
+pub(crate) fn rule(question: &Question) -> Rule {
+    Rule::new()
+        .with_score(if question.wanda { Score::Wanda } else { Score::Magnitude })
+        .with_beta(Beta::new(question.beta).unwrap())
+        .with_granularity(match question.contests {
+            Contests::Global => Granularity::Global,
+            Contests::Tensor => Granularity::Tensor,
+            Contests::Row => Granularity::Row,
+        })
+}

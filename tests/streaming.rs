@@ -1,0 +1,161 @@
+//! Split invariance: weights that are read piece by piece, however small the pieces, give the answer of one call.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
+
+mod common;
+
+use common::check::{Outcome, check_same, run};
+use common::inputs::{self, distribution, with_norms};
+use common::oracle::{Contests, Kind, Question, Weights};
+use common::pieces::Pieces;
+use common::{Named, cpu};
+use emprune::{ErrorKind, Want};
+use std::error::Error;
+
+const EVERYTHING: Want = Want { zeros: true, masks: true };
+
+/// Bytes of a piece: a single entry, no whole number of entries, odd numbers, words, and more than there is.
+const PIECE_BYTES: [usize; 9] = [1, 4, 7, 24, 64, 100, 1022, 4096, 1 << 30];
+
+fn check(backend: &Named, tensors: &[Weights], question: &Question, piece_bytes: usize) {
+    let whole = run(backend, tensors, question).unwrap();
+    let pieces =
+        Pieces::new(tensors, piece_bytes, EVERYTHING).stream(&backend.pruner, &common::rule(question)).unwrap();
+    check_same(&whole, &pieces).unwrap_or_else(|wrong| {
+        let labels: Vec<&str> = tensors.iter().map(|w| w.label.as_str()).collect();
+        panic!("{}: {question:?} of {labels:?} in pieces of {piece_bytes} bytes: {wrong}", backend.name)
+    });
+}
+
+/// Small tensors of three dtypes, in every question.
+fn small_pieces(backends: &[Named], piece_bytes: &[usize]) {
+    for backend in backends {
+        for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+            for wanda in [false, true] {
+                for (i, name) in
+                    ["normal", "int8_levels", "all_equal", "all_zeros", "sixty_decades"].into_iter().enumerate()
+                {
+                    let seed = 10 + i as u64;
+                    let tensors =
+                        [(Kind::F32, 5, 13), (Kind::Bf16, 3, 67), (Kind::F16, 1, 1)].map(|(kind, rows, row_len)| {
+                            let weights = distribution(name).weights(kind, rows, row_len, seed);
+                            if wanda { with_norms(weights, seed) } else { weights }
+                        });
+                    let question = Question { contests, wanda, beta: [0.7, 1.0][i % 2] };
+                    for &bytes in piece_bytes {
+                        check(backend, &tensors, &question, bytes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn small_pieces_on_the_cpu() {
+    small_pieces(cpu(), &PIECE_BYTES);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn small_pieces_on_every_gpu() {
+    small_pieces(common::gpus(), &[24, 1022]);
+}
+
+/// Pieces whose borders fall at and around those of tiles and chunks.
+#[test]
+fn large_pieces_on_the_cpu() {
+    for kind in [Kind::F32, Kind::Bf16] {
+        for (rows, row_len) in [(1, 300_007), (3, 70_001), (40, 4097)] {
+            let weights = with_norms(distribution("int8_levels").weights(kind, rows, row_len, 20), 20);
+            for entries in [4096, 65_535, 65_536, 65_537, 131_072] {
+                for contests in [Contests::Row, Contests::Tensor] {
+                    for wanda in [false, true] {
+                        let question = Question { contests, wanda, beta: 0.5 };
+                        // Norms are for Wanda only.
+                        let weights = Weights { norms: weights.norms.clone().filter(|_| wanda), ..weights.clone() };
+                        check(&cpu()[0], &[weights], &question, entries * kind.size());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is not wanted is not done, and the decision is the same.
+#[test]
+fn only_what_is_wanted() {
+    for backend in common::backends() {
+        let tensors = [distribution("normal").weights(Kind::F32, 7, 33, 30), inputs::mixture(Kind::F16, 9, 33, 30)];
+        for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+            let question = Question { contests, wanda: false, beta: 1.0 };
+            let whole = run(backend, &tensors, &question).unwrap();
+            let untouched: Vec<Vec<u8>> = tensors.iter().map(|w| w.bytes.clone()).collect();
+            for (zeros, masks) in [(false, false), (true, false), (false, true)] {
+                let source = Pieces::new(&tensors, 200, Want { zeros, masks });
+                let got = source.stream(&backend.pruner, &common::rule(&question)).unwrap();
+                let want = Outcome {
+                    pruned: if zeros { whole.pruned.clone() } else { untouched.clone() },
+                    masks: if masks { whole.masks.clone() } else { vec![Vec::new(); tensors.len()] },
+                    ..whole.clone()
+                };
+                check_same(&want, &got)
+                    .unwrap_or_else(|wrong| panic!("{} zeros {zeros} masks {masks}: {wrong}", backend.name));
+            }
+        }
+    }
+}
+
+/// Every single read and write may fail; the error says which tensor and why.
+#[test]
+fn a_source_that_fails_ends_the_call() {
+    for backend in common::backends() {
+        let tensors = [
+            distribution("normal").weights(Kind::F32, 1, 50, 40),
+            distribution("normal").weights(Kind::F32, 4, 25, 41),
+        ];
+        for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+            let rule = common::rule(&Question { contests, wanda: false, beta: 1.0 });
+            let mut counted = Pieces::new(&tensors, 100, EVERYTHING);
+            backend.pruner.stream(&mut counted, &rule, EVERYTHING).unwrap();
+            assert!(counted.loaded >= 6 && counted.stored >= 6, "{} loads, {} stores", counted.loaded, counted.stored);
+            let loads = (0..counted.loaded).map(|n| (Some(n), None, "no more to read"));
+            let stores = (0..counted.stored).map(|n| (None, Some(n), "no more room"));
+            for (fail_load, fail_store, why) in loads.chain(stores) {
+                let mut source = Pieces::new(&tensors, 100, EVERYTHING);
+                (source.fail_load, source.fail_store) = (fail_load, fail_store);
+                let error = backend.pruner.stream(&mut source, &rule, EVERYTHING).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Io, "{}: {error:?}", backend.name);
+                assert!(error.tensor().is_some_and(|t| t < 2), "{}: {error:?}", backend.name);
+                assert_eq!(error.source().unwrap().to_string(), why, "{}: {error:?}", backend.name);
+            }
+        }
+    }
+}
+
+/// Bad scores are found in any piece, at their place in the tensor, in time: nothing of their contest has been stored.
+#[test]
+fn bad_scores_in_any_piece() {
+    for backend in common::backends() {
+        for at in [0, 1, 31, 32, 77, 149] {
+            for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+                let good = distribution("normal").weights(Kind::F32, 1, 20, 50);
+                let mut bad = distribution("normal").weights(Kind::F32, 3, 50, 50);
+                bad.bytes[at * 4..at * 4 + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+                let tensors = [good, bad];
+                let mut source = Pieces::new(&tensors, 128, EVERYTHING);
+                let rule = common::rule(&Question { contests, wanda: false, beta: 1.0 });
+                let error = backend.pruner.stream(&mut source, &rule, EVERYTHING).unwrap_err();
+                let told = (error.kind(), error.tensor(), error.index());
+                assert_eq!(
+                    told,
+                    (ErrorKind::NonFinite, Some(1), Some(at as u64)),
+                    "{}: {contests:?} {error:?}",
+                    backend.name
+                );
+                let allowed = if contests == Contests::Global { 0 } else { 80 + at / 50 * 200 };
+                assert!(source.stored_bytes() <= allowed, "{}: {contests:?}: the contest was stored", backend.name);
+            }
+        }
+    }
+}

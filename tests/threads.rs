@@ -1,0 +1,66 @@
+//! One thread or many: one answer. The number of threads is fixed when a process starts, so each number gets a process.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
+
+mod common;
+
+use common::check::run;
+use common::golden::sha256;
+use common::inputs::{distribution, mixture};
+use common::oracle::{Contests, Kind, Question};
+use emprune::Backend;
+use std::process::Command;
+
+/// Set for the processes that this test starts.
+const CHILD: &str = "EMPRUNE_TEST_THREADS_CHILD";
+
+/// The threads that do the work, and a hash of many answers, every bit of them.
+fn answers() -> String {
+    let Backend::Cpu { threads, .. } = common::cpu()[0].pruner.backend() else { panic!("the processor") };
+    let mut text = String::new();
+    for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+        for beta in [1.0, 0.5] {
+            let tensors = [
+                distribution("int8_levels").weights(Kind::F32, 3, 150_001, 1),
+                distribution("sixty_decades").weights(Kind::F32, 1, 200_003, 2),
+                mixture(Kind::Bf16, 3001, 67, 3),
+                distribution("ternary").weights(Kind::F16, 1, 262_145, 4),
+            ];
+            let outcome = run(&common::cpu()[0], &tensors, &Question { contests, wanda: false, beta }).unwrap();
+            let bytes = [outcome.masks.concat(), outcome.pruned.concat()].concat();
+            text += &format!("{:?} {}", outcome.groups, sha256(&bytes));
+        }
+    }
+    format!("{threads} threads: {}", sha256(text.as_bytes()))
+}
+
+#[test]
+fn any_number_of_threads_gives_one_answer() {
+    if std::env::var_os(CHILD).is_some() {
+        println!("{}", answers());
+        return;
+    }
+    let answers_with = |threads: usize| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "any_number_of_threads_gives_one_answer", "--nocapture"])
+            .env(CHILD, "1")
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.split_once(" threads: "))
+            .unwrap_or_else(|| panic!("no answer in {text}"));
+        // The test runner may print on the same line before it.
+        let told = line.0.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+        let expected = if cfg!(feature = "parallel") { threads } else { 1 };
+        assert_eq!(told, expected, "threads that do the work");
+        line.1.to_owned()
+    };
+    let one = answers_with(1);
+    assert_eq!(one.len(), 64, "a hash: {one}");
+    for threads in [2, 3, 8] {
+        assert_eq!(answers_with(threads), one, "{threads} threads and one");
+    }
+}
