@@ -23,7 +23,7 @@ fn apply(
         wg_record = records[range.group];
     }
     let record = workgroupUniformLoad(&wg_record);
-    if (record.status != 0u) {
+    if (record.status != 0u || record.sifted != 0u) {
         return;
     }
     let span = params.first_span + range.part / params.span;
@@ -33,7 +33,7 @@ fn apply(
     } else if (span == record.cut_span) {
         limit = range.origin + record.cut_index;
     }
-    carry_out(range.first, range.end, record.threshold, limit, lane);
+    carry_out(range, record.threshold, limit, lane);
     workgroupBarrier();
     if (lane < SQUARE) {
         tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));

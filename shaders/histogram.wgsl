@@ -30,7 +30,7 @@ fn histogram(
         atomicStore(&wg_bins[bin], 0u);
     }
     let record = workgroupUniformLoad(&wg_record);
-    if (record.digits == params.digits) {
+    if (record.sifted != 0u || record.digits == params.digits) {
         return;
     }
     let shift = digit_shift(record.digits);

@@ -80,6 +80,8 @@ fn find_digit(group: u32) {
     }
     if (wg_record.digits == 0u) {
         wg_record.prefix = digit;
+        // The bin is counted exactly, so the candidates are known to fit before one is collected.
+        wg_record.sifted = u32(!less_64(vec2<u32>(params.capacity, 0u), bin_count(group, digit)));
     } else {
         wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
     }

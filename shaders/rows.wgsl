@@ -87,7 +87,7 @@ fn rows(
     if (record.cut_span != NO_CUT) {
         limit = first + cut_index;
     }
-    carry_out(first, end, record.threshold, limit, lane);
+    carry_out(Range(row, 0u, first, first, end), record.threshold, limit, lane);
     workgroupBarrier();
     if (lane == 0u) {
         records[row] = wg_record;

@@ -11,6 +11,12 @@ const LEAST_PART: u64 = 16 * 1024;
 /// Rows up to this many entries are one workgroup's work.
 pub(crate) const LONGEST_ROW: u64 = 1 << 17;
 
+/// Candidates that a contest has room for: the share of the threshold's bin is 2 % for normal scores, 4 % for gradient times weight.
+/// A contest of more entries than that has its digits counted in full reads.
+pub(crate) fn candidates(contest_len: u64) -> u64 {
+    (contest_len / 16).max(64).min(u64::from(u32::MAX) / 4)
+}
+
 /// How the contests of a slice are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {

@@ -15,15 +15,18 @@ const MASK_SPAN: u32 = 32u / PER_WORD;
 
 var<workgroup> wg_flags: array<u32, LANES>;
 
-// Kept are the entries first..end whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
-// `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup, in `wg_digits`.
-fn carry_out(first: u32, end: u32, threshold: u32, limit: u32, lane: u32) {
+// Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
+// `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
+fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
+    let first = range.first;
+    let end = range.end;
     clear_digits(lane);
     workgroupBarrier();
     var window = Window();
     // Tiles start at a word of the mask.
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
         var flags = 0u;
+        var found = 0u;
         for (var i = 0u; i < TILE_WORDS; i += 1u) {
             let word_at = tile / PER_WORD + i * LANES + lane;
             if (word_at * PER_WORD < end) {
@@ -38,7 +41,9 @@ fn carry_out(first: u32, end: u32, threshold: u32, limit: u32, lane: u32) {
                         if (key > threshold || (key == threshold && at < limit)) {
                             bits |= entry_bits(half);
                             flags |= 1u << (i * PER_WORD + half);
-                            if (params.mass != 0u) {
+                            if (is_candidate(key, threshold)) {
+                                found |= 1u << (i * PER_WORD + half);
+                            } else if (params.mass != 0u) {
                                 window_add(&window, key, false);
                             }
                         }
@@ -49,6 +54,7 @@ fn carry_out(first: u32, end: u32, threshold: u32, limit: u32, lane: u32) {
                 }
             }
         }
+        collect(range.group, tile, found, lane);
         if (params.mask != 0u) {
             wg_flags[lane] = flags;
             workgroupBarrier();

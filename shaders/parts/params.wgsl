@@ -10,6 +10,9 @@
 // Lanes of a workgroup: WebGPU's default limit.
 const LANES: u32 = 256u;
 
+// Workgroups that look at the candidates of a contest.
+const REFINERS: u32 = 64u;
+
 struct Params {
     // beta = up / down, and the entries of one contest over all slices: 64 bits each, low word first.
     beta_up: vec2<u32>,
@@ -41,6 +44,8 @@ struct Params {
     mass: u32,
     // 1 when the mask is written.
     mask: u32,
+    // Candidates of one contest that there is room for; 0 when none are to be collected.
+    capacity: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -26,6 +26,8 @@ struct Record {
     // Where the first bad score is: its slice, and its entry there.
     bad_slice: u32,
     bad_index: u32,
+    // 1: the first digit's bin is small, and its entries are the candidates for the rest.
+    sifted: u32,
 }
 
 // `cut_span` when no tie loses.

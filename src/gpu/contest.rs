@@ -1,7 +1,7 @@
 //! One contest over any number of pieces on the device: the same stages, in the same order, as `cpu/contest.rs`.
 //!
-//! Pieces that fit stay on the device, and everything up to the first mask is one submission. Others are uploaded again
-//! for every pass.
+//! Pieces that fit stay on the device, and all stages are one submission when the first mask is asked for. Others are uploaded
+//! again for every pass.
 
 use super::engine::{Engine, Loaded, State, bad};
 use super::layout::{Params, Record, TALLY, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM, split};
@@ -62,10 +62,15 @@ impl Engine {
         }
         let all_spans = spans_of(span);
         let len = pieces.iter().map(|&(len, _)| len).sum();
-        let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64)?;
+        let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
+        let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
+        let resident = bytes <= most;
+        // What is uploaded again is read again: candidates would save nothing.
+        let room = (self.max_binding() / 8).saturating_sub(pieces.len() as u64);
+        let capacity = if resident { plan::candidates(len).min(room) } else { 0 };
+        let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64, capacity)?;
         let (mut start, mut first_span) = (0, 0);
         let slices = pieces.len() as u32;
-        let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
         let pieces = pieces.iter().zip(parts).enumerate().map(|(slice, (&(piece_len, dtype), parts))| {
             let mut params = Self::params(rule, dtype, true);
             params.len = piece_len as u32;
@@ -80,14 +85,13 @@ impl Engine {
             params.slices = slices;
             params.digits = digits as u32;
             params.contest_len = split(len);
+            params.capacity = capacity as u32;
             let piece = Piece { params, start, tensor: 0, in_tensor: 0, loaded: None, bits: Vec::new() };
             start += piece_len;
             first_span += parts.count.div_ceil(span) as u32;
             piece
         });
         let pieces = pieces.collect();
-        let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
-        let resident = bytes <= most;
         let digits = digits as u32;
         Ok(Contest {
             engine: self,
@@ -116,15 +120,20 @@ impl Contest<'_> {
         let piece = &mut self.pieces[i];
         (piece.tensor, piece.in_tensor) = (tensor, in_tensor);
         let loaded = self.load(i, bytes, spec.dtype, norms)?;
+        if self.resident {
+            self.pieces[i].loaded = Some(loaded);
+            return Ok(());
+        }
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.engine.kernels.stats(&mut pass, &loaded.slice);
         }
-        self.keep(i, loaded)
+        self.submit()
     }
 
+    /// Whether every digit is known, or will be without another call.
     pub(crate) fn is_narrowed(&self) -> bool {
-        self.known == self.digits
+        self.resident || self.known == self.digits
     }
 
     pub(crate) fn holds(&self, i: usize) -> bool {
@@ -132,16 +141,13 @@ impl Contest<'_> {
     }
 
     pub(crate) fn narrow(&mut self) -> Result<(), Error> {
-        // Any slice knows the contest; a streamed contest binds an empty one for the purpose.
-        let mut stand_in = None;
-        let slice = match &self.pieces[0].loaded {
-            Some(loaded) => &loaded.slice,
-            None => {
-                let params = Params { len: 0, ..self.pieces[0].params };
-                let loaded = self.engine.load(params, &self.state, &[], Dtype::F32, &self.rule, None)?;
-                &stand_in.insert(loaded).slice
-            }
-        };
+        if self.resident {
+            return Ok(());
+        }
+        // Any slice knows the contest; an empty one will do.
+        let params = Params { len: 0, ..self.pieces[0].params };
+        let loaded = self.engine.load(params, &self.state, &[], Dtype::F32, &self.rule, None)?;
+        let slice = &loaded.slice;
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             if self.known == 0 {
@@ -150,7 +156,7 @@ impl Contest<'_> {
             self.engine.kernels.narrow(&mut pass, slice);
         }
         self.known += 1;
-        if self.known == 1 && !self.resident {
+        if self.known == 1 {
             // Before more is read, see that it is worth it.
             self.check_scores()?;
         }
@@ -169,7 +175,7 @@ impl Contest<'_> {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.engine.kernels.histogram(&mut pass, &loaded.slice);
         }
-        self.keep(i, loaded)
+        self.submit()
     }
 
     pub(crate) fn apply(&mut self, i: usize, mut piece: cpu::Piece<'_>) -> Result<(), Error> {
@@ -179,7 +185,11 @@ impl Contest<'_> {
             }
         } else {
             let loaded = self.load(i, piece.bytes.get(), piece.dtype, piece.norms)?;
-            self.carry_out(&loaded);
+            {
+                let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                self.engine.kernels.ties(&mut pass, &loaded.slice);
+                self.engine.kernels.apply(&mut pass, &loaded.slice, false);
+            }
             let size = plan::mask_bytes(self.pieces[i].params.len.into());
             let bits = self.read_back(&[(&loaded.mask, size)])?;
             self.pieces[i].bits = bits.into_iter().flatten().collect();
@@ -208,34 +218,22 @@ impl Contest<'_> {
         Ok(Budget::decided(&moments, self.len, record.kept()).settle(record.threshold, cut, &kept_sum))
     }
 
-    /// The piece on the device: still, or again.
-    fn load(&mut self, i: usize, bytes: &[u8], dtype: Dtype, norms: Option<Norms<'_>>) -> Result<Loaded, Error> {
-        match self.pieces[i].loaded.take() {
-            Some(loaded) => Ok(loaded),
-            None => self.engine.load(self.pieces[i].params, &self.state, bytes, dtype, &self.rule, norms),
-        }
+    fn load(&self, i: usize, bytes: &[u8], dtype: Dtype, norms: Option<Norms<'_>>) -> Result<Loaded, Error> {
+        self.engine.load(self.pieces[i].params, &self.state, bytes, dtype, &self.rule, norms)
     }
 
-    /// Keep a piece on the device, or let it go when the work on it is done.
-    fn keep(&mut self, i: usize, loaded: Loaded) -> Result<(), Error> {
-        if self.resident {
-            self.pieces[i].loaded = Some(loaded);
-            return Ok(());
-        }
+    /// Do what was recorded before the next piece comes: one of them is in memory at a time.
+    fn submit(&mut self) -> Result<(), Error> {
         let encoder = std::mem::replace(&mut self.encoder, self.engine.encoder());
         transfer::submit_and_wait(&self.engine.device, encoder)
     }
 
-    fn carry_out(&mut self, loaded: &Loaded) {
-        let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        self.engine.kernels.ties(&mut pass, &loaded.slice);
-        self.engine.kernels.apply(&mut pass, &loaded.slice, false);
-    }
-
     fn masks_of_all(&mut self) -> Result<(), Error> {
         let loaded: Vec<_> = self.pieces.iter_mut().filter_map(|p| p.loaded.take()).collect();
-        for loaded in &loaded {
-            self.carry_out(loaded);
+        {
+            let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let slices: Vec<_> = loaded.iter().map(|l| &l.slice).collect();
+            self.engine.kernels.contest(&mut pass, &slices, false);
         }
         let mut wanted: Vec<_> =
             loaded.iter().map(|l| (&l.mask, plan::mask_bytes(l.slice.params.len.into()))).collect();

@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(crate) records: wgpu::Buffer,
     pub(crate) span_bins: wgpu::Buffer,
     pub(crate) first_bad: wgpu::Buffer,
+    pub(crate) candidates: wgpu::Buffer,
 }
 
 /// A slice and the buffers that it alone uses.
@@ -125,6 +126,7 @@ impl Engine {
             span_bins: state.span_bins.as_entire_buffer_binding(),
             mask: mask.as_entire_buffer_binding(),
             first_bad: state.first_bad.as_entire_buffer_binding(),
+            candidates: state.candidates.as_entire_buffer_binding(),
         };
         let slice = self.kernels.slice(params, dtype, rule.score, false, &bindings);
         self.device.check()?;
@@ -135,25 +137,34 @@ impl Engine {
         self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("emprune") })
     }
 
-    /// Buffers for `groups` contests, with `tally` bytes for each, `spans` spans and `slices` slices.
-    pub(crate) fn state(&self, groups: u64, tally: u64, spans: u64, slices: u64) -> Result<State, Error> {
+    /// Buffers for `groups` contests, with `tally` bytes for each, `spans` spans, `slices` slices and room for candidates.
+    pub(crate) fn state(
+        &self,
+        groups: u64,
+        tally: u64,
+        spans: u64,
+        slices: u64,
+        capacity: u64,
+    ) -> Result<State, Error> {
         let device = &self.device.device;
         let sizes = [
             groups * tally,
             groups * size_of::<super::Record>() as u64,
             groups * spans * super::layout::LOW_BINS * 4,
             slices * 4,
+            super::layout::candidate_bytes(groups, slices, capacity),
         ];
         if let Some(&size) = sizes.iter().find(|&&size| size > self.max_binding()) {
             let message = format!("a contest's state takes {size} bytes, a binding holds {}", self.max_binding());
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        let [tally, records, span_bins, first_bad] = sizes;
+        let [tally, records, span_bins, first_bad, candidates] = sizes;
         Ok(State {
             tally: transfer::buffer(device, "emprune.tally", tally),
             records: transfer::buffer(device, "emprune.records", records),
             span_bins: transfer::buffer(device, "emprune.span_bins", span_bins),
             first_bad: transfer::buffer(device, "emprune.first_bad", first_bad),
+            candidates: transfer::buffer(device, "emprune.candidates", candidates),
         })
     }
 }

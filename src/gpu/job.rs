@@ -1,7 +1,7 @@
 //! Inside somebody else's GPU program: plan, bind, record. No submit, no wait, no readback, no allocation while recording.
 
 use super::kernels::{self, Bindings, Kernels, Slice};
-use super::layout::{LOW_BINS, Params, ROW_SUMS, Record, TALLY, split};
+use super::layout::{self, LOW_BINS, Params, ROW_SUMS, Record, TALLY, split};
 use super::shaders::Stage;
 use crate::error::{Error, ErrorKind};
 use crate::narrow;
@@ -51,7 +51,6 @@ pub struct Job {
     kernels: Kernels,
     slices: Vec<Slice>,
     rows: bool,
-    digits: u32,
     workspace: wgpu::Buffer,
     clear: std::ops::Range<u64>,
 }
@@ -61,6 +60,7 @@ struct Workspace {
     tally: (u64, u64),
     span_bins: (u64, u64),
     first_bad: (u64, u64),
+    candidates: (u64, u64),
 }
 
 impl Plan {
@@ -69,14 +69,26 @@ impl Plan {
         let tally = if self.rows { self.groups * ROW_SUMS * 4 } else { self.groups * TALLY * 8 };
         let span_bins = if self.rows { 16 } else { self.groups * all_parts * LOW_BINS * 4 };
         let first_bad = (self.slices.len() as u64 * 4).max(16);
+        let candidates = layout::candidate_bytes(self.groups, self.slices.len() as u64, self.capacity()).max(16);
         let bins_at = tally.next_multiple_of(256);
         let bad_at = (bins_at + span_bins).next_multiple_of(256);
-        Workspace { tally: (0, tally), span_bins: (bins_at, span_bins), first_bad: (bad_at, first_bad) }
+        let candidates_at = (bad_at + first_bad).next_multiple_of(256);
+        Workspace {
+            tally: (0, tally),
+            span_bins: (bins_at, span_bins),
+            first_bad: (bad_at, first_bad),
+            candidates: (candidates_at, candidates),
+        }
+    }
+
+    /// Candidates of one contest that there is room for.
+    fn capacity(&self) -> u64 {
+        if self.rows { 0 } else { plan::candidates(self.slices.iter().map(|s| s.len).sum::<u64>() / self.groups) }
     }
 
     /// Bytes of [`Buffers::workspace`].
     pub fn workspace_bytes(&self) -> u64 {
-        let (at, len) = self.workspace().first_bad;
+        let (at, len) = self.workspace().candidates;
         at + len
     }
 
@@ -111,15 +123,17 @@ impl Plan {
     pub fn dispatches(&self) -> u32 {
         let slices = self.slices.len() as u32;
         let edges = self.slices.iter().filter(|s| self.has_edges(s)).count() as u32;
-        if self.rows { 1 + edges } else { slices + 1 + self.digits + slices * (self.digits - 1) + 2 * slices + edges }
+        // stats, sift, ties, settle and apply, and for each further digit refine and histogram, on every slice.
+        if self.rows { 1 + edges } else { 1 + self.digits + slices * (5 + 2 * (self.digits - 1)) + edges }
     }
 
-    /// Bytes of weights that [`Job::record_prune`] asks of memory or, for rows, of memory once and then of a cache; and bytes of
-    /// weights and mask that it writes when every word loses something.
+    /// Bytes that [`Job::record_prune`] reads and writes in device memory at most, when the first digit's bin is small, as it is for
+    /// anything like weights; a sixteenth of the entries is small enough.
     pub fn bytes_moved(&self) -> (u64, u64) {
         let weights: u64 = self.slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).sum();
         let masks: u64 = self.slices.iter().map(|s| plan::mask_bytes(s.len)).sum();
-        (weights * u64::from(self.digits + 1), weights + masks)
+        let reads = if self.rows { 1 } else { 2 };
+        (weights * reads, weights + masks)
     }
 
     fn has_edges(&self, slice: &TensorSpec) -> bool {
@@ -170,6 +184,7 @@ impl Kernels {
             ("records", plan.records_bytes()),
             ("workspace's counters", workspace.tally.1),
             ("workspace's spans", workspace.span_bins.1),
+            ("workspace's candidates", workspace.candidates.1),
         ] {
             if bytes > most {
                 return Err(Error::new(
@@ -189,10 +204,11 @@ impl Kernels {
                 compile(Stage::Rows, false);
                 compile(Stage::Rows, true);
             } else {
-                for stage in [Stage::Stats, Stage::Budget, Stage::Narrow, Stage::Histogram, Stage::Ties, Stage::Apply] {
+                use Stage::{Apply, Budget, Histogram, Narrow, Refine, Settle, Sift, Stats, Ties};
+                for stage in [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply] {
                     compile(stage, false);
+                    compile(stage, true);
                 }
-                compile(Stage::Apply, true);
             }
             if plan.has_edges(slice) {
                 compile(Stage::Edges, true);
@@ -271,19 +287,21 @@ impl Kernels {
                 span_bins: in_workspace(workspace.span_bins),
                 mask,
                 first_bad: in_workspace(workspace.first_bad),
+                candidates: in_workspace(workspace.candidates),
             };
             slices.push(self.slice(params[i], spec.dtype, plan.rule.score, true, &bindings));
         }
         let start = buffers.workspace.offset;
-        // Rows overwrite their sums; everything else counts up from zero.
+        // Rows overwrite their sums; everything else counts up from zero. Of the candidates, only how many there are.
         let first = if plan.rows { workspace.first_bad.0 } else { 0 };
+        let counts = (plan.groups * plan.slices.len() as u64 * 4).min(workspace.candidates.1);
+        let end = if plan.rows { workspace.candidates.0 } else { workspace.candidates.0 + counts };
         Ok(Job {
             kernels: self.clone(),
             slices,
             rows: plan.rows,
-            digits: plan.digits,
             workspace: buffers.workspace.buffer.clone(),
-            clear: start + first..start + plan.workspace_bytes(),
+            clear: start + first..start + end,
         })
     }
 }
@@ -317,7 +335,7 @@ impl Plan {
                 digits: self.digits,
                 mass: self.mass.into(),
                 mask: 1,
-                _pad: 0,
+                capacity: self.capacity() as u32,
             };
             first_span += parts.count as u32;
             params
@@ -349,15 +367,7 @@ impl Job {
             slices.iter().for_each(|slice| kernels.rows(pass, slice, write));
             return;
         }
-        slices.iter().for_each(|slice| kernels.stats(pass, slice));
-        kernels.budget(pass, &slices[0]);
-        kernels.narrow(pass, &slices[0]);
-        for _ in 1..self.digits {
-            slices.iter().for_each(|slice| kernels.histogram(pass, slice));
-            kernels.narrow(pass, &slices[0]);
-        }
-        slices.iter().for_each(|slice| kernels.ties(pass, slice));
-        slices.iter().for_each(|slice| kernels.apply(pass, slice, write));
+        kernels.contest(pass, &slices.iter().collect::<Vec<_>>(), write);
     }
 }
 

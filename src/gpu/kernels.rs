@@ -1,6 +1,6 @@
 //! Pipelines for one device, compiled when they are first needed, and one function per stage that records it.
 
-use super::layout::{LANES, Params, binding};
+use super::layout::{LANES, Params, REFINERS, binding};
 use super::shaders::{self, Stage, Variant};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
@@ -41,6 +41,7 @@ pub(crate) struct Bindings<'a> {
     pub(crate) span_bins: wgpu::BufferBinding<'a>,
     pub(crate) mask: wgpu::BufferBinding<'a>,
     pub(crate) first_bad: wgpu::BufferBinding<'a>,
+    pub(crate) candidates: wgpu::BufferBinding<'a>,
 }
 
 impl Kernels {
@@ -64,6 +65,7 @@ impl Kernels {
                     storage(binding::SPAN_BINS, false),
                     storage(binding::MASK, false),
                     storage(binding::FIRST_BAD, false),
+                    storage(binding::CANDIDATES, false),
                 ],
             })
         });
@@ -129,6 +131,7 @@ impl Kernels {
                 (binding::SPAN_BINS, b.span_bins.clone()),
                 (binding::MASK, b.mask.clone()),
                 (binding::FIRST_BAD, b.first_bad.clone()),
+                (binding::CANDIDATES, b.candidates.clone()),
             ];
             self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("emprune"),
@@ -165,6 +168,46 @@ impl Kernels {
     /// Where ties end, if that is in this slice.
     pub(crate) fn ties(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
         self.record_stage(pass, Stage::Ties, slice, false, slice.params.groups);
+    }
+
+    /// What the first digit decides, and the candidates for the rest; nothing where its bin is large.
+    pub(crate) fn sift(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
+        self.record_stage(pass, Stage::Sift, slice, write, slice.params.groups * slice.params.parts);
+    }
+
+    /// The next digit's histogram among candidates, where there are any.
+    pub(crate) fn refine(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * REFINERS);
+    }
+
+    /// The candidates' own decision, where there are any.
+    pub(crate) fn settle(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
+        self.record_stage(pass, Stage::Settle, slice, write, slice.params.groups * REFINERS);
+    }
+
+    /// All of a contest whose slices are all here: two reads where the first digit's bin is small, else four. Which one is decided on
+    /// the device; the stages of the other return at once.
+    pub(crate) fn contest(&self, pass: &mut wgpu::ComputePass<'_>, slices: &[&Slice], write: bool) {
+        let Some(first) = slices.first() else { return };
+        let each = |pass: &mut wgpu::ComputePass<'_>, stage: &dyn Fn(&mut wgpu::ComputePass<'_>, &Slice)| {
+            slices.iter().for_each(|slice| stage(pass, slice));
+        };
+        each(pass, &|pass, slice| self.stats(pass, slice));
+        self.budget(pass, first);
+        self.narrow(pass, first);
+        each(pass, &|pass, slice| self.sift(pass, slice, write));
+        for _ in 1..first.params.digits {
+            each(pass, &|pass, slice| {
+                self.refine(pass, slice);
+                self.histogram(pass, slice);
+            });
+            self.narrow(pass, first);
+        }
+        each(pass, &|pass, slice| self.ties(pass, slice));
+        each(pass, &|pass, slice| {
+            self.settle(pass, slice, write);
+            self.apply(pass, slice, write);
+        });
     }
 
     /// Mask bits, kept sum and, when `write`, zeros.
@@ -234,7 +277,7 @@ pub fn required_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
 /// Whether a device opened with these limits can run the kernels.
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
     let needs = [
-        ("max_storage_buffers_per_shader_stage", 7, limits.max_storage_buffers_per_shader_stage),
+        ("max_storage_buffers_per_shader_stage", 8, limits.max_storage_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", LANES, limits.max_compute_invocations_per_workgroup),
         ("max_compute_workgroup_size_x", LANES, limits.max_compute_workgroup_size_x),
         ("max_compute_workgroup_storage_size", 16 * 1024, limits.max_compute_workgroup_storage_size),

@@ -26,6 +26,7 @@ pub(crate) mod binding {
     pub(crate) const SPAN_BINS: u32 = 5;
     pub(crate) const MASK: u32 = 6;
     pub(crate) const FIRST_BAD: u32 = 7;
+    pub(crate) const CANDIDATES: u32 = 8;
 }
 
 /// `Params` of `shaders/parts/params.wgsl`.
@@ -50,7 +51,7 @@ pub(crate) struct Params {
     pub(crate) digits: u32,
     pub(crate) mass: u32,
     pub(crate) mask: u32,
-    pub(crate) _pad: u32,
+    pub(crate) capacity: u32,
 }
 
 /// The decision about one contest, as it lies in the records buffer.
@@ -86,6 +87,10 @@ pub struct Record {
     pub bad_slice: u32,
     /// .. and its entry there.
     pub bad_index: u32,
+    /// 1: the first digit's bin was small, and its entries were the candidates for the rest.
+    pub sifted: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
 }
 
 impl Record {
@@ -99,6 +104,14 @@ impl Record {
     pub fn kept(&self) -> u64 {
         words(self.kept)
     }
+}
+
+/// Workgroups that look at the candidates of a contest.
+pub(crate) const REFINERS: u32 = 64;
+
+/// Bytes of the candidates of `groups` contests in `slices` slices: how many each slice has, then keys and entries.
+pub(crate) fn candidate_bytes(groups: u64, slices: u64, capacity: u64) -> u64 {
+    (groups * slices + groups * 2 * capacity) * 4
 }
 
 pub(crate) fn words(low_high: [u32; 2]) -> u64 {

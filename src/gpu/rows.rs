@@ -31,7 +31,7 @@ impl Engine {
         params.parts = 1;
         params.part_len = params.len.next_multiple_of(LANES);
         params.contest_len = split(row_len as u64);
-        let state = self.state(groups as u64, ROW_SUMS * 4, 0, 1)?;
+        let state = self.state(groups as u64, ROW_SUMS * 4, 0, 1, 0)?;
         let loaded = self.load(params, &state, piece.bytes.get(), piece.dtype, rule, piece.norms)?;
         let mut encoder = self.encoder();
         {

@@ -17,6 +17,9 @@ pub(crate) enum Stage {
     Apply,
     Rows,
     Edges,
+    Sift,
+    Refine,
+    Settle,
 }
 
 /// A pipeline: a stage, and what it is composed for.
@@ -29,7 +32,7 @@ pub(crate) struct Variant {
     pub(crate) write: bool,
 }
 
-pub(crate) const STAGES: [Stage; 8] = [
+pub(crate) const STAGES: [Stage; 11] = [
     Stage::Stats,
     Stage::Budget,
     Stage::Narrow,
@@ -38,6 +41,9 @@ pub(crate) const STAGES: [Stage; 8] = [
     Stage::Apply,
     Stage::Rows,
     Stage::Edges,
+    Stage::Sift,
+    Stage::Refine,
+    Stage::Settle,
 ];
 pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
@@ -56,6 +62,9 @@ const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
+const COLLECT: &str = wgsl!("parts/collect");
+const COLLECT_NONE: &str = wgsl!("parts/collect_none");
+const CANDIDATES: &str = wgsl!("parts/candidates");
 
 impl Stage {
     /// The file's name, which is the entry point's too.
@@ -69,6 +78,9 @@ impl Stage {
             Stage::Apply => "apply",
             Stage::Rows => "rows",
             Stage::Edges => "edges",
+            Stage::Sift => "sift",
+            Stage::Refine => "refine",
+            Stage::Settle => "settle",
         }
     }
 
@@ -82,6 +94,9 @@ impl Stage {
             Stage::Apply => wgsl!("apply"),
             Stage::Rows => wgsl!("rows"),
             Stage::Edges => wgsl!("edges"),
+            Stage::Sift => wgsl!("sift"),
+            Stage::Refine => wgsl!("refine"),
+            Stage::Settle => wgsl!("settle"),
         }
     }
 
@@ -93,23 +108,26 @@ impl Stage {
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
             Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
-            Stage::Apply => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT],
-            Stage::Rows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT],
+            Stage::Apply => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, COLLECT_NONE],
+            Stage::Rows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT, COLLECT_NONE],
             Stage::Edges => &[PARAMS, RECORD, DIGITS],
+            Stage::Sift => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, CANDIDATES, COLLECT],
+            Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, CANDIDATES],
+            Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CANDIDATES],
         }
     }
 
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
     const fn loads(self) -> (bool, bool) {
         match self {
-            Stage::Budget | Stage::Narrow => (false, false),
-            Stage::Edges => (true, false),
+            Stage::Budget | Stage::Narrow | Stage::Refine => (false, false),
+            Stage::Edges | Stage::Settle => (true, false),
             _ => (true, true),
         }
     }
 
     const fn writes(self) -> bool {
-        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges)
+        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle)
     }
 }
 
@@ -148,7 +166,12 @@ impl Variant {
         let (loads, scores) = self.stage.loads();
         source.extend(self.stage.parts().iter().copied());
         if loads {
-            source.push_str(if self.write { wgsl!("parts/weights_write") } else { wgsl!("parts/weights_read") });
+            source.push_str(match (self.stage, self.write) {
+                (Stage::Settle, false) => wgsl!("parts/weights_leave"),
+                (Stage::Settle, true) => wgsl!("parts/weights_drop"),
+                (_, false) => wgsl!("parts/weights_read"),
+                (_, true) => wgsl!("parts/weights_write"),
+            });
             source.push_str(match self.dtype {
                 Dtype::F32 => wgsl!("parts/load_f32"),
                 Dtype::F16 => wgsl!("parts/load_f16"),

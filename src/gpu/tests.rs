@@ -30,8 +30,9 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Variant::all().collect();
-    // Three dtypes and two scores: stats, histogram, ties 6 each, apply and rows 12 each; edges 2; budget and narrow 1.
-    assert_eq!(all.len(), 3 * 6 + 2 * 12 + 2 + 2, "the list of pipelines");
+    // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift and rows 12
+    // each; settle 6; edges 2; budget, narrow and refine 1.
+    assert_eq!(all.len(), 3 * 6 + 3 * 12 + 6 + 2 + 3, "the list of pipelines");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.dedup();
     assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
@@ -84,7 +85,8 @@ fn structs_have_the_same_layout_on_both_sides() {
             column,
             digits,
             mass,
-            mask
+            mask,
+            capacity
         ]
     );
     check!(
@@ -109,9 +111,11 @@ fn bindings_and_constants_agree() {
         ("span_bins", binding::SPAN_BINS),
         ("mask", binding::MASK),
         ("first_bad", binding::FIRST_BAD),
+        ("candidates", binding::CANDIDATES),
     ]);
     let expected = BTreeMap::from([
         ("LANES", layout::LANES),
+        ("REFINERS", layout::REFINERS),
         ("TALLY", layout::TALLY as u32),
         ("TALLY_SUM", layout::TALLY_SUM as u32),
         ("TALLY_SQUARE", layout::TALLY_SQUARE as u32),

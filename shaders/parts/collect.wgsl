@@ -1,0 +1,42 @@
+// Carrying out all that the first digit decides, and collecting what it does not: the keys in its bin.
+
+var<workgroup> wg_found: atomic<u32>;
+var<workgroup> wg_place: u32;
+
+// The threshold is the bin's lowest key.
+fn is_candidate(key: u32, threshold: u32) -> bool {
+    return (key >> 20u) == (threshold >> 20u);
+}
+
+// Append the tile's candidates, marked in each lane's `flags`: one addition to the slice's count per tile. Uniform flow; three barriers.
+fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
+    if (lane == 0u) {
+        atomicStore(&wg_found, 0u);
+    }
+    workgroupBarrier();
+    let mine = countOneBits(flags);
+    var place = 0u;
+    if (mine != 0u) {
+        place = atomicAdd(&wg_found, mine);
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        wg_place = 0u;
+        let found = atomicLoad(&wg_found);
+        if (found != 0u) {
+            wg_place = first_candidate(group) + atomicAdd(&candidates[count_at(group, params.slice)], found);
+        }
+    }
+    place += workgroupUniformLoad(&wg_place);
+    var left = flags;
+    while (left != 0u) {
+        let bit = firstTrailingBit(left);
+        left &= left - 1u;
+        let word_at = tile / PER_WORD + (bit / PER_WORD) * LANES + lane;
+        let at = word_at * PER_WORD + bit % PER_WORD;
+        let slot = candidate_at(group, place);
+        atomicStore(&candidates[slot], key_of(widen(weights[word_at], bit % PER_WORD), at));
+        atomicStore(&candidates[slot + params.capacity], at);
+        place += 1u;
+    }
+}

@@ -1,0 +1,76 @@
+// Settle: the candidates that lose are zeroed and leave the mask; the others join the sum of what is kept.
+//
+// Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
+// Reads      the candidates
+// Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
+// Barriers   three, and three per 128 candidates a lane
+// Leaves     tally: the digits of the sum of kept scores
+// Rust twin  src/cpu/apply.rs
+
+@group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
+
+var<workgroup> wg_record: Record;
+
+// Candidates that a lane takes before carries are spread.
+const SPREAD: u32 = 128u;
+
+@compute @workgroup_size(LANES)
+fn settle(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = id.x + id.y * grid.x;
+    let group = number / REFINERS;
+    if (group >= params.groups) {
+        return;
+    }
+    if (lane == 0u) {
+        wg_record = records[group];
+        wg_first = first_candidate(group);
+        wg_count = atomicLoad(&candidates[count_at(group, params.slice)]);
+    }
+    clear_digits(lane);
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.sifted == 0u) {
+        return;
+    }
+    let first = workgroupUniformLoad(&wg_first);
+    let end = first + workgroupUniformLoad(&wg_count);
+    var window = Window();
+    for (var round = first + (number % REFINERS) * LANES; round < end; round += REFINERS * LANES * SPREAD) {
+        for (var j = 0u; j < SPREAD; j += 1u) {
+            let i = round + j * REFINERS * LANES + lane;
+            if (i < end) {
+                let slot = candidate_at(group, i);
+                let key = atomicLoad(&candidates[slot]);
+                let at = atomicLoad(&candidates[slot + params.capacity]);
+                if (is_kept(record, group, key, at)) {
+                    if (params.mass != 0u) {
+                        window_add(&window, key, false);
+                    }
+                } else {
+                    drop_entry(at);
+                    atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
+                }
+            }
+        }
+        window_flush(&window, false);
+        spread_carries(lane);
+    }
+    workgroupBarrier();
+    if (lane < SQUARE) {
+        tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+    }
+}
+
+var<workgroup> wg_first: u32;
+var<workgroup> wg_count: u32;
+
+fn is_kept(record: Record, group: u32, key: u32, at: u32) -> bool {
+    if (key != record.threshold) {
+        return key > record.threshold;
+    }
+    let span = span_of(group, at);
+    return span < record.cut_span || (span == record.cut_span && at - group * params.group_len < record.cut_index);
+}

@@ -1,0 +1,35 @@
+// Sift: carry out what the first digit decides. Entries above its bin are kept, entries below it lose; those in it are kept for now, and
+// remembered as candidates. The second and last read of everything, where the bin is small; else this stage does nothing.
+//
+// Grid       one workgroup per part of each contest
+// Reads      every weight once
+// Writes     every word that loses something; a bit of the mask per entry; key and entry of each candidate
+// Barriers   five to nine per 4096 words
+// Leaves     candidates; tally: the digits of the sum of what is kept for certain
+// Rust twin  none: the CPU's second read is cheap enough to count with (src/cpu/histogram.rs)
+
+var<workgroup> wg_record: Record;
+
+@compute @workgroup_size(LANES)
+fn sift(
+    @builtin(workgroup_id) id: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let range = my_range(id, grid);
+    if (range.group >= params.groups) {
+        return;
+    }
+    if (lane == 0u) {
+        wg_record = records[range.group];
+    }
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.sifted == 0u) {
+        return;
+    }
+    carry_out(range, record.prefix << 20u, 0xffffffffu, lane);
+    workgroupBarrier();
+    if (lane < SQUARE) {
+        tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+    }
+}
