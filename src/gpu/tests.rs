@@ -94,7 +94,7 @@ fn structs_have_the_same_layout_on_both_sides() {
         "Record",
         [
             status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice,
-            bad_index
+            bad_index, sifted
         ]
     );
 }
