@@ -1,0 +1,219 @@
+//! The command line: words to values, and nothing that looks at a file.
+
+use crate::Usage;
+use crate::backend::BackendChoice;
+use crate::demo::DemoArgs;
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use emprune::Beta;
+use std::path::PathBuf;
+
+const ABOUT: &str = "Prune safetensors models by their effective number of weights";
+
+const LONG_ABOUT: &str = "\
+Prune safetensors models by their effective number of weights.
+
+How many weights of a row matter is a number that the row itself tells: N_eff = (sum |w|)^2 / sum w^2. It is N when all \
+weights are alike and 1 when one outweighs the rest. emprune keeps that many, the largest, and zeroes the others; there \
+is no ratio to choose. The answer is exact and the same on every backend, and comes with a certificate: the least share \
+of sum |w| that any row with such an N_eff could have kept.
+
+Files are streamed, so a model needs no more memory than one piece of it. The output has the header of the input, byte \
+for byte, and differs in zeroed weights only. Zeros alone make no file smaller and no runtime faster.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  emprune demo
+      see the whole job on a small network that is inside the program
+  emprune inspect model.safetensors
+      what would be pruned, exactly; nothing is written
+  emprune prune model.safetensors -o pruned.safetensors
+      one contest per row, on the best backend there is
+  emprune devices
+      the backends of this machine
+
+Exit codes: 0 done, 1 failed (and nothing was written), 2 wrong usage.";
+
+const PRUNE_HELP: &str = "\
+Examples:
+  emprune inspect model.safetensors --granularity tensor
+  emprune prune model.safetensors -o pruned.safetensors --beta 0.8 --report report.json
+  emprune prune model.safetensors -o pruned.safetensors --targets '*.mlp.*' --ignore '*.0.*'
+  emprune prune model.safetensors -o pruned.safetensors --score wanda --norms norms.safetensors
+
+Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
+crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16 and \
+BF16 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
+are known by their names. --targets overrides these exceptions, and --ignore overrides --targets.";
+
+#[derive(Parser)]
+#[command(name = "emprune", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Zero the weights that do not matter, and write the model to a new file
+    #[command(after_help = PRUNE_HELP)]
+    Prune(PruneArgs),
+    /// Decide and report as prune does, and write no weights: an exact dry run
+    #[command(after_help = PRUNE_HELP)]
+    Inspect(InspectArgs),
+    /// List the backends of this machine: the CPU, and every adapter
+    Devices(DevicesArgs),
+    /// Prune a small network that is inside the program: nothing to download, no GPU needed
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Where the pruned model goes
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Nothing is written here; it is understood so that one word turns a prune command into its dry run
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What prune and inspect share.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The model, a safetensors file
+    pub(crate) input: PathBuf,
+
+    /// Keep floor(B * N_eff) weights of every contest: a positive decimal
+    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true)]
+    pub(crate) beta: Beta,
+
+    /// Which weights compete with each other
+    #[arg(long, value_enum, default_value = "row")]
+    pub(crate) granularity: Granularity,
+
+    /// What makes a weight important
+    #[arg(long, value_enum, default_value = "magnitude")]
+    pub(crate) score: Score,
+
+    /// For --score wanda: a safetensors file with, under each weight's own name, an F32 vector of one norm per input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) norms: Option<PathBuf>,
+
+    /// Prune the tensors that match, and no others; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) targets: Vec<String>,
+
+    /// Leave the tensors that match alone; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) ignore: Vec<String>,
+
+    /// Who does the work; the answer is the same
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendChoice,
+
+    /// Use the first adapter with this in its name, driver or backend; case does not count
+    #[arg(long, value_name = "SUBSTRING")]
+    pub(crate) adapter: Option<String>,
+
+    /// Write a report, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Write the masks, as safetensors: per tensor one bit per weight, lowest bit first, 1 = kept
+    #[arg(long, value_name = "FILE")]
+    pub(crate) masks: Option<PathBuf>,
+
+    /// Print the report on stdout instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Replace files that exist
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Granularity {
+    /// Those of one index of the first axis
+    Row,
+    /// Those of one tensor
+    Tensor,
+    /// Those of all selected tensors
+    Global,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Score {
+    /// |w|
+    Magnitude,
+    /// |w| times the norm of the input that it meets
+    Wanda,
+}
+
+fn beta(text: &str) -> Result<Beta, String> {
+    let number: f64 = text.parse().map_err(|_| "beta must be a positive decimal number".to_owned())?;
+    Beta::new(number).map_err(|e| e.to_string())
+}
+
+impl JobArgs {
+    /// What clap cannot express in a sentence that says what to do.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let wrong = match (self.score, &self.norms) {
+            (Score::Wanda, None) => "--score wanda needs --norms FILE",
+            (Score::Magnitude, Some(_)) => "--norms is for --score wanda",
+            _ if self.adapter.is_some() && self.backend == BackendChoice::Cpu => "--adapter is not for --backend cpu",
+            _ => return Ok(()),
+        };
+        Err(Usage(wrong.into()))
+    }
+
+    /// The question to ask of the library.
+    pub(crate) fn rule(&self) -> emprune::Rule {
+        let granularity = match self.granularity {
+            Granularity::Row => emprune::Granularity::Row,
+            Granularity::Tensor => emprune::Granularity::Tensor,
+            Granularity::Global => emprune::Granularity::Global,
+        };
+        let score = match self.score {
+            Score::Magnitude => emprune::Score::Magnitude,
+            Score::Wanda => emprune::Score::Wanda,
+        };
+        emprune::Rule::new().with_beta(self.beta).with_granularity(granularity).with_score(score)
+    }
+}
+
+impl Granularity {
+    /// As on the command line, for the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Granularity::Row => "row",
+            Granularity::Tensor => "tensor",
+            Granularity::Global => "global",
+        }
+    }
+}
+
+impl Score {
+    /// As on the command line, for the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Score::Magnitude => "magnitude",
+            Score::Wanda => "wanda",
+        }
+    }
+}

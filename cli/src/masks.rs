@@ -1,0 +1,103 @@
+//! The masks file: for every pruned tensor, under its name, one bit per entry. Sizes are known beforehand, so the header
+//! comes first and every mask goes straight to its place.
+
+use crate::positioned::write_all_at;
+use crate::safetensors::TensorInfo;
+use anyhow::Result;
+use emprune::Mask;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+
+/// Where one tensor's mask is going.
+#[derive(Debug)]
+pub(crate) struct MaskPlace {
+    /// In the file, of the first byte that is not written yet.
+    at: u64,
+    /// Fewer than eight bits that did not fill a byte: ranges need not end where bytes do.
+    rest: Mask,
+}
+
+/// Write the header of a masks file for these tensors, in this order, and say where each mask goes.
+pub(crate) fn start(file: &File, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
+    let mut header = r#"{"__metadata__":{"format":"emprune.masks/1"}"#.to_owned();
+    let mut end = 0;
+    let mut begins = Vec::new();
+    for tensor in tensors {
+        let (name, begin, len) = (serde_json::to_string(&tensor.name)?, end, tensor.len.div_ceil(8));
+        end += len;
+        begins.push(begin);
+        write!(header, r#",{name}:{{"dtype":"U8","shape":[{len}],"data_offsets":[{begin},{end}]}}"#)?;
+    }
+    header.push('}');
+    // Readers that map the file find what follows aligned.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let data = 8 + header.len() as u64;
+    file.set_len(data + end)?;
+    write_all_at(file, &(header.len() as u64).to_le_bytes(), 0)?;
+    write_all_at(file, header.as_bytes(), 8)?;
+    Ok(begins.into_iter().map(|begin| MaskPlace { at: data + begin, rest: Mask::new() }).collect())
+}
+
+impl MaskPlace {
+    /// Write the bits of the next entries.
+    pub(crate) fn append(&mut self, file: &File, mask: &Mask) -> io::Result<()> {
+        let joined;
+        let mask = if self.rest.is_empty() {
+            mask
+        } else {
+            self.rest.append(mask);
+            joined = std::mem::take(&mut self.rest);
+            &joined
+        };
+        let (whole, rest) = mask.as_bytes().split_at((mask.len() / 8) as usize);
+        write_all_at(file, whole, self.at)?;
+        self.at += whole.len() as u64;
+        self.rest = Mask::from_bytes(rest.to_vec(), mask.len() % 8).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    /// Write the bits that did not fill the last byte.
+    pub(crate) fn finish(self, file: &File) -> io::Result<()> {
+        write_all_at(file, self.rest.as_bytes(), self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, len: u64) -> TensorInfo {
+        TensorInfo { name: name.into(), dtype: "F32".into(), shape: vec![len], len, bytes: 0..0 }
+    }
+
+    fn mask(bits: impl Iterator<Item = bool>) -> Mask {
+        let bits: Vec<_> = bits.collect();
+        let byte = |eight: &[bool]| eight.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
+        Mask::from_bytes(bits.chunks(8).map(byte).collect(), bits.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn pieces_of_any_length_make_one_mask() {
+        let bit = |i: u64| i.is_multiple_of(3) || i % 7 == 2;
+        let file = tempfile::tempfile().unwrap();
+        let (a, b) = (info("a \"quoted\" name", 101), info("b", 3));
+        let mut places = start(&file, &[&a, &b]).unwrap();
+        let mut at = 0;
+        for len in [1, 2, 5, 8, 0, 13, 24, 3, 45] {
+            places[0].append(&file, &mask((at..at + len).map(bit))).unwrap();
+            at += len;
+        }
+        assert_eq!(at, a.len);
+        places[1].append(&file, &mask([true, false, true].into_iter())).unwrap();
+        for place in places {
+            place.finish(&file).unwrap();
+        }
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        crate::positioned::read_exact_at(&file, &mut bytes, 0).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(read.tensor(&a.name).unwrap().data(), mask((0..101).map(bit)).as_bytes());
+        assert_eq!(read.tensor("b").unwrap().data(), [0b101]);
+        assert_eq!((bytes.len() - 13 - 1) % 8, 0, "the data is aligned");
+    }
+}

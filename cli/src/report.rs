@@ -1,0 +1,237 @@
+//! The report: what was asked, and what came of it. Its field names are a promise to scripts; `SCHEMA` counts the promises.
+
+use emprune::Group;
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use std::io::{self, Write};
+
+pub(crate) const SCHEMA: &str = "emprune.report/1";
+/// Longer lists of rows are summed up only.
+const MOST_ROWS: usize = 65536;
+
+/// Everything about one run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) emprune_version: &'static str,
+    /// `cpu` or `gpu`.
+    pub(crate) backend: &'static str,
+    pub(crate) adapter: Option<String>,
+    pub(crate) beta: f64,
+    pub(crate) granularity: &'static str,
+    pub(crate) score: &'static str,
+    pub(crate) totals: Totals,
+    /// The one contest, where there is but one.
+    pub(crate) global: Option<GlobalReport>,
+    /// In byte order of their names, skipped ones too.
+    pub(crate) tensors: Vec<TensorReport>,
+}
+
+/// Sums over the pruned tensors.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Totals {
+    pub(crate) len: u64,
+    pub(crate) kept: u64,
+    pub(crate) sparsity: f64,
+    pub(crate) zeros_before: u64,
+    pub(crate) zeros_after: u64,
+}
+
+/// One tensor. Of a skipped one only the header is known: what its bytes would tell is null, for nobody has read them, and
+/// it took part in no contest.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct TensorReport {
+    pub(crate) name: String,
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) len: u64,
+    pub(crate) contests: u64,
+    pub(crate) kept: Option<u64>,
+    pub(crate) sparsity: Option<f64>,
+    pub(crate) zeros_before: Option<u64>,
+    pub(crate) zeros_after: Option<u64>,
+    pub(crate) seconds: Option<f64>,
+    /// Why it was left alone.
+    pub(crate) skipped: Option<String>,
+    // Where the tensor was one contest:
+    pub(crate) n_eff: Option<f64>,
+    pub(crate) mass: Option<f64>,
+    pub(crate) mass_bound: Option<f64>,
+    pub(crate) threshold: Option<f64>,
+    pub(crate) degenerate: Option<bool>,
+    // Where each row was one:
+    pub(crate) rows: Option<RowsReport>,
+    pub(crate) kept_per_row: Option<Vec<u64>>,
+}
+
+/// The one contest over all tensors.
+#[derive(Debug, Serialize)]
+pub(crate) struct GlobalReport {
+    pub(crate) len: u64,
+    pub(crate) kept: u64,
+    pub(crate) n_eff: f64,
+    pub(crate) mass: f64,
+    pub(crate) mass_bound: f64,
+    pub(crate) threshold: f64,
+    pub(crate) degenerate: bool,
+}
+
+/// The rows of one tensor, summed up.
+#[derive(Debug, Serialize)]
+pub(crate) struct RowsReport {
+    pub(crate) n_eff: MinMeanMax,
+    pub(crate) mass: MinMean,
+    pub(crate) mass_bound: MinMean,
+    pub(crate) threshold: MinMax,
+    /// How many rows are all zero.
+    pub(crate) degenerate: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct MinMeanMax {
+    pub(crate) min: f64,
+    pub(crate) mean: f64,
+    pub(crate) max: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct MinMean {
+    pub(crate) min: f64,
+    pub(crate) mean: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct MinMax {
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl GlobalReport {
+    pub(crate) fn new(group: &Group) -> Self {
+        let Group { len, kept, n_eff, mass, mass_bound, degenerate, .. } = *group;
+        Self { len, kept, n_eff, mass, mass_bound, threshold: group.threshold.into(), degenerate }
+    }
+}
+
+impl TensorReport {
+    /// The tensor was one contest.
+    pub(crate) fn set_contest(&mut self, group: &Group) {
+        self.n_eff = Some(group.n_eff);
+        self.mass = Some(group.mass);
+        self.mass_bound = Some(group.mass_bound);
+        self.threshold = Some(group.threshold.into());
+        self.degenerate = Some(group.degenerate);
+    }
+
+    /// Each row was one.
+    pub(crate) fn set_rows(&mut self, groups: &[Group]) {
+        let of = |value: fn(&Group) -> f64| MinMeanMax::new(groups.iter().map(value));
+        let min_mean = |MinMeanMax { min, mean, .. }| MinMean { min, mean };
+        let MinMeanMax { min, max, .. } = of(|g| g.threshold.into());
+        self.rows = Some(RowsReport {
+            n_eff: of(|g| g.n_eff),
+            mass: min_mean(of(|g| g.mass)),
+            mass_bound: min_mean(of(|g| g.mass_bound)),
+            threshold: MinMax { min, max },
+            degenerate: groups.iter().filter(|g| g.degenerate).count(),
+        });
+        self.kept_per_row = (groups.len() <= MOST_ROWS).then(|| groups.iter().map(|g| g.kept).collect());
+    }
+}
+
+impl MinMeanMax {
+    fn new(values: impl Iterator<Item = f64>) -> Self {
+        let (mut min, mut max, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0u64);
+        // Neumaier's sum: what rounding takes off is collected, so that a million rows mean what three do.
+        let (mut sum, mut lost) = (0.0f64, 0.0f64);
+        for value in values {
+            let next = sum + value;
+            lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
+            sum = next;
+            min = min.min(value);
+            max = max.max(value);
+            count += 1;
+        }
+        // Rounding must not push a mean of equal values away from them.
+        let mean = ((sum + lost) / count as f64).max(min).min(max);
+        Self { min, mean, max }
+    }
+}
+
+/// `1 - kept / len`.
+pub(crate) fn sparsity(kept: u64, len: u64) -> f64 {
+    1.0 - kept as f64 / len as f64
+}
+
+/// Write any report: indented, and one tensor (one adapter) a line, for `grep` and `diff`.
+pub(crate) fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    let formatter = Lines { pretty: PrettyFormatter::new(), depth: 0 };
+    value.serialize(&mut Serializer::with_formatter(&mut *out, formatter))?;
+    out.write_all(b"\n")
+}
+
+/// Indents the two outermost levels only.
+struct Lines {
+    pretty: PrettyFormatter<'static>,
+    depth: usize,
+}
+
+const INDENTED: usize = 2;
+
+/// Each method opens or closes a level, or stands on one, and passes the call on to the formatter of that level.
+macro_rules! by_depth {
+    ($($name:ident($($arg:ident: $kind:ty)?) $step:expr;)*) => {$(
+        fn $name<W: ?Sized + Write>(&mut self, out: &mut W $(, $arg: $kind)?) -> io::Result<()> {
+            let step: isize = $step;
+            if step > 0 {
+                self.depth += 1;
+            }
+            let done = if self.depth <= INDENTED {
+                self.pretty.$name(out $(, $arg)?)
+            } else {
+                CompactFormatter.$name(out $(, $arg)?)
+            };
+            if step < 0 {
+                self.depth -= 1;
+            }
+            done
+        }
+    )*};
+}
+
+impl Formatter for Lines {
+    by_depth! {
+        begin_array() 1;
+        end_array() -1;
+        begin_array_value(first: bool) 0;
+        end_array_value() 0;
+        begin_object() 1;
+        end_object() -1;
+        begin_object_key(first: bool) 0;
+        begin_object_value() 0;
+        end_object_value() 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mean_is_exact_where_a_plain_sum_is_not() {
+        let MinMeanMax { min, mean, max } = MinMeanMax::new([0.1; 10].into_iter());
+        assert_eq!([min, mean, max].map(f64::to_bits), [0.1f64.to_bits(); 3], "ten times 0.1 is not 1");
+        let MinMeanMax { min, mean, max } = MinMeanMax::new([1.0, 1e17, 1.0, -1e17].into_iter());
+        assert_eq!([min, mean, max].map(f64::to_bits), [-1e17, 0.5, 1e17].map(f64::to_bits));
+    }
+
+    #[test]
+    fn two_levels_are_indented() {
+        let value = json!({"a": 1, "b": {"c": []}, "d": [{"e": [1, 2]}, {}], "f": []});
+        let mut out = Vec::new();
+        write_json(&mut out, &value).unwrap();
+        let expected = "{\n  \"a\": 1,\n  \"b\": {\n    \"c\": []\n  },\n  \"d\": [\n    {\"e\":[1,2]},\n    {}\n  ],\n  \"f\": []\n}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

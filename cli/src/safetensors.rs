@@ -1,0 +1,327 @@
+//! Safetensors files, read with suspicion: every claim of a header is checked before any of its tensors is touched.
+//!
+//! The official crate refuses a whole file for one dtype that it does not know, and wants all of it in memory. Here unknown
+//! dtypes are somebody else's tensors, which are copied; all else that it checks is checked too, and repeated names are
+//! refused, of which it silently takes the last.
+
+use crate::positioned::read_exact_at;
+use anyhow::{Context, Result, bail, ensure};
+use emprune::Dtype;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The length of the header comes first, as a little-endian u64.
+const PREFIX: u64 = 8;
+/// The format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
+/// The one name that is no tensor.
+const METADATA: &str = "__metadata__";
+
+/// An open file whose header holds what it says.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
+    /// In byte order of their names.
+    pub(crate) tensors: Vec<TensorInfo>,
+    /// Bytes of the whole file.
+    pub(crate) len: u64,
+}
+
+/// What a header says about one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TensorInfo {
+    pub(crate) name: String,
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<u64>,
+    /// Entries.
+    pub(crate) len: u64,
+    /// Where its bytes are in the file.
+    pub(crate) bytes: Range<u64>,
+}
+
+impl TensorInfo {
+    /// The dtype, if it is one that can be pruned.
+    pub(crate) fn prunable_dtype(&self) -> Option<Dtype> {
+        match self.dtype.as_str() {
+            "F32" => Some(Dtype::F32),
+            "F16" => Some(Dtype::F16),
+            "BF16" => Some(Dtype::Bf16),
+            _ => None,
+        }
+    }
+
+    /// Entries of one index of the first axis; all of them when there are fewer than two axes.
+    pub(crate) fn row_len(&self) -> u64 {
+        match self.shape.as_slice() {
+            [] | [_] => self.len,
+            // No overflow: the product with the first axis was checked.
+            [_, rest @ ..] => rest.iter().product(),
+        }
+    }
+}
+
+impl Model {
+    /// Open a file and check its header.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let open = || {
+            let file = File::open(path).context("cannot open it")?;
+            let metadata = file.metadata().context("cannot look at it")?;
+            ensure!(metadata.is_file(), "not a regular file");
+            let len = metadata.len();
+            let tensors = read_header(&file, len)?;
+            Ok(Self { path: path.to_owned(), file, tensors, len })
+        };
+        open().with_context(|| path.display().to_string())
+    }
+
+    /// The tensor of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok().map(|at| &self.tensors[at])
+    }
+}
+
+fn read_header(file: &File, file_len: u64) -> Result<Vec<TensorInfo>> {
+    ensure!(file_len > 0, "the file is empty");
+    ensure!(file_len >= PREFIX, "truncated: the file has length {file_len}, and its first {PREFIX} bytes are a number");
+    let mut prefix = [0; PREFIX as usize];
+    read_exact_at(file, &mut prefix, 0).context("cannot read the header length")?;
+    let header_len = u64::from_le_bytes(prefix);
+    ensure!(
+        header_len <= MAX_HEADER,
+        "not a safetensors file: its header would have {header_len} bytes, and {MAX_HEADER} are the most"
+    );
+    let rest = file_len - PREFIX;
+    ensure!(header_len <= rest, "truncated: the header has {header_len} bytes, and only {rest} follow its length");
+    let mut header = vec![0; header_len as usize];
+    read_exact_at(file, &mut header, PREFIX).context("cannot read the header")?;
+    parse(&header, rest - header_len)
+}
+
+/// Check a header against the number of data bytes that follow it.
+fn parse(header: &[u8], data_len: u64) -> Result<Vec<TensorInfo>> {
+    let text = std::str::from_utf8(header).context("the header is not UTF-8")?;
+    let Entries(entries) = serde_json::from_str(text).context("the header is not what safetensors asks for")?;
+    let data_start = PREFIX + header.len() as u64;
+    let mut tensors = entries
+        .into_iter()
+        .map(|(name, entry)| check(&name, entry, data_start, data_len).with_context(|| format!("tensor {name:?}")))
+        .collect::<Result<Vec<_>>>()?;
+    check_cover(&mut tensors, data_start, data_len)?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
+}
+
+/// What can be said about one tensor alone.
+fn check(name: &str, entry: Entry, data_start: u64, data_len: u64) -> Result<TensorInfo> {
+    let Entry { dtype, shape, data_offsets: (begin, end) } = entry;
+    ensure!(begin <= end, "it ends at byte {end}, before it begins at byte {begin}");
+    ensure!(
+        end <= data_len,
+        "it ends at byte {end} of the data, and the file has {data_len}: truncated, or the header is wrong"
+    );
+    let len = shape.iter().try_fold(1u64, |len, axis| len.checked_mul(*axis));
+    let len = len.with_context(|| format!("the shape {shape:?} has more entries than 64 bits count"))?;
+    if let Some(bits) = bits(&dtype) {
+        let bits = len.checked_mul(bits).with_context(|| format!("{len} entries of {dtype} are too many"))?;
+        ensure!(bits % 8 == 0, "the shape {shape:?} of {dtype} has {bits} bits, no whole number of bytes");
+        let (says, has) = (bits / 8, end - begin);
+        ensure!(says == has, "the shape {shape:?} of {dtype} takes {says} bytes, and the offsets give it {has}");
+    }
+    Ok(TensorInfo { name: name.to_owned(), dtype, shape, len, bytes: data_start + begin..data_start + end })
+}
+
+/// Together the tensors must cover the data: no byte twice, none left out.
+fn check_cover(tensors: &mut [TensorInfo], data_start: u64, data_len: u64) -> Result<()> {
+    tensors.sort_by_key(|t| (t.bytes.start, t.bytes.end));
+    let mut end = data_start;
+    let mut before = "";
+    for TensorInfo { name, bytes, .. } in tensors.iter() {
+        let (begin, at) = (bytes.start - data_start, end - data_start);
+        if bytes.start < end {
+            bail!("tensor {name:?} begins at byte {begin} of the data, inside {before:?}, which ends at byte {at}");
+        }
+        ensure!(bytes.start == end, "bytes {at} to {begin} of the data, before {name:?}, belong to no tensor");
+        end = bytes.end;
+        before = name;
+    }
+    let at = end - data_start;
+    ensure!(at == data_len, "the tensors end at byte {at} of the data, and the file has {data_len}");
+    Ok(())
+}
+
+/// Bits of one entry, for the dtypes that the format names.
+fn bits(dtype: &str) -> Option<u64> {
+    Some(match dtype {
+        "F4" => 4,
+        "F6_E2M3" | "F6_E3M2" => 6,
+        "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 8,
+        "U16" | "I16" | "F16" | "BF16" => 16,
+        "U32" | "I32" | "F32" => 32,
+        "U64" | "I64" | "F64" | "C64" => 64,
+        _ => return None,
+    })
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// The header's object in its own order, every name once.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+        let mut names = BTreeSet::new();
+        let mut entries = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(name.clone()) {
+                return Err(A::Error::custom(format!("the name {name:?} appears twice")));
+            }
+            let named = |e| A::Error::custom(format!("{name:?}: {e}"));
+            if name == METADATA {
+                // Kept as it is, byte for byte; only its form is looked at.
+                map.next_value::<Option<BTreeMap<String, String>>>().map_err(named)?;
+            } else {
+                let entry = map.next_value().map_err(named)?;
+                entries.push((name, entry));
+            }
+        }
+        Ok(Entries(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(header: &str, data_len: u64) -> String {
+        format!("{:#}", parse(header.as_bytes(), data_len).expect_err(header))
+    }
+
+    #[test]
+    fn a_header_in_any_order_comes_out_by_name() {
+        let header = r#"{"__metadata__":{"format":"pt"},
+            "b":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},
+            "z":{"dtype":"BF16","shape":[0,7],"data_offsets":[24,24]},
+            "a":{"dtype":"F4","shape":[4],"data_offsets":[24,26]},
+            "B":{"dtype":"I9","shape":[5],"data_offsets":[26,27]}}   "#;
+        let tensors = parse(header.as_bytes(), 27).unwrap();
+        let start = 8 + header.len() as u64;
+        let seen: Vec<_> = tensors
+            .iter()
+            .map(|t| (t.name.as_str(), t.len, t.row_len(), t.bytes.start - start..t.bytes.end - start))
+            .collect();
+        assert_eq!(seen, [("B", 5, 5, 26..27), ("a", 4, 4, 24..26), ("b", 6, 3, 0..24), ("z", 0, 7, 24..24)]);
+    }
+
+    #[test]
+    fn an_empty_header_has_no_tensors() {
+        assert_eq!(parse(b"{}", 0).unwrap(), []);
+        assert_eq!(parse(br#"{"__metadata__":null}"#, 0).unwrap(), []);
+    }
+
+    #[test]
+    fn a_header_that_lies_is_refused_with_both_numbers() {
+        let one = |dtype: &str, shape: &str, begin: u64, end: u64| {
+            format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{begin},{end}]}}}}"#)
+        };
+        let two = |b: u64| {
+            let t = |begin, end| format!(r#"{{"dtype":"U8","shape":[4],"data_offsets":[{begin},{end}]}}"#);
+            format!(r#"{{"s":{},"t":{}}}"#, t(0, 4), t(b, b + 4))
+        };
+        for (header, data_len, parts) in [
+            (one("F32", "[2]", 8, 0), 8, vec!["\"t\"", "ends at byte 0", "begins at byte 8"]),
+            (one("F32", "[2]", 0, 8), 7, vec!["\"t\"", "byte 8", "has 7"]),
+            (one("F32", "[3]", 0, 8), 8, vec!["\"t\"", "takes 12", "give it 8"]),
+            (one("F4", "[3]", 0, 2), 2, vec!["\"t\"", "12 bits"]),
+            (one("F32", "[4294967296,4294967296]", 0, 8), 8, vec!["\"t\"", "64 bits"]),
+            (one("??", "[4294967296,4294967296]", 0, 8), 8, vec!["\"t\"", "64 bits"]),
+            (one("F64", "[4611686018427387904]", 0, 8), 8, vec!["\"t\"", "too many"]),
+            (one("F32", "[2]", 4, 12), 12, vec!["bytes 0 to 4", "\"t\"", "no tensor"]),
+            (one("F32", "[2]", 0, 8), 9, vec!["byte 8", "has 9"]),
+            (two(3), 7, vec!["\"t\" begins at byte 3", "inside \"s\"", "byte 4"]),
+            (two(5), 9, vec!["bytes 4 to 5", "\"t\""]),
+            (two(0), 4, vec!["\"t\" begins at byte 0", "inside \"s\""]),
+        ] {
+            let message = error(&header, data_len);
+            for part in parts {
+                assert!(message.contains(part), "{header} said {message:?}, without {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_form_is_refused() {
+        let tensor = r#"{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#;
+        for (header, part) in [
+            (String::new(), "safetensors"),
+            ("[]".into(), "an object of tensors"),
+            (format!(r#"{{"t":{tensor},"t":{tensor}}}"#), "\"t\" appears twice"),
+            (format!(r#"{{"__metadata__":{{}},"t":{tensor},"__metadata__":{{}}}}"#), "\"__metadata__\" appears twice"),
+            (format!(r#"{{"t":{tensor}}} x"#), "trailing characters"),
+            (r#"{"__metadata__":{"a":1}}"#.into(), "\"__metadata__\""),
+            (r#"{"t":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}"#.into(), "\"t\""),
+            (r#"{"t":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}"#.into(), "\"t\""),
+            (r#"{"t":{"dtype":"U8","shape":[1]}}"#.into(), "data_offsets"),
+            (r#"{"t":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#.into(), "duplicate field"),
+        ] {
+            let message = error(&header, 1);
+            assert!(message.contains(part), "{header} said {message:?}, without {part:?}");
+        }
+        assert!(format!("{:#}", parse(b"{\"\xff\":1}", 0).unwrap_err()).contains("UTF-8"));
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_official_crate() {
+        use safetensors::Dtype::*;
+        for dtype in [
+            BOOL,
+            F4,
+            F6_E2M3,
+            F6_E3M2,
+            U8,
+            I8,
+            F8_E5M2,
+            F8_E4M3,
+            F8_E8M0,
+            F8_E4M3FNUZ,
+            F8_E5M2FNUZ,
+            I16,
+            U16,
+            F16,
+            BF16,
+            I32,
+            U32,
+            F32,
+            C64,
+            F64,
+            I64,
+            U64,
+        ] {
+            let name = serde_json::to_value(dtype).unwrap();
+            assert_eq!(bits(name.as_str().unwrap()), Some(dtype.bitsize() as u64), "{name}");
+        }
+    }
+}

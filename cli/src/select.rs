@@ -1,0 +1,132 @@
+//! Which tensors of a file are pruned, and why the others are not.
+
+use crate::patterns::Pattern;
+use crate::safetensors::{Model, TensorInfo};
+use anyhow::{Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Whether a rule is about a name, given as its parts in lower case: what stands between the dots.
+type Applies = fn(&[&str]) -> bool;
+
+/// Names that are left alone unless `--targets` says otherwise: pruning them costs far more than it saves.
+const DEFAULT_IGNORES: [(&str, Applies); 5] = [
+    // embed_tokens, word_embeddings, patch_embed, embed_out; wte and wpe are GPT-2's.
+    ("embedding", |path| path.iter().any(|part| part.contains("embed") || ["wte", "wpe"].contains(part))),
+    // The last module: a linear layer inside an adaptive norm is an ordinary linear layer. norm1, LayerNorm, ln_f, q_norm,
+    // norm_q, layer_norm_2.
+    ("norm", |path| path.last().is_some_and(|part| is_norm(part))),
+    // The output layer, whatever is inside it: often the embedding once more, and always one step from the answer.
+    ("lm_head", |path| path.contains(&"lm_head")),
+    // They choose the experts: a few rows decide about all the weights behind them. mlp.gate, shared_expert_gate, gate.wg,
+    // router.classifier; not mlp.gate_proj, which is half of a gated linear unit.
+    ("router", |path| {
+        path.iter().any(|part| part.contains("router"))
+            || matches!(path, [.., "gate" | "shared_expert_gate"] | [.., "gate", "wg"])
+    }),
+    // Numbers that give others their size, in quantised files.
+    ("quantisation scale", |path| path.last().is_some_and(|part| is_scale(part))),
+];
+
+/// The rule that a name falls under. Its last part does not count where it says only what kind of parameter this is.
+fn default_ignore(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let module = [".weight", ".bias"].iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(&name);
+    let path: Vec<_> = module.split(['.', '/']).collect();
+    DEFAULT_IGNORES.iter().find(|(_, applies)| applies(&path)).map(|(reason, _)| *reason)
+}
+
+fn is_norm(part: &str) -> bool {
+    let stem = part.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+    stem.ends_with("norm") || stem == "ln" || part.starts_with("ln_") || part.starts_with("norm_")
+}
+
+fn is_scale(part: &str) -> bool {
+    ["scale", "scales", "scale_inv"].iter().any(|end| part == *end || part.ends_with(&format!("_{end}")))
+}
+
+/// Why a tensor cannot be pruned at all.
+fn unfit(tensor: &TensorInfo) -> Option<String> {
+    match tensor.prunable_dtype() {
+        None => Some(format!("dtype {}", tensor.dtype)),
+        Some(_) if tensor.len == 0 => Some("empty".into()),
+        Some(_) => None,
+    }
+}
+
+/// The tensors of a file, told apart.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// For each tensor of the file, in its order: why it is skipped, or nothing when it is pruned.
+    pub(crate) skipped: Vec<Option<String>>,
+    /// For people to read, not a reason to stop.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Apply the patterns: `--ignore` has the last word, `--targets` overrides the default ignores.
+pub(crate) fn select(model: &Model, targets: &[String], ignores: &[String]) -> Result<Selection> {
+    let tensors = &model.tensors;
+    let read = |texts: &[String]| -> Result<Vec<_>> {
+        texts.iter().map(|text| Pattern::new(text, |name| model.get(name).is_some())).collect()
+    };
+    let (targets, ignores) = (read(targets)?, read(ignores)?);
+    let mut selection = Selection::default();
+    for (option, patterns) in [("--targets", &targets), ("--ignore", &ignores)] {
+        for pattern in patterns.iter().filter(|pattern| !tensors.iter().any(|t| pattern.matches(&t.name))) {
+            selection.warnings.push(format!("{option} {:?} matches no tensor", pattern.text()));
+        }
+    }
+    for tensor in tensors {
+        selection.skipped.push(verdict(tensor, &targets, &ignores)?);
+    }
+    if selection.skipped.iter().all(Option::is_some) {
+        let why = match summary(selection.skipped.iter().flatten()) {
+            why if why.is_empty() => "the file has no tensors".to_owned(),
+            why => format!("all {} tensors are skipped ({why})", tensors.len()),
+        };
+        let warnings: String = selection.warnings.iter().map(|warning| format!("; {warning}")).collect();
+        bail!("nothing to prune: {why}{warnings}");
+    }
+    Ok(selection)
+}
+
+/// Why this tensor is skipped, if it is.
+fn verdict(tensor: &TensorInfo, targets: &[Pattern], ignores: &[Pattern]) -> Result<Option<String>> {
+    let name = &tensor.name;
+    if let Some(pattern) = ignores.iter().find(|pattern| pattern.matches(name)) {
+        return Ok(Some(format!("--ignore {}", pattern.text())));
+    }
+    let unfit = unfit(tensor);
+    if targets.is_empty() {
+        let few_axes = || (tensor.shape.len() < 2).then(|| format!("rank {}", tensor.shape.len()));
+        return Ok(unfit.or_else(few_axes).or_else(|| default_ignore(name).map(str::to_owned)));
+    }
+    let mut matching = targets.iter().filter(|pattern| pattern.matches(name)).peekable();
+    if matching.peek().is_none() {
+        return Ok(Some("not a target".into()));
+    }
+    if let (Some(reason), true) = (&unfit, matching.any(Pattern::is_name)) {
+        ensure!(reason != "empty", "tensor {name:?} is a target and has no entries (shape {:?})", tensor.shape);
+        bail!("tensor {name:?} is a target and of {reason}: only F32, F16 and BF16 are pruned");
+    }
+    Ok(unfit)
+}
+
+/// Reasons with their counts, the most frequent first: "34 rank 1, 3 embedding".
+pub(crate) fn summary<'a>(reasons: impl Iterator<Item = &'a String>) -> String {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for reason in reasons {
+        *counts.entry(reason).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut text = String::new();
+    for (reason, count) in counts {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}{count} {reason}"); // writing to a String cannot fail
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

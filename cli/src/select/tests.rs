@@ -1,0 +1,129 @@
+use super::*;
+
+#[test]
+fn the_names_of_real_models_are_told_apart() {
+    for (name, reason) in [
+        ("embeddings.word_embeddings.weight", Some("embedding")),
+        ("model.embed_tokens.weight", Some("embedding")),
+        ("embed_out.weight", Some("embedding")),
+        ("transformer.wte.weight", Some("embedding")),
+        ("vision_model.embeddings.patch_embedding.weight", Some("embedding")),
+        ("encoder.layer.0.attention.output.LayerNorm.weight", Some("norm")),
+        ("model.norm.weight", Some("norm")),
+        ("model.layers.0.input_layernorm.weight", Some("norm")),
+        ("model.layers.0.self_attn.q_norm.weight", Some("norm")),
+        ("transformer.h.0.ln_1.weight", Some("norm")),
+        ("transformer.ln_f.bias", Some("norm")),
+        ("blocks.0.norm1.weight", Some("norm")),
+        ("decoder.layer_norm_2.weight", Some("norm")),
+        ("transformer_blocks.0.attn.norm_q.weight", Some("norm")),
+        ("lm_head.weight", Some("lm_head")),
+        ("lm_head", Some("lm_head")),
+        ("lm_head.dense.weight", Some("lm_head")),
+        ("model.layers.0.mlp.gate.weight", Some("router")),
+        ("model.layers.0.block_sparse_moe.gate.weight", Some("router")),
+        ("model.layers.0.mlp.shared_expert_gate.weight", Some("router")),
+        ("model.layers.0.feed_forward.router.weight", Some("router")),
+        ("encoder.block.1.layer.1.mlp.router.classifier.weight", Some("router")),
+        ("model.layers.0.mlp.gate.wg.weight", Some("router")),
+        ("model.layers.0.mlp.down_proj.weight_scale_inv", Some("quantisation scale")),
+        ("model.layers.0.mlp.down_proj.scales", Some("quantisation scale")),
+        ("model.layers.0.mlp.gate_proj.weight", None),
+        ("model.layers.0.mlp.experts.gate_up_proj", None),
+        ("model.layers.0.mlp.shared_expert.gate_proj.weight", None),
+        ("model.layers.0.self_attn.q_proj.weight", None),
+        ("encoder.layer.0.output.dense.weight", None),
+        ("pooler.dense.weight", None),
+        ("transformer_blocks.0.norm1.linear.weight", None),
+        ("transformer.h.0.mlp.c_fc.weight", None),
+        ("lm_header.weight", None),
+        ("normal.weight", None),
+        ("scaler.weight", None),
+    ] {
+        assert_eq!(default_ignore(name), reason, "{name}");
+    }
+}
+
+/// A file with tensors of these names, dtypes and shapes, and a selection from it.
+fn skipped(targets: &[&str], ignores: &[&str]) -> Result<Vec<(String, String)>> {
+    let tensors = [
+        ("bias", "F32", vec![4]),
+        ("embed.weight", "F32", vec![2, 2]),
+        ("eye", "F64", vec![2, 2]),
+        ("half.weight", "F16", vec![2, 2, 2]),
+        ("nothing.weight", "F32", vec![0, 2]),
+        ("odd", "Q3", vec![2, 2]),
+        ("one.weight", "F32", vec![2, 2]),
+        ("two.weight", "BF16", vec![2, 2]),
+    ];
+    let info = |(name, dtype, shape): (&str, &str, Vec<u64>)| TensorInfo {
+        name: name.into(),
+        dtype: dtype.into(),
+        len: shape.iter().product(),
+        shape,
+        bytes: 0..0,
+    };
+    let tensors = tensors.map(info).to_vec();
+    let model = Model { path: "".into(), file: tempfile::tempfile()?, tensors, len: 0 };
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    let selection = select(&model, &owned(targets), &owned(ignores))?;
+    let names = model.tensors.iter().map(|t| t.name.clone());
+    Ok(names.zip(selection.skipped).filter_map(|(name, reason)| Some((name, reason?))).collect())
+}
+
+fn pruned(targets: &[&str], ignores: &[&str]) -> Vec<&'static str> {
+    let names = ["bias", "embed.weight", "eye", "half.weight", "nothing.weight", "odd", "one.weight", "two.weight"];
+    let skipped = skipped(targets, ignores).unwrap();
+    names.into_iter().filter(|name| !skipped.iter().any(|(skipped, _)| skipped == name)).collect()
+}
+
+#[test]
+fn by_default_float_matrices_with_ordinary_names() {
+    let reasons = [
+        ("bias", "rank 1"),
+        ("embed.weight", "embedding"),
+        ("eye", "dtype F64"),
+        ("nothing.weight", "empty"),
+        ("odd", "dtype Q3"),
+    ];
+    assert_eq!(skipped(&[], &[]).unwrap(), reasons.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
+}
+
+#[test]
+fn targets_override_the_defaults_and_ignore_overrides_targets() {
+    assert_eq!(pruned(&["bias", "embed"], &[]), ["bias", "embed.weight"]);
+    assert_eq!(pruned(&["*"], &[]), ["bias", "embed.weight", "half.weight", "one.weight", "two.weight"]);
+    assert_eq!(pruned(&["re:.*e", "bias"], &["re:embed", "one"]), ["bias", "half.weight", "two.weight"]);
+    assert_eq!(pruned(&[], &["half.weight"]), ["one.weight", "two.weight"]);
+    assert_eq!(pruned(&["odd", "two.weight"], &["o*"]), ["two.weight"], "what is ignored need not be fit");
+}
+
+#[test]
+fn a_target_by_name_must_be_fit() {
+    for (name, part) in
+        [("odd", "dtype Q3"), ("eye", "dtype F64"), ("nothing.weight", "no entries"), ("nothing", "no entries")]
+    {
+        let message = skipped(&["two.weight", "o*", name], &[]).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn nothing_left_is_an_error_that_says_why() {
+    let message = skipped(&["missing", "od?"], &["*.bias"]).unwrap_err().to_string();
+    for part in [
+        "nothing to prune",
+        "7 not a target, 1 dtype Q3",
+        "--targets \"missing\" matches no tensor",
+        "--ignore \"*.bias\"",
+    ] {
+        assert!(message.contains(part), "{message:?} without {part:?}");
+    }
+    assert!(skipped(&["*"], &["*"]).unwrap_err().to_string().contains("8 --ignore *"));
+}
+
+#[test]
+fn the_most_frequent_reason_comes_first() {
+    let reasons = ["b", "a", "b", "c"].map(str::to_owned);
+    assert_eq!(summary(reasons.iter()), "2 b, 1 a, 1 c");
+}

@@ -1,0 +1,175 @@
+//! The report for people: one line per pruned tensor, then the totals and what was left alone.
+
+use crate::report::{Report, TensorReport};
+use crate::select::summary;
+use comfy_table::{CellAlignment, Table, presets};
+use emprune::Backend;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Characters of a line. Names that would make it longer lose their middle: the report has them whole.
+const WIDTH: usize = 120;
+/// Between two columns.
+const GAP: usize = 2;
+/// Less of a name says nothing.
+const NARROWEST_NAME: usize = 20;
+
+/// The whole text.
+pub(crate) fn render(report: &Report, backend: &Backend, output: Option<&Path>, seconds: f64) -> String {
+    let mut text = tensors(report);
+    text.push('\n');
+    // Writing to a String cannot fail.
+    let _ = lines(&mut text, report, backend, output, seconds);
+    text
+}
+
+fn tensors(report: &Report) -> String {
+    let contests: &[_] = match report.granularity {
+        "row" => &["rows", "N_eff/N", "kept", "sparsity", "mass", "bound", "seconds"],
+        "tensor" => &["N_eff/N", "kept", "sparsity", "mass", "bound", "seconds"],
+        // One contest over many tensors says nothing about the single ones, except how many weights they kept.
+        _ => &["kept", "sparsity", "seconds"],
+    };
+    let columns = [&["tensor", "dtype", "shape"], contests].concat();
+    let pruned = || report.tensors.iter().filter(|tensor| tensor.skipped.is_none());
+    let line = |tensor| columns.iter().map(|column| cell(tensor, column)).collect::<Vec<_>>();
+    let mut lines: Vec<_> = pruned().map(line).collect();
+    let width = |at: usize| {
+        let cells = lines.iter().map(|line| line[at].chars().count());
+        cells.chain([columns[at].len()]).max().unwrap_or_default()
+    };
+    let others: usize = (1..columns.len()).map(|at| width(at) + GAP).sum();
+    let room = WIDTH.saturating_sub(others).max(NARROWEST_NAME);
+    lines.iter_mut().for_each(|line| line[0] = shortened(&line[0], room));
+
+    let mut table = new_table();
+    table.set_header(columns).add_rows(lines);
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    to_text(table)
+}
+
+fn cell(tensor: &TensorReport, column: &str) -> String {
+    let row_len = tensor.len as f64 / tensor.contests as f64;
+    let rows = tensor.rows.as_ref();
+    let n_eff = rows.map(|rows| rows.n_eff.mean).or(tensor.n_eff).map(|n_eff| n_eff / row_len);
+    let share = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
+    match column {
+        // Nearly all have this end, and patterns understand a name without it.
+        "tensor" => printable(tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name)),
+        "dtype" => tensor.dtype.clone(),
+        "shape" => tensor.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
+        "rows" => tensor.contests.to_string(),
+        "N_eff/N" => share(n_eff),
+        "kept" => tensor.kept.unwrap_or_default().to_string(),
+        "sparsity" => percent(tensor.sparsity.unwrap_or_default()),
+        "mass" => share(rows.map(|rows| rows.mass.mean).or(tensor.mass)),
+        "bound" => share(rows.map(|rows| rows.mass_bound.mean).or(tensor.mass_bound)),
+        _ => format!("{:.3}", tensor.seconds.unwrap_or_default()),
+    }
+}
+
+fn lines(
+    text: &mut String,
+    report: &Report,
+    backend: &Backend,
+    output: Option<&Path>,
+    seconds: f64,
+) -> Result<(), std::fmt::Error> {
+    writeln!(text, "mass: the share of the sum of all scores that is kept; bound: the least it could have been")?;
+    if report.granularity == "row" {
+        writeln!(text, "N_eff/N, mass and bound are means over the rows")?;
+    }
+    let dead_rows: usize = report.tensors.iter().filter_map(|tensor| Some(tensor.rows.as_ref()?.degenerate)).sum();
+    if dead_rows > 0 {
+        writeln!(text, "rows that are all zero, and stay: {}", grouped(dead_rows as u64))?;
+    }
+    writeln!(text)?;
+    if let Some(one) = &report.global {
+        let share = one.n_eff / one.len as f64;
+        write!(text, "contest N_eff/N {share:.4}, mass {:.4}, bound {:.4}", one.mass, one.mass_bound)?;
+        writeln!(text, ", threshold {:e}{}", one.threshold as f32, if one.degenerate { "; all zero" } else { "" })?;
+    }
+    let totals = &report.totals;
+    let (pruned, skipped): (Vec<_>, Vec<_>) = report.tensors.iter().partition(|tensor| tensor.skipped.is_none());
+    let (kept, len) = (grouped(totals.kept), grouped(totals.len));
+    writeln!(text, "pruned  {} tensors: {kept} of {len} kept, sparsity {}", pruned.len(), percent(totals.sparsity))?;
+    writeln!(text, "zeros   {} before, {} after", grouped(totals.zeros_before), grouped(totals.zeros_after))?;
+    if !skipped.is_empty() {
+        let reasons = summary(skipped.iter().filter_map(|tensor| tensor.skipped.as_ref()));
+        writeln!(text, "skipped {} tensors: {}", skipped.len(), printable(&reasons))?;
+    }
+    writeln!(text, "took    {seconds:.3} s on {backend}")?;
+    match output {
+        Some(output) => writeln!(text, "wrote   {}", output.display()),
+        None => writeln!(text, "wrote   no weights: a dry run"),
+    }
+}
+
+/// A table without lines, as `ls` and `ps` have it.
+pub(crate) fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+/// The lines of a table, from the first column on.
+pub(crate) fn to_text(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, GAP as u16));
+    }
+    table.trim_fmt()
+}
+
+/// At most so many characters: the start and the end of a name tell it from others.
+fn shortened(name: &str, width: usize) -> String {
+    let name: Vec<char> = name.chars().collect();
+    if name.len() <= width {
+        return name.into_iter().collect();
+    }
+    let tail = (width - 1) / 2;
+    let (head, tail) = (&name[..width - 1 - tail], &name[name.len() - tail..]);
+    head.iter().chain(&['…']).chain(tail).collect()
+}
+
+/// A file may call a tensor anything; a terminal must not obey it.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
+/// 1234567 as "1,234,567".
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (123_456_789, "123,456,789")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_name_keeps_both_ends_and_obeys_the_width() {
+        assert_eq!(shortened("abcdefgh", 8), "abcdefgh");
+        assert_eq!(shortened("abcdéfghi", 8), "abcd…ghi");
+        assert_eq!(printable("a\x1b[2J"), "a\u{fffd}[2J", "no escape sequence reaches the terminal");
+    }
+}

@@ -1,0 +1,155 @@
+//! The selected tensors of a file as the library's source: read by position, written by position, one piece in memory.
+
+use crate::masks::MaskPlace;
+use crate::positioned::{read_exact_at, write_all_at};
+use crate::progress::Progress;
+use emprune::{Dtype, Mask, Source, TensorSpec};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::time::Instant;
+
+/// Tensors that are streamed together.
+pub(crate) struct Weights<'a> {
+    pub(crate) input: &'a File,
+    /// Where the pruned bytes go, to the places that they came from.
+    pub(crate) output: Option<&'a File>,
+    pub(crate) masks: Option<&'a File>,
+    pub(crate) specs: Vec<TensorSpec>,
+    pub(crate) parts: Vec<Part>,
+    /// The one piece. Lent, so that the next tensors use it again.
+    pub(crate) buffer: &'a mut Vec<u8>,
+    pub(crate) progress: &'a mut Progress,
+    pub(crate) clock: Clock,
+}
+
+/// One tensor: what is known of it, and what is counted while it passes.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    /// Of its first byte, in input and output.
+    offset: u64,
+    norms: Option<Vec<f32>>,
+    mask: Option<MaskPlace>,
+    /// Entries below this one are in `zeros_before`. A range is read several times, and counted once.
+    counted: u64,
+    pub(crate) zeros_before: u64,
+    pub(crate) zeros_after: u64,
+    /// Ones in its masks, if masks were asked for.
+    pub(crate) kept: u64,
+    pub(crate) seconds: f64,
+}
+
+impl Part {
+    pub(crate) fn new(offset: u64, norms: Option<Vec<f32>>, mask: Option<MaskPlace>) -> Self {
+        Self { offset, norms, mask, ..Self::default() }
+    }
+}
+
+/// Time goes to the tensor whose bytes were asked for last: they are what is being worked on until the next are.
+pub(crate) struct Clock {
+    tensor: usize,
+    since: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { tensor: 0, since: Instant::now() }
+    }
+}
+
+impl Weights<'_> {
+    fn tick(&mut self, tensor: usize) {
+        let now = Instant::now();
+        self.parts[self.clock.tensor].seconds += (now - self.clock.since).as_secs_f64();
+        self.clock = Clock { tensor, since: now };
+    }
+
+    /// Stop the clock and hand back what was counted.
+    pub(crate) fn finish(mut self) -> io::Result<Vec<Part>> {
+        if let Some(masks) = self.masks {
+            for place in self.parts.iter_mut().filter_map(|part| part.mask.take()) {
+                place.finish(masks)?;
+            }
+        }
+        self.tick(0);
+        Ok(self.parts)
+    }
+}
+
+impl Source for Weights<'_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+        self.parts[tensor].norms.as_deref()
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
+        self.tick(tensor);
+        let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
+        let size = dtype.size() as u64;
+        self.buffer.resize(((range.end - range.start) * size) as usize, 0);
+        read_exact_at(self.input, self.buffer, part.offset + range.start * size)?;
+        if range.end > part.counted {
+            let seen = (part.counted.max(range.start) - range.start) * size;
+            part.zeros_before += count_zeros(&self.buffer[seen as usize..], dtype);
+            part.counted = range.end;
+        }
+        self.progress.loaded(tensor, range.start, self.buffer.len());
+        Ok(self.buffer)
+    }
+
+    fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
+        let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
+        part.zeros_after += count_zeros(self.buffer, dtype);
+        if let Some(output) = self.output {
+            write_all_at(output, self.buffer, part.offset + range.start * dtype.size() as u64)?;
+        }
+        if let Some(mask) = mask {
+            part.kept += mask.kept();
+            if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
+                place.append(file, mask)?;
+            }
+        }
+        self.progress.stored(self.buffer.len());
+        Ok(())
+    }
+}
+
+/// Entries that are +0 or -0.
+fn count_zeros(bytes: &[u8], dtype: Dtype) -> u64 {
+    // Blocks whose counts fit an entry's own width: the compiler then keeps the counts in vectors as wide as the entries.
+    match dtype.size() {
+        4 => bytes.as_chunks::<4>().0.chunks(1 << 16).map(zeros_of_4).sum(),
+        _ => bytes.as_chunks::<2>().0.chunks(u16::MAX as usize).map(zeros_of_2).sum(),
+    }
+}
+
+fn zeros_of_4(entries: &[[u8; 4]]) -> u64 {
+    entries.iter().map(|entry| u32::from(u32::from_le_bytes(*entry) << 1 == 0)).sum::<u32>().into()
+}
+
+fn zeros_of_2(entries: &[[u8; 2]]) -> u64 {
+    entries.iter().map(|entry| u16::from(u16::from_le_bytes(*entry) << 1 == 0)).sum::<u16>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_counted_by_value_and_not_by_sign() {
+        let values = [0.0f32, -0.0, f32::from_bits(1), -1.0, f32::NAN];
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(count_zeros(&bytes, Dtype::F32), 2);
+        // 0x0000 0x8000 0x0001 0x0080 0x7fff: as f16 and as bf16 two zeros.
+        let bytes = [0, 0, 0, 0x80, 1, 0, 0x80, 0, 0xff, 0x7f];
+        assert_eq!(count_zeros(&bytes, Dtype::F16), 2);
+        assert_eq!(count_zeros(&bytes, Dtype::Bf16), 2);
+        for len in [65534, 65535, 65536, 65537, 200_000] {
+            assert_eq!(count_zeros(&vec![0; 2 * len], Dtype::F16), len as u64, "the counts of blocks do not overflow");
+            assert_eq!(count_zeros(&vec![0; 4 * len], Dtype::F32), len as u64);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! One answer, whoever does the work. Without an adapter these tests fail, unless `EMPRUNE_NO_GPU=1` says that none is wanted.
+#![cfg(feature = "gpu")]
+
+use crate::desk::{Desk, Part, f32s, floats, model, texts};
+
+fn is_wanted() -> bool {
+    std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
+}
+
+/// Pseudo-random numbers in steps of 1/16 between -4 and 4: exact in all three dtypes, and full of ties.
+fn values(seed: u64, len: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 57) as f32 - 64.0) / 16.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Matrices of all dtypes and of lengths that are odd in every sense, and their norms.
+fn write_model(desk: &Desk) {
+    let shapes: [&[u64]; 7] = [&[64, 384], &[3, 1], &[1, 70_001], &[129, 33], &[5, 3, 7], &[2, 4099], &[300, 5]];
+    let (mut parts, mut norms): (Vec<Part<'_>>, Vec<Part<'_>>) = (Vec::new(), Vec::new());
+    let names: Vec<String> = (0..21).map(|i| format!("t{i}")).collect();
+    let columns: Vec<u64> = shapes.iter().map(|shape| shape[1..].iter().product()).collect();
+    for (i, name) in names.iter().enumerate() {
+        let (shape, columns) = (shapes[i % 7], &columns[i % 7]);
+        let dtype = ["F32", "BF16", "F16"][i / 7];
+        parts.push((name, dtype, shape, floats(dtype, &values(i as u64, shape.iter().product()))));
+        norms.push((name, "F32", std::slice::from_ref(columns), f32s(&values(100 + i as u64, *columns))));
+    }
+    desk.write("in", &model(&parts));
+    desk.write("norms", &model(&norms));
+}
+
+#[test]
+fn the_gpu_writes_the_same_files_as_the_cpu() {
+    if !is_wanted() {
+        return;
+    }
+    let desk = Desk::new();
+    write_model(&desk);
+    for granularity in ["row", "tensor", "global"] {
+        for score in [&["--beta", "0.9"] as &[&str], &["--score", "wanda", "--norms", "norms"]] {
+            for backend in ["cpu", "gpu"] {
+                let [out, masks, report] = ["out", "masks", "report"].map(|name| format!("{name}-{backend}"));
+                let files = ["prune", "in", "-o", &out, "--masks", &masks, "--report", &report, "--overwrite"];
+                let options = ["--granularity", granularity, "--backend", backend];
+                let output = desk.run(&[&files[..], &options[..], score].concat());
+                assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
+            }
+            let what = format!("{granularity} {score:?}");
+            assert!(desk.read("out-cpu") == desk.read("out-gpu"), "the weights differ: {what}");
+            assert!(desk.read("masks-cpu") == desk.read("masks-gpu"), "the masks differ: {what}");
+            let numbers = |backend: &str| {
+                let mut report = desk.json(&format!("report-{backend}"));
+                assert_eq!(report["backend"].take(), backend);
+                assert_eq!(report["adapter"].take().is_string(), backend == "gpu");
+                for tensor in report["tensors"].as_array_mut().unwrap() {
+                    tensor["seconds"].take();
+                }
+                report
+            };
+            assert_eq!(numbers("cpu"), numbers("gpu"), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_software_adapter_is_used_when_asked_for_and_says_so() {
+    if !is_wanted() {
+        return;
+    }
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[1, 4], f32s(&[1.0, 3.0, 1.0, 1.0]))]));
+    let adapters = emprune::gpu::adapters();
+    assert!(!adapters.is_empty(), "no adapter: install a software one, or set EMPRUNE_NO_GPU=1");
+    for adapter in adapters {
+        for backend in ["gpu", "auto"] {
+            let shouted = adapter.name.to_uppercase();
+            let output = desk.run(&["inspect", "in", "--json", "--backend", backend, "--adapter", &shouted]);
+            let (stdout, stderr) = texts(&output);
+            assert_eq!(output.status.code(), Some(0), "{stderr}");
+            let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+            assert_eq!((&report["backend"], &report["adapter"]), (&"gpu".into(), &adapter.name.clone().into()));
+            assert_eq!(stderr.contains("is a software adapter"), adapter.software, "{stderr}");
+        }
+    }
+    let hardware = emprune::gpu::adapters().iter().any(|adapter| !adapter.software);
+    let output = desk.run(&["inspect", "in", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["backend"], if hardware { "gpu" } else { "cpu" }, "auto takes hardware only");
+}
+
+#[test]
+fn a_bad_value_is_the_same_error_on_the_gpu() {
+    if !is_wanted() {
+        return;
+    }
+    let desk = Desk::new();
+    desk.write(
+        "in",
+        &model(&[("a", "F32", &[1, 2], f32s(&[1.0, 2.0])), ("b", "F32", &[2, 2], f32s(&[1.0, 2.0, 3.0, f32::NAN]))]),
+    );
+    for granularity in ["row", "tensor", "global"] {
+        let args = ["prune", "in", "-o", "out", "--masks", "masks", "--granularity", granularity, "--backend", "gpu"];
+        desk.fail(&args, 1, &["\"b\"", "entry 3", "NaN"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Files that are not what they should be: a clear error, exit code 1, and nothing is written.
+
+use crate::desk::{Desk, f32s, model, with_header};
+
+/// Both commands refuse it, wherever they write.
+fn refuse(desk: &Desk, input: &str, parts: &[&str]) {
+    desk.fail(&["prune", input, "-o", "out", "--report", "report", "--masks", "masks"], 1, parts);
+    desk.fail(&["inspect", input, "--report", "report", "--masks", "masks"], 1, parts);
+}
+
+fn refuse_bytes(bytes: &[u8], parts: &[&str]) {
+    let desk = Desk::new();
+    desk.write("in", bytes);
+    refuse(&desk, "in", &[parts, &["in: "]].concat());
+}
+
+fn one(dtype: &str, shape: &str, offsets: &str) -> String {
+    format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
+}
+
+#[test]
+fn missing_empty_or_no_file() {
+    let desk = Desk::new();
+    refuse(&desk, "gone", &["gone", "cannot open"]);
+    refuse(&desk, ".", &["not a regular file"]);
+    refuse_bytes(b"", &["empty"]);
+    refuse_bytes(b"1234567", &["truncated", "length 7", "first 8"]);
+    refuse_bytes(b"this is a text and no safetensors file", &["not a safetensors file"]);
+}
+
+#[test]
+fn truncated_at_any_byte() {
+    let whole = model(&[("w", "F32", &[1, 2], f32s(&[1.0, 2.0])), ("v", "U8", &[1], vec![1])]);
+    for len in 0..whole.len() {
+        let desk = Desk::new();
+        desk.write("in", &whole[..len]);
+        desk.fail(&["prune", "in", "-o", "out"], 1, &["in: "]);
+    }
+}
+
+#[test]
+fn a_header_length_that_lies() {
+    let length = |n: u64| [&n.to_le_bytes(), b"{}".as_slice()].concat();
+    refuse_bytes(&length(3), &["truncated", "3 bytes", "only 2"]);
+    refuse_bytes(&length(1), &["header"]);
+    refuse_bytes(&length(0), &["header"]);
+    refuse_bytes(&length(100_000_001), &["100000001", "100000000"]);
+    refuse_bytes(&length(u64::MAX), &["18446744073709551615"]);
+}
+
+#[test]
+fn offsets_that_lie() {
+    let refuse_header =
+        |header: &str, data: usize, parts: &[&str]| refuse_bytes(&with_header(header, &vec![0; data]), parts);
+    refuse_header(&one("F32", "[1,2]", "[8,0]"), 8, &["\"t\"", "byte 0", "byte 8"]);
+    refuse_header(&one("F32", "[1,2]", "[0,8]"), 7, &["\"t\"", "byte 8", "has 7"]);
+    refuse_header(&one("F32", "[1,2]", "[0,8]"), 9, &["byte 8", "has 9"]);
+    refuse_header(&one("F32", "[1,2]", "[1,9]"), 9, &["bytes 0 to 1", "\"t\""]);
+    refuse_header(&one("F32", "[1,2]", "[0,18446744073709551615]"), 8, &["\"t\"", "18446744073709551615", "has 8"]);
+    let two =
+        r#"{"s":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[3,7]}}"#;
+    refuse_header(two, 7, &["\"t\"", "inside \"s\""]);
+}
+
+#[test]
+fn shapes_that_lie() {
+    let refuse_header = |header: &str, parts: &[&str]| refuse_bytes(&with_header(header, &[0; 8]), parts);
+    refuse_header(&one("F32", "[1,3]", "[0,8]"), &["\"t\"", "12 bytes", "8"]);
+    refuse_header(&one("BF16", "[2]", "[0,8]"), &["\"t\"", "4 bytes", "8"]);
+    refuse_header(&one("F32", "[4294967296,4294967296]", "[0,8]"), &["\"t\"", "64 bits"]);
+    refuse_header(&one("F32", "[9223372036854775808,2,0]", "[0,8]"), &["\"t\"", "64 bits"]);
+    refuse_header(&one("F32", "[-2]", "[0,8]"), &["\"t\"", "-2"]);
+    refuse_header(&one("F32", "[2.0]", "[0,8]"), &["\"t\"", "2.0"]);
+}
+
+#[test]
+fn headers_of_another_form() {
+    let tensor = r#"{"dtype":"U8","shape":[8],"data_offsets":[0,8]}"#;
+    for (header, part) in [
+        ("[1]".to_owned(), "header"),
+        (r#"{"t":"#.into(), "header"),
+        (format!(r#"{{"t":{tensor},"t":{tensor}}}"#), "\"t\" appears twice"),
+        (r#"{"t":{"dtype":"U8","shape":[8]}}"#.into(), "data_offsets"),
+        (format!(r#"{{"__metadata__":{{"a":[1]}},"t":{tensor}}}"#), "__metadata__"),
+    ] {
+        refuse_bytes(&with_header(&header, &[0; 8]), &[part]);
+    }
+    let mut file = with_header(&one("F32", "[2]", "[0,8]"), &[0; 8]);
+    file[8] = 0xff;
+    refuse_bytes(&file, &["UTF-8"]);
+}
+
+/// A file of one weight of two rows of three, and a norms file.
+fn wanda(norms: &[u8]) -> Desk {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("layer.w", "F32", &[2, 3], f32s(&[1.0; 6]))]));
+    desk.write("norms", norms);
+    desk
+}
+
+fn refuse_norms(norms: &[u8], parts: &[&str]) {
+    let args = ["prune", "in", "-o", "out", "--masks", "masks", "--score", "wanda", "--norms", "norms"];
+    wanda(norms).fail(&args, 1, &[parts, &["norms"]].concat());
+}
+
+#[test]
+fn norms_that_do_not_fit() {
+    let norms = |dtype, shape: &[u64], bytes| model(&[("layer.w", dtype, shape, bytes)]);
+    refuse_norms(b"", &["empty"]);
+    refuse_norms(&model(&[("layer.v", "F32", &[3], f32s(&[1.0; 3]))]), &["\"layer.w\"", "3", "1 other"]);
+    refuse_norms(&norms("F32", &[2], f32s(&[1.0; 2])), &["\"layer.w\"", " 2,", "3 columns"]);
+    refuse_norms(&norms("F32", &[1], f32s(&[1.0])), &["\"layer.w\"", " 1,", "3 columns"]);
+    refuse_norms(&norms("F32", &[3, 1], f32s(&[1.0; 3])), &["\"layer.w\"", "[3, 1]", "vector"]);
+    refuse_norms(&norms("F16", &[3], vec![0; 6]), &["\"layer.w\"", "F16", "F32"]);
+    refuse_norms(&norms("F64", &[3], vec![0; 24]), &["\"layer.w\"", "F64", "F32"]);
+    for (value, kind) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity"), (f32::NEG_INFINITY, "infinity")] {
+        refuse_norms(&norms("F32", &[3], f32s(&[1.0, 2.0, value])), &["\"layer.w\"", "entry 2", kind]);
+    }
+    let desk = wanda(b"");
+    desk.fail(
+        &["prune", "in", "-o", "out", "--score", "wanda", "--norms", "gone"],
+        1,
+        &["norms", "gone", "cannot open"],
+    );
+}

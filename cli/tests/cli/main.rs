@@ -1,0 +1,13 @@
+//! The built program, on temporary files: what it prunes, writes, prints and refuses, and with which exit code.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod answers;
+mod backends;
+mod bad_files;
+mod bad_values;
+mod desk;
+mod files;
+mod patterns;
+mod pieces;
+mod report;
+mod usage;

@@ -1,0 +1,222 @@
+//! The report: field names that scripts rely on, and numbers that can be checked on paper.
+
+use crate::desk::{Desk, f32s, model, texts};
+use serde_json::{Value, json};
+
+/// Rows: S = 6, Q = 12 (three are kept); all zero; all alike.
+const WEIGHTS: [f32; 12] = [1.0, -3.0, 1.0, 1.0, 0.0, -0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0];
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let v = f32s(&[1.0, 1.0]);
+    desk.write(
+        "in",
+        &model(&[("w", "F32", &[3, 4], f32s(&WEIGHTS)), ("v", "F32", &[1, 2], v), ("i", "I8", &[1], vec![1])]),
+    );
+    desk
+}
+
+/// The report of a run, without the parts that are not the same everywhere.
+fn report(args: &[&str]) -> Value {
+    let desk = desk();
+    desk.succeed(&[&["prune", "in", "-o", "out", "--report", "report"], args].concat());
+    let mut report = desk.json("report");
+    assert_eq!(report["emprune_version"].take(), env!("CARGO_PKG_VERSION"));
+    for tensor in report["tensors"].as_array_mut().unwrap() {
+        let seconds = tensor["seconds"].take();
+        assert_eq!(seconds.is_null(), !tensor["skipped"].is_null(), "{tensor}");
+        assert!(seconds.is_null() || (0.0..60.0).contains(&seconds.as_f64().unwrap()), "{seconds}");
+    }
+    report
+}
+
+/// What a tensor has, where it has nothing to say about contests.
+fn about(name: &str, shape: &[u64], numbers: Value) -> Value {
+    let mut tensor = json!({
+        "name": name, "dtype": "F32", "shape": shape, "len": shape.iter().product::<u64>(), "contests": 1, "kept": null,
+        "sparsity": null, "zeros_before": null, "zeros_after": null, "seconds": null, "skipped": null, "n_eff": null,
+        "mass": null, "mass_bound": null, "threshold": null, "degenerate": null, "rows": null, "kept_per_row": null,
+    });
+    for (key, value) in numbers.as_object().unwrap() {
+        assert!(tensor.get(key).is_some(), "{key} must be a field of every tensor");
+        tensor[key] = value.clone();
+    }
+    tensor
+}
+
+fn skipped() -> Value {
+    about("i", &[1], json!({"dtype": "I8", "contests": 0, "skipped": "dtype I8"}))
+}
+
+/// The mass that any row of four with N_eff = 3 keeps when it keeps three, at the least: one large entry and three equal
+/// ones. With p for the one, p^2 + (1 - p)^2 / 3 = 1 / 3 gives p = 1 / 2, and 1 / 2 + 2 / 6 are kept.
+const BOUND: f64 = 5.0 / 6.0;
+
+/// Move the certificates out of a report: they may be 1e-12 lower than on paper, and never higher.
+fn take_bound(value: &mut Value, on_paper: f64) {
+    let bound = value.take().as_f64().unwrap();
+    assert!(bound <= on_paper && bound > on_paper - 1e-12, "{bound} and {on_paper}");
+}
+
+#[test]
+fn rows() {
+    let mut report = report(&["--ignore", "v"]);
+    let rows = &mut report["tensors"][2]["rows"];
+    take_bound(&mut rows["mass_bound"]["min"], BOUND);
+    take_bound(&mut rows["mass_bound"]["mean"], (BOUND + 2.0) / 3.0);
+    let five_sixths_and_two = (5.0 / 6.0 + 2.0) / 3.0;
+    let w = json!({
+        "contests": 3, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5, "kept_per_row": [3, 4, 4],
+        "rows": {
+            "n_eff": {"min": 3.0, "mean": 11.0 / 3.0, "max": 4.0},
+            "mass": {"min": 5.0 / 6.0, "mean": five_sixths_and_two},
+            "mass_bound": {"min": null, "mean": null},
+            "threshold": {"min": 0.0, "max": 2.0},
+            "degenerate": 1,
+        },
+    });
+    let v = about("v", &[1, 2], json!({"contests": 0, "skipped": "--ignore v"}));
+    assert_eq!(
+        report,
+        json!({
+            "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
+            "granularity": "row", "score": "magnitude",
+            "totals": {"len": 12, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
+            "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
+        })
+    );
+}
+
+#[test]
+fn tensors() {
+    let mut report = report(&["--granularity", "tensor", "--beta", "0.7"]);
+    // w: S = 14, Q = 28, N_eff = 7, and floor(4.9) are kept: 3 2 2 2. v: two alike, and floor(1.4) is kept.
+    for tensor in 1..3 {
+        let bound = report["tensors"][tensor]["mass_bound"].take().as_f64().unwrap();
+        let mass = report["tensors"][tensor]["mass"].as_f64().unwrap();
+        assert!(0.0 < bound && bound <= mass, "{bound} certifies {mass}");
+    }
+    let w = json!({
+        "kept": 4, "sparsity": 1.0 - 4.0 / 12.0, "zeros_before": 4, "zeros_after": 8, "n_eff": 7.0, "mass": 9.0 / 14.0,
+        "threshold": 2.0, "degenerate": false,
+    });
+    let v = json!({
+        "kept": 1, "sparsity": 0.5, "zeros_before": 0, "zeros_after": 1, "n_eff": 2.0, "mass": 0.5, "threshold": 1.0,
+        "degenerate": false,
+    });
+    let tensors = json!([skipped(), about("v", &[1, 2], v), about("w", &[3, 4], w)]);
+    assert_eq!(report["tensors"], tensors);
+    let totals = json!({"len": 14, "kept": 5, "sparsity": 1.0 - 5.0 / 14.0, "zeros_before": 4, "zeros_after": 9});
+    assert_eq!(report["totals"], totals);
+    assert_eq!(
+        (&report["beta"], &report["granularity"], &report["global"]),
+        (&json!(0.7), &json!("tensor"), &Value::Null)
+    );
+}
+
+#[test]
+fn one_contest_over_all() {
+    let mut report = report(&["--granularity", "global"]);
+    // S = 16, Q = 30, N_eff = 8.53: 3 2 2 2 2 and three of the five ones, v first, then w's first.
+    let bound = report["global"]["mass_bound"].take().as_f64().unwrap();
+    assert!(0.5 < bound && bound <= 14.0 / 16.0, "{bound}");
+    let global = json!({
+        "len": 14, "kept": 8, "n_eff": 256.0 / 30.0, "mass": 14.0 / 16.0, "mass_bound": null, "threshold": 1.0,
+        "degenerate": false,
+    });
+    assert_eq!(report["global"], global);
+    let w = json!({"kept": 6, "sparsity": 0.5, "zeros_before": 4, "zeros_after": 6});
+    let v = json!({"kept": 2, "sparsity": 0.0, "zeros_before": 0, "zeros_after": 0});
+    assert_eq!(report["tensors"], json!([skipped(), about("v", &[1, 2], v), about("w", &[3, 4], w)]));
+    let totals = json!({"len": 14, "kept": 8, "sparsity": 1.0 - 8.0 / 14.0, "zeros_before": 4, "zeros_after": 6});
+    assert_eq!(report["totals"], totals);
+}
+
+#[test]
+fn an_all_zero_tensor_is_degenerate() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "BF16", &[1, 3], vec![0; 6])]));
+    for (granularity, key) in [("tensor", "tensors"), ("global", "global")] {
+        desk.succeed(&["prune", "in", "-o", "out", "--report", "r", "--overwrite", "--granularity", granularity]);
+        let report = desk.json("r");
+        let contest = if key == "tensors" { &report[key][0] } else { &report[key] };
+        for (field, value) in
+            [("degenerate", json!(true)), ("n_eff", json!(3.0)), ("mass", json!(1.0)), ("kept", json!(3))]
+        {
+            assert_eq!(contest[field], value, "{field} by {granularity}");
+        }
+        assert_eq!((&contest["mass_bound"], &contest["threshold"]), (&json!(1.0), &json!(0.0)));
+    }
+}
+
+#[test]
+fn a_report_names_each_row_up_to_65536() {
+    for (rows, named) in [(65536u64, true), (65537, false)] {
+        let desk = Desk::new();
+        desk.write("in", &model(&[("w", "F16", &[rows, 1], vec![0x3c; 2 * rows as usize])]));
+        desk.succeed(&["inspect", "in", "--report", "report"]);
+        let tensor = &desk.json("report")["tensors"][0];
+        assert_eq!(tensor["contests"], rows);
+        assert_eq!(tensor["kept_per_row"].as_array().map(Vec::len), named.then_some(rows as usize));
+    }
+}
+
+#[test]
+fn every_number_survives_the_way_through_text() {
+    let desk = Desk::new();
+    let values: Vec<f32> = (1..=5000u32).map(|i| (i as f32).sqrt().sin()).collect();
+    desk.write("in", &model(&[("w", "F32", &[50, 100], f32s(&values))]));
+    desk.succeed(&["inspect", "in", "--report", "report", "--granularity", "tensor", "--beta", "0.57"]);
+    let mut rule = emprune::Rule::new();
+    rule.beta = emprune::Beta::new(0.57).unwrap();
+    let (decision, _) = emprune::Pruner::cpu().mask(&[emprune::Tensor::from(&values)], &rule).unwrap();
+    let [group] = decision.groups() else { panic!("one contest") };
+    let report = desk.json("report");
+    let bits = |value: &Value| value.as_f64().unwrap().to_bits();
+    let tensor = &report["tensors"][0];
+    let expected =
+        [group.n_eff, group.mass, group.mass_bound, group.threshold.into(), 1.0 - group.kept as f64 / 5000.0];
+    let seen = ["n_eff", "mass", "mass_bound", "threshold", "sparsity"].map(|field| bits(&tensor[field]));
+    assert_eq!(seen, expected.map(f64::to_bits));
+    assert_eq!((bits(&report["beta"]), &tensor["kept"]), (0.57f64.to_bits(), &json!(group.kept)));
+}
+
+#[test]
+fn json_on_stdout_is_the_report_and_nothing_else() {
+    let desk = desk();
+    let (stdout, stderr) = desk.succeed(&["prune", "in", "-o", "out", "--report", "report", "--json"]);
+    assert_eq!(stdout.as_bytes(), desk.read("report"));
+    assert_eq!(stderr, "");
+    let (stdout, _) = desk.succeed(&["inspect", "in", "--json"]);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["totals"], desk.json("report")["totals"]);
+}
+
+#[test]
+fn the_table_has_a_line_for_every_pruned_tensor_and_fits_a_terminal() {
+    let desk = desk();
+    let output = desk.run(&["prune", "in", "-o", "out", "--backend", "cpu"]);
+    let (stdout, _) = texts(&output);
+    let words = |start: &str| {
+        let line =
+            stdout.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start} in\n{stdout}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let w = words("w ");
+    assert_eq!(w[..w.len() - 1], ["w", "F32", "3x4", "3", "0.9167", "11", "8.33%", "0.9444", "0.9444"]);
+    assert_eq!(words("pruned").join(" "), "pruned 2 tensors: 13 of 14 kept, sparsity 7.14%");
+    assert_eq!(words("zeros").join(" "), "zeros 4 before, 5 after");
+    assert_eq!(words("skipped").join(" "), "skipped 1 tensors: 1 dtype I8");
+    assert_eq!(words("wrote").join(" "), "wrote out");
+    assert!(words("took").join(" ").contains(" s on cpu ("), "{stdout}");
+
+    let name = "model.language_model.layers.23.mlp.experts.gate_up_proj.weight";
+    let big = vec![0x3c; 2 * 4096 * 300];
+    desk.write("in", &model(&[(name, "BF16", &[4096, 10, 30], big)]));
+    for granularity in ["row", "tensor", "global"] {
+        let (stdout, _) = desk.succeed(&["inspect", "in", "--granularity", granularity]);
+        let widest = stdout.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 120, "{widest} columns:\n{stdout}");
+        assert!(stdout.contains("gate_up_proj"), "the end of a long name must be seen:\n{stdout}");
+    }
+}
