@@ -1,6 +1,7 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
-// Grid       one workgroup per row; a lane takes every 256th word of the row
+// Grid       one workgroup per row; 256 lanes, or 64 for rows up to 1024 words; a lane takes every 256th or
+//            64th word of the row
 // Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
 // Barriers   about forty, and three to six per 192 entries a lane and per 4096 words
@@ -8,9 +9,11 @@
 // Rust twin  src/cpu/rows.rs
 
 var<workgroup> wg_bins: array<atomic<u32>, BINS>;
-// Sums of neighbouring bins, for the walk: of 8, and of 128.
-var<workgroup> wg_eights: array<u32, LANES>;
-var<workgroup> wg_runs: array<u32, 16>;
+// Counts of neighbouring bins, for the walk: a lane's own, and those of 16 lanes.
+const LANE_BINS: u32 = BINS / LANES;
+const RUNS: u32 = LANES / 16u;
+var<workgroup> wg_lane_counts: array<u32, LANES>;
+var<workgroup> wg_run_counts: array<u32, RUNS>;
 var<workgroup> wg_bad: atomic<u32>;
 var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
@@ -48,8 +51,8 @@ fn rows(
     row_stats(first, end, lane);
 
     // budget
-    if (lane < DIGITS) {
-        wg_carries[lane] = atomicLoad(&wg_digits[lane]);
+    for (var i = lane; i < DIGITS; i += LANES) {
+        wg_carries[i] = atomicLoad(&wg_digits[i]);
     }
     workgroupBarrier();
     if (lane == 0u) {
@@ -57,36 +60,31 @@ fn rows(
     }
 
     // narrow, histogram
-    for (var digit = 0u; digit < params.digits; digit += 1u) {
-        let record = workgroupUniformLoad(&wg_record);
-        if (record.digits < params.digits) {
-            if (digit > 0u) {
-                clear_bins(lane);
-                workgroupBarrier();
-                row_histogram(first, end, record.prefix, digit_shift(digit), lane);
-            }
-            row_narrow(lane);
+    var record = workgroupUniformLoad(&wg_record);
+    while (record.digits < params.digits) {
+        if (record.digits > 0u) {
+            clear_bins(lane);
+            workgroupBarrier();
+            row_histogram(first, end, record.prefix, digit_shift(record.digits), lane);
         }
+        row_narrow(lane);
+        record = workgroupUniformLoad(&wg_record);
     }
 
     // ties
-    let record = workgroupUniformLoad(&wg_record);
     if (record.status != 0u) {
         if (lane == 0u) {
             records[row] = record;
         }
         return;
     }
-    if (record.cut_span != NO_CUT) {
-        row_ties(first, end, record.threshold, record.rank.x, lane);
-    }
-    let cut_index = workgroupUniformLoad(&wg_record).cut_index;
-
-    // apply
     var limit = 0xffffffffu;
     if (record.cut_span != NO_CUT) {
-        limit = first + cut_index;
+        row_ties(first, end, record.threshold, record.rank.x, lane);
+        limit = first + workgroupUniformLoad(&wg_record).cut_index;
     }
+
+    // apply
     carry_out(Range(row, 0u, first, first, end), record.threshold, limit, lane);
     workgroupBarrier();
     if (lane == 0u) {
@@ -216,36 +214,36 @@ fn row_histogram(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
 
 // One more digit of the threshold: the bin in which the count from the top reaches the rank.
 fn row_narrow(lane: u32) {
-    var eight = 0u;
-    for (var i = 0u; i < 8u; i += 1u) {
-        eight += atomicLoad(&wg_bins[lane * 8u + i]);
+    var mine = 0u;
+    for (var i = 0u; i < LANE_BINS; i += 1u) {
+        mine += atomicLoad(&wg_bins[lane * LANE_BINS + i]);
     }
-    wg_eights[lane] = eight;
+    wg_lane_counts[lane] = mine;
     workgroupBarrier();
-    if (lane < 16u) {
+    if (lane < RUNS) {
         var run = 0u;
         for (var i = 0u; i < 16u; i += 1u) {
-            run += wg_eights[lane * 16u + i];
+            run += wg_lane_counts[lane * 16u + i];
         }
-        wg_runs[lane] = run;
+        wg_run_counts[lane] = run;
     }
     workgroupBarrier();
     if (lane == 0u) {
-        // From the top: first the run of 128 bins that holds the rank, then the eight bins, then the bin.
+        // From the top: first the run of lanes that holds the rank, then the lane, then the bin.
         var rank = wg_record.rank.x;
-        var run = 15u;
-        while (run > 0u && wg_runs[run] < rank) {
-            rank -= wg_runs[run];
+        var run = RUNS - 1u;
+        while (run > 0u && wg_run_counts[run] < rank) {
+            rank -= wg_run_counts[run];
             run -= 1u;
         }
         var owner = run * 16u + 15u;
-        while (owner > run * 16u && wg_eights[owner] < rank) {
-            rank -= wg_eights[owner];
+        while (owner > run * 16u && wg_lane_counts[owner] < rank) {
+            rank -= wg_lane_counts[owner];
             owner -= 1u;
         }
-        var digit = owner * 8u + 7u;
+        var digit = owner * LANE_BINS + LANE_BINS - 1u;
         var count = atomicLoad(&wg_bins[digit]);
-        while (digit > owner * 8u && count < rank) {
+        while (digit > owner * LANE_BINS && count < rank) {
             rank -= count;
             digit -= 1u;
             count = atomicLoad(&wg_bins[digit]);
@@ -264,7 +262,6 @@ fn row_narrow(lane: u32) {
             wg_record.cut_span = 0u;
         }
     }
-    workgroupBarrier();
 }
 
 // Neighbouring entries that a lane looks at in one round.
@@ -283,7 +280,7 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
         for (var at = run; at < min(run + RUN, end); at += 1u) {
             mine += u32(key_at(at) == threshold);
         }
-        wg_eights[lane] = mine;
+        wg_lane_counts[lane] = mine;
         if (mine != 0u) {
             atomicAdd(&wg_tie_total, mine);
         }
@@ -307,8 +304,8 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
 fn row_cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
     var left = rank;
     var owner = 0u;
-    while (owner < LANES - 1u && wg_eights[owner] < left) {
-        left -= wg_eights[owner];
+    while (owner < LANES - 1u && wg_lane_counts[owner] < left) {
+        left -= wg_lane_counts[owner];
         owner += 1u;
     }
     for (var at = round + owner * RUN; at < end; at += 1u) {

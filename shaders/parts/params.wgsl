@@ -7,9 +7,6 @@
 //
 // Rust twin: src/gpu/layout.rs (`Params`), src/plan.rs (the numbers in it).
 
-// Lanes of a workgroup: WebGPU's default limit.
-const LANES: u32 = 256u;
-
 // Workgroups that look at the candidates of a contest.
 const REFINERS: u32 = 64u;
 

@@ -163,8 +163,8 @@ fn add_digit(at: u32, value: u32) {
 }
 
 fn clear_digits(lane: u32) {
-    if (lane < DIGITS) {
-        atomicStore(&wg_digits[lane], 0u);
+    for (var i = lane; i < DIGITS; i += LANES) {
+        atomicStore(&wg_digits[i], 0u);
     }
 }
 
@@ -172,16 +172,16 @@ fn clear_digits(lane: u32) {
 // is below 2^17. The last digit of a sum is never large enough to have an excess.
 fn spread_carries(lane: u32) {
     workgroupBarrier();
-    if (lane < DIGITS) {
-        wg_carries[lane] = atomicLoad(&wg_digits[lane]) >> 16u;
+    for (var i = lane; i < DIGITS; i += LANES) {
+        wg_carries[i] = atomicLoad(&wg_digits[i]) >> 16u;
     }
     workgroupBarrier();
-    if (lane < DIGITS) {
-        var digit = atomicLoad(&wg_digits[lane]) & 0xffffu;
-        if (lane != SUM && lane != SQUARE) {
-            digit += wg_carries[lane - 1u];
+    for (var i = lane; i < DIGITS; i += LANES) {
+        var digit = atomicLoad(&wg_digits[i]) & 0xffffu;
+        if (i != SUM && i != SQUARE) {
+            digit += wg_carries[i - 1u];
         }
-        atomicStore(&wg_digits[lane], digit);
+        atomicStore(&wg_digits[i], digit);
     }
     workgroupBarrier();
 }

@@ -201,8 +201,9 @@ impl Kernels {
         for slice in &plan.slices {
             let compile = |stage, write| self.compile(stage, slice.dtype, plan.rule.score, write);
             if plan.rows {
-                compile(Stage::Rows, false);
-                compile(Stage::Rows, true);
+                let stage = kernels::rows_stage(slice.row_len as u32, slice.dtype);
+                compile(stage, false);
+                compile(stage, true);
             } else {
                 use Stage::{Apply, Budget, Histogram, Narrow, Refine, Settle, Sift, Stats, Ties};
                 for stage in [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply] {

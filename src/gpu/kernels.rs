@@ -4,6 +4,7 @@ use super::layout::{LANES, Params, REFINERS, binding};
 use super::shaders::{self, Stage, Variant};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
+use crate::plan;
 use crate::rule::Score;
 use std::sync::{Arc, OnceLock};
 
@@ -218,7 +219,7 @@ impl Kernels {
 
     /// Every stage for contests of one workgroup each.
     pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        self.record_stage(pass, Stage::Rows, slice, write, slice.params.groups);
+        self.record_stage(pass, rows_stage(slice.params.group_len, slice.dtype), slice, write, slice.params.groups);
         self.edges(pass, slice, write);
     }
 
@@ -249,6 +250,12 @@ impl Kernels {
             pass.dispatch_workgroups(widest, workgroups.div_ceil(widest), 1);
         }
     }
+}
+
+/// The stage for rows of this length.
+pub(crate) fn rows_stage(row_len: u32, dtype: Dtype) -> Stage {
+    let words = plan::weight_bytes(row_len.into(), dtype) / 4;
+    if words <= plan::SHORT_ROW_WORDS { Stage::ShortRows } else { Stage::Rows }
 }
 
 fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {

@@ -20,6 +20,8 @@ pub(crate) enum Stage {
     Sift,
     Refine,
     Settle,
+    /// `rows` with a small workgroup.
+    ShortRows,
 }
 
 /// A pipeline: a stage, and what it is composed for.
@@ -32,7 +34,7 @@ pub(crate) struct Variant {
     pub(crate) write: bool,
 }
 
-pub(crate) const STAGES: [Stage; 11] = [
+pub(crate) const STAGES: [Stage; 12] = [
     Stage::Stats,
     Stage::Budget,
     Stage::Narrow,
@@ -44,6 +46,7 @@ pub(crate) const STAGES: [Stage; 11] = [
     Stage::Sift,
     Stage::Refine,
     Stage::Settle,
+    Stage::ShortRows,
 ];
 pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
@@ -76,7 +79,7 @@ impl Stage {
             Stage::Histogram => "histogram",
             Stage::Ties => "ties",
             Stage::Apply => "apply",
-            Stage::Rows => "rows",
+            Stage::Rows | Stage::ShortRows => "rows",
             Stage::Edges => "edges",
             Stage::Sift => "sift",
             Stage::Refine => "refine",
@@ -92,7 +95,7 @@ impl Stage {
             Stage::Histogram => wgsl!("histogram"),
             Stage::Ties => wgsl!("ties"),
             Stage::Apply => wgsl!("apply"),
-            Stage::Rows => wgsl!("rows"),
+            Stage::Rows | Stage::ShortRows => wgsl!("rows"),
             Stage::Edges => wgsl!("edges"),
             Stage::Sift => wgsl!("sift"),
             Stage::Refine => wgsl!("refine"),
@@ -109,7 +112,7 @@ impl Stage {
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
             Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
             Stage::Apply => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, COLLECT_NONE],
-            Stage::Rows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT, COLLECT_NONE],
+            Stage::Rows | Stage::ShortRows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT, COLLECT_NONE],
             Stage::Edges => &[PARAMS, RECORD, DIGITS],
             Stage::Sift => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, CANDIDATES, COLLECT],
             Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, CANDIDATES],
@@ -127,7 +130,7 @@ impl Stage {
     }
 
     const fn writes(self) -> bool {
-        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle)
+        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle | Stage::ShortRows)
     }
 }
 
@@ -164,6 +167,11 @@ impl Variant {
     pub(crate) fn source(self) -> String {
         let mut source = self.stage.file().to_owned();
         let (loads, scores) = self.stage.loads();
+        source.push_str(if self.stage == Stage::ShortRows {
+            wgsl!("parts/lanes_64")
+        } else {
+            wgsl!("parts/lanes_256")
+        });
         source.extend(self.stage.parts().iter().copied());
         if loads {
             source.push_str(match (self.stage, self.write) {
@@ -197,6 +205,9 @@ impl Variant {
         }
         if scores && score == Score::Wanda {
             label += ".wanda";
+        }
+        if stage == Stage::ShortRows {
+            label += ".short";
         }
         if write {
             label += ".write";

@@ -30,9 +30,9 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Variant::all().collect();
-    // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift and rows 12
-    // each; settle 6; edges 2; budget, narrow and refine 1.
-    assert_eq!(all.len(), 3 * 6 + 3 * 12 + 6 + 2 + 3, "the list of pipelines");
+    // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift and rows (of
+    // two sizes) 12 each; settle 6; edges 2; budget, narrow and refine 1.
+    assert_eq!(all.len(), 3 * 6 + 4 * 12 + 6 + 2 + 3, "the list of pipelines");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.dedup();
     assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
@@ -42,7 +42,12 @@ fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
         let entries: Vec<_> = module.entry_points.iter().collect();
         assert_eq!(entries.len(), 1, "{}", variant.label());
         assert_eq!(entries[0].name, variant.stage.name(), "the entry point is called as its file");
-        assert_eq!(entries[0].workgroup_size, [layout::LANES, 1, 1], "{}", variant.label());
+        assert_eq!(
+            entries[0].workgroup_size,
+            [if variant.stage == Stage::ShortRows { 64 } else { layout::LANES }, 1, 1],
+            "{}",
+            variant.label()
+        );
     }
 }
 
@@ -148,7 +153,9 @@ fn bindings_and_constants_agree() {
             }
         }
         for (name, value) in constants(&module) {
-            if let Some(&wanted) = expected.get(name.as_str()) {
+            if name == "LANES" && variant.stage == Stage::ShortRows {
+                assert_eq!(value, 64, "{}", variant.label());
+            } else if let Some(&wanted) = expected.get(name.as_str()) {
                 assert_eq!(value, wanted, "{name} in {}", variant.label());
                 seen_constants.insert(name, ());
             }

@@ -1,0 +1,3 @@
+// Lanes of a workgroup: as many as WebGPU guarantees.
+
+const LANES: u32 = 256u;
