@@ -54,6 +54,19 @@ impl Narrowed {
         *self = Self { digits: self.digits + 1, prefix: self.prefix << bits | digit, rank };
     }
 
+    /// All digits that are missing, from the keys that agree so far.
+    pub(crate) fn finish(&mut self, keys: &mut [u32], digits: usize) {
+        // Fewer keys than the rank would break the promise of the first digit's counts.
+        let at = (self.rank as usize).clamp(1, keys.len().max(1)) - 1;
+        if keys.is_empty() {
+            return;
+        }
+        let (above, &mut key, _) = keys.select_nth_unstable_by(at, |a, b| b.cmp(a));
+        // Of the keys above it in this order, those that equal it are ties that are kept too.
+        let ties = above.iter().filter(|&&k| k == key).count() as u64 + 1;
+        *self = Self { digits, prefix: key >> DIGIT_SHIFT[digits - 1], rank: ties };
+    }
+
     /// The threshold, once its digits are known; digits that no key has are zeros.
     pub(crate) fn threshold(&self) -> u32 {
         self.prefix << DIGIT_SHIFT[self.digits - 1]

@@ -22,6 +22,8 @@ pub(crate) struct Contest {
     histogram: Box<Histogram>,
     /// Known after the first pass.
     decided: Option<(Budget, Narrowed)>,
+    /// Whether the keys in the first digit's bin are kept instead of counted.
+    few_candidates: bool,
     counts: Vec<u64>,
     parts: Vec<Part>,
     /// Entries seen in this pass.
@@ -30,11 +32,32 @@ pub(crate) struct Contest {
     kept_sum: Sum,
 }
 
-/// The last digit's counts of some neighbouring entries.
+/// What must be known of some neighbouring entries to find the ties among them.
 struct Part {
     start: u64,
     end: u64,
-    counts: Box<[u32; LOW_BINS]>,
+    seen: Seen,
+}
+
+/// What the last pass before `apply` keeps of a part.
+enum Seen {
+    /// The counts of the last digit.
+    Counts(Box<[u32; LOW_BINS]>),
+    /// The keys themselves that agree with the first digit: where they are few, one pass finds all other digits.
+    Keys(Vec<u32>),
+}
+
+/// Keys in the first digit's bin that are few enough to keep: 32 MB.
+const MOST_CANDIDATES: u64 = 8 << 20;
+
+impl Part {
+    /// Entries that equal the threshold.
+    fn ties(&self, threshold: u32, last_digit: usize) -> u64 {
+        match &self.seen {
+            Seen::Counts(counts) => counts[last_digit].into(),
+            Seen::Keys(keys) => keys.iter().filter(|&&key| key == threshold).count() as u64,
+        }
+    }
 }
 
 /// From which entry on ties lose.
@@ -57,6 +80,7 @@ impl Contest {
             moments: Moments::default(),
             histogram: Box::new([0; BINS]),
             decided: None,
+            few_candidates: false,
             counts: vec![0; LOW_BINS],
             parts: Vec::new(),
             seen: 0,
@@ -81,45 +105,67 @@ impl Contest {
         self.decided.as_ref().is_some_and(|(budget, narrowed)| budget.degenerate() || narrowed.digits == self.digits)
     }
 
-    /// Passes two and three, while digits are missing.
+    /// Passes two and three, while digits are missing. Pass two is the last one when few keys share the first digit.
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
-        let last = narrowed.digits + 1 == self.digits;
-        for (i, counts) in histogram::histogram(keys, narrowed).into_iter().enumerate() {
-            for (sum, &count) in self.counts.iter_mut().zip(counts.iter()) {
-                *sum += u64::from(count);
+        let seen: Vec<Seen> = if self.few_candidates {
+            histogram::candidates(keys, narrowed.prefix).into_iter().map(Seen::Keys).collect()
+        } else {
+            histogram::histogram(keys, narrowed).into_iter().map(Seen::Counts).collect()
+        };
+        let last = self.few_candidates || narrowed.digits + 1 == self.digits;
+        for (i, seen) in seen.into_iter().enumerate() {
+            if let Seen::Counts(counts) = &seen {
+                for (sum, &count) in self.counts.iter_mut().zip(counts.iter()) {
+                    *sum += u64::from(count);
+                }
             }
             if !last {
                 continue;
             }
             let start = self.seen + (i * CHUNK) as u64;
             let end = self.seen + keys.len().min((i + 1) * CHUNK) as u64;
-            match self.parts.last_mut() {
-                Some(part) if i % PART_CHUNKS != 0 => {
-                    part.end = end;
-                    for (sum, &count) in part.counts.iter_mut().zip(counts.iter()) {
+            match (self.parts.last_mut(), seen) {
+                (Some(Part { end: part_end, seen: Seen::Counts(sums), .. }), Seen::Counts(counts))
+                    if i % PART_CHUNKS != 0 =>
+                {
+                    *part_end = end;
+                    for (sum, &count) in sums.iter_mut().zip(counts.iter()) {
                         *sum += count;
                     }
                 }
-                _ => self.parts.push(Part { start, end, counts }),
+                (_, seen) => self.parts.push(Part { start, end, seen }),
             }
         }
         self.seen += keys.len() as u64;
     }
 
-    /// After each pass: one digit more; after the first one also the budget, after the last one also where ties end.
+    /// After each pass: one digit more, or all that are missing; after the first one also the budget, after the last one also
+    /// where ties end.
     pub(crate) fn narrow(&mut self) {
         match &mut self.decided {
             None => {
                 let budget = Budget::new(&self.moments, self.seen, self.beta);
                 let mut narrowed = Narrowed::new(budget.kept);
                 narrowed.narrow(self.histogram.as_slice());
+                let candidates = self.histogram[narrowed.prefix as usize];
+                self.few_candidates = candidates <= MOST_CANDIDATES && candidates <= self.seen / 8;
                 self.cut = Cut::At(self.seen);
                 self.decided = Some((budget, narrowed));
             }
             Some((_, narrowed)) => {
-                narrowed.narrow(&self.counts);
-                self.counts.fill(0);
+                if self.few_candidates {
+                    let mut keys: Vec<u32> = Vec::new();
+                    for part in &self.parts {
+                        if let Seen::Keys(more) = &part.seen {
+                            keys.extend(more);
+                        }
+                    }
+                    narrowed.finish(&mut keys, self.digits);
+                } else {
+                    narrowed.narrow(&self.counts);
+                    self.counts.fill(0);
+                }
                 if narrowed.digits == self.digits {
                     self.cut = cut(&self.parts, narrowed, self.seen);
                 }
@@ -171,15 +217,16 @@ impl Contest {
 /// Where ties end: past everything when all are kept, else in the part that holds the last one.
 fn cut(parts: &[Part], narrowed: &Narrowed, len: u64) -> Cut {
     let digit = narrowed.prefix as usize & (LOW_BINS - 1);
+    let ties: Vec<u64> = parts.iter().map(|part| part.ties(narrowed.threshold(), digit)).collect();
     let mut rank = narrowed.rank;
-    if parts.iter().map(|p| u64::from(p.counts[digit])).sum::<u64>() == rank {
+    if ties.iter().sum::<u64>() == rank {
         return Cut::At(len);
     }
-    for (part, counts) in parts.iter().map(|p| u64::from(p.counts[digit])).enumerate() {
-        if counts >= rank {
+    for (part, ties) in ties.into_iter().enumerate() {
+        if ties >= rank {
             return Cut::In { part, rank };
         }
-        rank -= counts;
+        rank -= ties;
     }
     Cut::At(len)
 }

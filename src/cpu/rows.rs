@@ -2,10 +2,9 @@
 
 use super::apply::{self, Piece};
 use super::stats::{self, Stats};
-use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd, ties};
+use super::{CHUNK, TILE, Tile, each_on_all_cores, histogram, ranges, ties};
 use crate::decision::{Budget, Group};
-use crate::key::{Bad, Keys};
-use crate::narrow::DIGIT_SHIFT;
+use crate::key::Bad;
 use crate::rule::Beta;
 
 /// Rows up to this many entries are not worth a histogram.
@@ -103,7 +102,10 @@ impl Desk {
             let mut rank = budget.kept;
             if !short {
                 let (digit, left) = stats.find(rank);
-                gather(&keys, digit, tile, candidates);
+                candidates.clear();
+                for part in ranges(len, TILE) {
+                    histogram::gather(&keys, part.start, &mut tile[..part.len()], digit, candidates);
+                }
                 rank = left;
             }
             // The remaining digits at once: the key of this rank among those that agree so far.
@@ -117,24 +119,5 @@ impl Desk {
         }
         let sum = apply::chunk(piece, threshold, cut, tile);
         Ok(budget.settle(threshold, cut as u64, &sum))
-    }
-}
-
-/// The keys whose first digit is `prefix`.
-fn gather(keys: &Keys<'_>, prefix: u32, tile: &mut Tile, candidates: &mut Vec<u32>) {
-    candidates.clear();
-    for part in ranges(keys.len(), TILE) {
-        let tile = &mut tile[..part.len()];
-        simd::with(
-            #[inline(always)]
-            || {
-                keys.fill(part.start, tile);
-                for eight in tile.chunks(8) {
-                    if eight.iter().fold(false, |any, key| any | (key >> DIGIT_SHIFT[0] == prefix)) {
-                        candidates.extend(eight.iter().filter(|&key| key >> DIGIT_SHIFT[0] == prefix));
-                    }
-                }
-            },
-        );
     }
 }
