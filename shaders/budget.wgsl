@@ -1,7 +1,7 @@
 // Budget: from the exact sums to how many entries a contest keeps, on the device, so that nothing waits for the host.
 //
 // Grid       one workgroup per contest; the arithmetic is one lane's
-// Reads      the contest's tally, first_bad of every slice
+// Reads      the contest's tally, first_bad of its slices
 // Writes     the contest's record: status, degenerate, kept, and an empty prefix with its rank
 // Rust twin  src/budget.rs, src/decision.rs
 
@@ -18,7 +18,7 @@ fn budget(
     var record = Record();
     record.cut_span = NO_CUT;
     for (var slice = 0u; slice < params.slices && record.status == 0u; slice += 1u) {
-        let word = atomicLoad(&first_bad[slice]);
+        let word = atomicLoad(&first_bad[group * params.slices + slice]);
         if (word != 0u) {
             record.status = 1u + (~word & 3u);
             record.bad_slice = slice;

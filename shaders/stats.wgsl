@@ -45,7 +45,7 @@ fn stats(
                             let weight = widen(word, half);
                             let key = key_of(weight, at);
                             if (key >= KEY_END) {
-                                atomicMax(&first_bad[params.slice], bad_word(weight, at));
+                                atomicMax(&first_bad[range.group * params.slices + params.slice], bad_word(weight, at));
                             } else if (key == 0u) {
                                 zeros += 1u;
                             } else {

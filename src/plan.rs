@@ -1,6 +1,7 @@
 //! Sizes: how a slice of weights is divided among workgroups. Pure numbers, no device.
 
 use crate::dtype::Dtype;
+use crate::narrow::LOW_BINS;
 
 /// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
 pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
@@ -15,9 +16,10 @@ pub(crate) const LONGEST_ROW: u64 = 1 << 17;
 pub(crate) const SHORT_ROW_WORDS: u64 = 1024;
 
 /// Candidates that a contest has room for: the share of the threshold's bin is 2 % for normal scores, 4 % for gradient times weight.
-/// A contest of more entries than that has its digits counted in full reads.
-pub(crate) fn candidates(contest_len: u64) -> u64 {
-    (contest_len / 16).max(64).min(u64::from(u32::MAX) / 4)
+/// A contest with more entries than that in the bin has its digits counted in full reads. Each takes two words of a binding.
+pub(crate) fn candidates(contest_len: u64, groups: u64, slices: u64, most_bytes: u64) -> u64 {
+    let room = most_bytes / 4 / groups;
+    (contest_len / 16).max(64).min(room.saturating_sub(slices) / 2).min(u64::from(u32::MAX) / 4)
 }
 
 /// How the contests of a slice are divided.
@@ -38,6 +40,21 @@ impl Parts {
         let slack = if groups == 1 { 0 } else { 31 };
         Self { count: (group_len + slack).div_ceil(len), len }
     }
+}
+
+/// Most spans in which ties are counted, all contests together: 32 MB.
+const MOST_SPANS: u64 = 8192;
+
+/// Parts whose ties are counted together, and how many such spans a contest has: as many as there may be, since the smaller they
+/// are, the shorter is the search for the last kept tie. `most_bytes` is what a binding holds.
+pub(crate) fn spans(parts: &[Parts], groups: u64, most_bytes: u64) -> (u64, u64) {
+    let most = MOST_SPANS.min(most_bytes / (LOW_BINS as u64 * 4)) / groups;
+    let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
+    let mut span = 1;
+    while spans_of(span) > most && parts.iter().any(|p| p.count > span) {
+        span *= 2;
+    }
+    (span, spans_of(span))
 }
 
 /// Bytes that a slice's weights take in a binding: whole words.

@@ -20,8 +20,6 @@ use crate::tensor::TensorSpec;
 /// Weights of this many bytes stay on the device between passes: hardware has memory of its own, software shares ours.
 const RESIDENT_HARDWARE: u64 = 2 << 30;
 const RESIDENT_SOFTWARE: u64 = 256 << 20;
-/// Most spans in which ties are counted, all slices together: 32 MB.
-const MOST_SPANS: u64 = 8192;
 
 /// A contest in progress; see `cpu::Contest` for the order of calls.
 pub(crate) struct Contest<'e> {
@@ -53,21 +51,13 @@ impl Engine {
     /// A contest over pieces of these lengths, whose keys have `digits` digits.
     pub(crate) fn contest(&self, rule: &Rule, digits: usize, pieces: Vec<(u64, Dtype)>) -> Result<Contest<'_>, Error> {
         let parts: Vec<Parts> = pieces.iter().map(|&(len, _)| Parts::of(len, 1)).collect();
-        // Spans are as small as their number allows: the fewer entries, the shorter the search for the last kept tie.
-        let most_spans = MOST_SPANS.min(self.max_binding() / (super::layout::LOW_BINS * 4));
-        let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
-        let mut span = 1;
-        while spans_of(span) > most_spans && parts.iter().any(|p| p.count > span) {
-            span *= 2;
-        }
-        let all_spans = spans_of(span);
+        let (span, all_spans) = plan::spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
         let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
         let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
         let resident = bytes <= most;
         // What is uploaded again is read again: candidates would save nothing.
-        let room = (self.max_binding() / 8).saturating_sub(pieces.len() as u64);
-        let capacity = if resident { plan::candidates(len).min(room) } else { 0 };
+        let capacity = if resident { plan::candidates(len, 1, pieces.len() as u64, self.max_binding()) } else { 0 };
         let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64, capacity)?;
         let (mut start, mut first_span) = (0, 0);
         let slices = pieces.len() as u32;

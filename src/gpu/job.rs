@@ -20,10 +20,16 @@ pub struct Plan {
     rows: bool,
     digits: u32,
     mass: bool,
+    /// Parts in a span, and spans of a contest.
+    span: u64,
+    all_spans: u64,
+    /// Candidates of one contest that there is room for.
+    capacity: u64,
 }
 
 /// The caller's buffers; any sub-range at a legal offset will do. Sizes may be larger than what the plan asks for: bytes
-/// outside are never written.
+/// outside are never written. Masks, records and workspace may be parts of one buffer, weights of another, norms of a third: WebGPU
+/// allows no dispatch to read one part of a buffer and to write another.
 #[derive(Clone, Debug)]
 pub struct Buffers<'a> {
     /// One for each slice of the plan.
@@ -65,11 +71,12 @@ struct Workspace {
 
 impl Plan {
     fn workspace(&self) -> Workspace {
-        let all_parts: u64 = self.parts.iter().map(|p| p.count).sum();
         let tally = if self.rows { self.groups * ROW_SUMS * 4 } else { self.groups * TALLY * 8 };
-        let span_bins = if self.rows { 16 } else { self.groups * all_parts * LOW_BINS * 4 };
-        let first_bad = (self.slices.len() as u64 * 4).max(16);
-        let candidates = layout::candidate_bytes(self.groups, self.slices.len() as u64, self.capacity()).max(16);
+        let span_bins = if self.rows { 16 } else { self.groups * self.all_spans * LOW_BINS * 4 };
+        let first_bad = (self.groups * self.slices.len() as u64 * 4).max(16);
+        let candidates =
+            layout::candidate_bytes(if self.rows { 1 } else { self.groups }, self.slices.len() as u64, self.capacity)
+                .max(16);
         let bins_at = tally.next_multiple_of(256);
         let bad_at = (bins_at + span_bins).next_multiple_of(256);
         let candidates_at = (bad_at + first_bad).next_multiple_of(256);
@@ -79,11 +86,6 @@ impl Plan {
             first_bad: (bad_at, first_bad),
             candidates: (candidates_at, candidates),
         }
-    }
-
-    /// Candidates of one contest that there is room for.
-    fn capacity(&self) -> u64 {
-        if self.rows { 0 } else { plan::candidates(self.slices.iter().map(|s| s.len).sum::<u64>() / self.groups) }
     }
 
     /// Bytes of [`Buffers::workspace`].
@@ -174,13 +176,31 @@ impl Kernels {
         let rows = group_len.is_some_and(|len| len <= plan::LONGEST_ROW);
         let parts = slices.iter().map(|s| Parts::of(group_len.unwrap_or(s.len), groups)).collect();
         let digits = slices.iter().map(|s| narrow::digits_of(s.dtype, rule.score)).max().unwrap_or(3) as u32;
-        let plan = Plan { rule: *rule, slices: slices.to_vec(), parts, groups, rows, digits, mass: false };
         let limits = self.device().limits();
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let parts: Vec<Parts> = parts;
+        let (span, all_spans) = plan::spans(&parts, groups, most);
+        let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
+        let capacity = if rows { 0 } else { plan::candidates(contest_len, groups, slices.len() as u64, most) };
+        let plan = Plan {
+            rule: *rule,
+            slices: slices.to_vec(),
+            parts,
+            groups,
+            rows,
+            digits,
+            mass: false,
+            span,
+            all_spans,
+            capacity,
+        };
         let workspace = plan.workspace();
         let largest_slice = slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).max().unwrap_or(0);
+        let norms =
+            if rule.score == Score::Wanda { slices.iter().map(|s| s.row_len * 4).max().unwrap_or(0) } else { 0 };
         for (what, bytes) in [
             ("weights", largest_slice),
+            ("norms", norms),
             ("records", plan.records_bytes()),
             ("workspace's counters", workspace.tally.1),
             ("workspace's spans", workspace.span_bins.1),
@@ -237,6 +257,24 @@ impl Kernels {
             offset: buffers.workspace.offset + at,
             size: wgpu::BufferSize::new(len),
         };
+        // A dispatch that reads some of a buffer and writes another part of it is what WebGPU forbids.
+        let written = |buffer: &wgpu::Buffer| {
+            let masks = buffers.slices.iter().map(|s| s.mask.buffer);
+            masks.chain([buffers.records.buffer, buffers.workspace.buffer]).any(|b| b == buffer)
+        };
+        for (i, slice) in buffers.slices.iter().enumerate() {
+            if slice.norms.as_ref().is_some_and(|norms| norms.buffer == slice.weights.buffer) {
+                return Err(Error::invalid("the norms share a buffer with the weights, which are written").of_tensor(i));
+            }
+            for (what, binding) in [("weights", Some(&slice.weights)), ("norms", slice.norms.as_ref())] {
+                if binding.is_some_and(|b| written(b.buffer)) {
+                    let message = format!(
+                        "the {what} share a buffer with a mask, the records or the workspace, which are written"
+                    );
+                    return Err(Error::invalid(message).of_tensor(i));
+                }
+            }
+        }
         let params = plan.params();
         // Uniform bindings begin at multiples of 256.
         let stride = (size_of::<Params>() as u64).next_multiple_of(256);
@@ -295,7 +333,7 @@ impl Kernels {
         let start = buffers.workspace.offset;
         // Rows overwrite their sums; everything else counts up from zero. Of the candidates, only how many there are.
         let first = if plan.rows { workspace.first_bad.0 } else { 0 };
-        let counts = (plan.groups * plan.slices.len() as u64 * 4).min(workspace.candidates.1);
+        let counts = plan.groups * plan.slices.len() as u64 * 4;
         let end = if plan.rows { workspace.candidates.0 } else { workspace.candidates.0 + counts };
         Ok(Job {
             kernels: self.clone(),
@@ -313,7 +351,6 @@ impl Plan {
             Granularity::Row => self.slices[0].row_len,
             _ => self.slices.iter().map(|s| s.len).sum(),
         };
-        let all_spans = self.parts.iter().map(|p| p.count).sum::<u64>() as u32;
         let mut first_span = 0;
         let slices = self.slices.iter().zip(&self.parts).enumerate();
         let params = slices.map(|(i, (spec, parts))| {
@@ -326,9 +363,9 @@ impl Plan {
                 groups: self.groups as u32,
                 parts: parts.count as u32,
                 part_len: parts.len as u32,
-                span: 1,
+                span: self.span as u32,
                 first_span,
-                all_spans,
+                all_spans: self.all_spans as u32,
                 slice: i as u32,
                 slices: self.slices.len() as u32,
                 columns: spec.row_len as u32,
@@ -336,9 +373,9 @@ impl Plan {
                 digits: self.digits,
                 mass: self.mass.into(),
                 mask: 1,
-                capacity: self.capacity() as u32,
+                capacity: self.capacity as u32,
             };
-            first_span += parts.count as u32;
+            first_span += parts.count.div_ceil(self.span) as u32;
             params
         });
         params.collect()

@@ -12,12 +12,19 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone, Debug)]
 pub struct Kernels {
     device: wgpu::Device,
-    layouts: [wgpu::BindGroupLayout; 2],
-    pipeline_layouts: [wgpu::PipelineLayout; 2],
+    /// Made when first needed: a device that lacks what they take is refused by `plan` before that.
+    layouts: Arc<OnceLock<Layouts>>,
     pipelines: Arc<[OnceLock<wgpu::ComputePipeline>]>,
     cache: Option<wgpu::PipelineCache>,
     /// Stands in where a rule has no norms.
     nothing: wgpu::Buffer,
+}
+
+/// Of bind groups and pipelines: for looking at weights and for writing them.
+#[derive(Debug)]
+struct Layouts {
+    bind_groups: [wgpu::BindGroupLayout; 2],
+    pipelines: [wgpu::PipelineLayout; 2],
 }
 
 /// A run of weights in one binding, ready to be worked on.
@@ -53,30 +60,6 @@ impl Kernels {
 
     /// As [`new`](Self::new); compiled pipelines come from and go to a cache of yours.
     pub fn with_cache(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
-        let layouts = [false, true].map(|write| {
-            let storage = |binding, read_only| entry(binding, wgpu::BufferBindingType::Storage { read_only });
-            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some("emprune"),
-                entries: &[
-                    entry(binding::PARAMS, wgpu::BufferBindingType::Uniform),
-                    storage(binding::WEIGHTS, !write),
-                    storage(binding::NORMS, true),
-                    storage(binding::TALLY, false),
-                    storage(binding::RECORDS, false),
-                    storage(binding::SPAN_BINS, false),
-                    storage(binding::MASK, false),
-                    storage(binding::FIRST_BAD, false),
-                    storage(binding::CANDIDATES, false),
-                ],
-            })
-        });
-        let pipeline_layouts = [0, 1].map(|i| {
-            device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some("emprune"),
-                bind_group_layouts: &[Some(&layouts[i])],
-                immediate_size: 0,
-            })
-        });
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("emprune.nothing"),
             size: 16,
@@ -84,11 +67,15 @@ impl Kernels {
             mapped_at_creation: false,
         });
         let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
-        Self { device: device.clone(), layouts, pipeline_layouts, pipelines, cache, nothing }
+        Self { device: device.clone(), layouts: Arc::default(), pipelines, cache, nothing }
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
         &self.device
+    }
+
+    fn layouts(&self) -> &Layouts {
+        self.layouts.get_or_init(|| Layouts::new(&self.device))
     }
 
     /// Compile a pipeline now.
@@ -106,7 +93,7 @@ impl Kernels {
             });
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
-                layout: Some(&self.pipeline_layouts[usize::from(variant.write)]),
+                layout: Some(&self.layouts().pipelines[usize::from(variant.write)]),
                 module: &module,
                 entry_point: Some(variant.stage.name()),
                 compilation_options: wgpu::PipelineCompilationOptions {
@@ -136,7 +123,7 @@ impl Kernels {
             ];
             self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("emprune"),
-                layout: &self.layouts[usize::from(write)],
+                layout: &self.layouts().bind_groups[usize::from(write)],
                 entries: &entries.map(|(binding, buffer)| wgpu::BindGroupEntry {
                     binding,
                     resource: wgpu::BindingResource::Buffer(buffer),
@@ -249,6 +236,36 @@ impl Kernels {
         } else {
             pass.dispatch_workgroups(widest, workgroups.div_ceil(widest), 1);
         }
+    }
+}
+
+impl Layouts {
+    fn new(device: &wgpu::Device) -> Self {
+        let bind_groups = [false, true].map(|write| {
+            let storage = |binding, read_only| entry(binding, wgpu::BufferBindingType::Storage { read_only });
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("emprune"),
+                entries: &[
+                    entry(binding::PARAMS, wgpu::BufferBindingType::Uniform),
+                    storage(binding::WEIGHTS, !write),
+                    storage(binding::NORMS, true),
+                    storage(binding::TALLY, false),
+                    storage(binding::RECORDS, false),
+                    storage(binding::SPAN_BINS, false),
+                    storage(binding::MASK, false),
+                    storage(binding::FIRST_BAD, false),
+                    storage(binding::CANDIDATES, false),
+                ],
+            })
+        });
+        let pipelines = [0, 1].map(|i| {
+            device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some("emprune"),
+                bind_group_layouts: &[Some(&bind_groups[i])],
+                immediate_size: 0,
+            })
+        });
+        Self { bind_groups, pipelines }
     }
 }
 
