@@ -333,7 +333,9 @@ impl Drive<'_> {
     /// Entries of the largest piece.
     fn piece_len(&self, spec: TensorSpec) -> u64 {
         let bytes = self.input.piece_bytes().min(self.engine.piece_bytes());
-        ((bytes / spec.dtype.size()) as u64).max(1)
+        // A piece's norms, one f32 a column, must fit a device's binding as its weights do.
+        let entry = if self.rule.score == Score::Wanda { size_of::<f32>() } else { spec.dtype.size() };
+        ((bytes / entry) as u64).max(1)
     }
 }
 

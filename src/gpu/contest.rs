@@ -16,6 +16,7 @@ use crate::plan::{self, Parts};
 use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
 use crate::tensor::TensorSpec;
+use std::sync::MutexGuard;
 
 /// Weights of this many bytes stay on the device between passes: hardware has memory of its own, software shares ours.
 const RESIDENT_HARDWARE: u64 = 2 << 30;
@@ -33,6 +34,8 @@ pub(crate) struct Contest<'e> {
     state: State,
     encoder: wgpu::CommandEncoder,
     len: u64,
+    /// Last, so that it outlives all of the above.
+    _turn: Option<MutexGuard<'e, ()>>,
 }
 
 struct Piece {
@@ -50,6 +53,7 @@ struct Piece {
 impl Engine {
     /// A contest over pieces of these lengths, whose keys have `digits` digits.
     pub(crate) fn contest(&self, rule: &Rule, digits: usize, pieces: Vec<(u64, Dtype)>) -> Result<Contest<'_>, Error> {
+        let turn = self.turn();
         let parts: Vec<Parts> = pieces.iter().map(|&(len, _)| Parts::of(len, 1)).collect();
         let (span, all_spans) = plan::spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
@@ -93,6 +97,7 @@ impl Engine {
             state,
             encoder: self.encoder(),
             len,
+            _turn: turn,
         })
     }
 }

@@ -10,12 +10,15 @@ use crate::key::{Bad, Norms};
 use crate::narrow;
 use crate::plan;
 use crate::rule::Rule;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An open device and its kernels.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) device: Device,
     pub(crate) kernels: Kernels,
+    /// On GL, one call at a time: its context belongs to one thread, and wgpu panics after waiting for it for a few seconds.
+    turns: Option<Mutex<()>>,
 }
 
 /// The largest piece: enough to hide a submission, little enough to hold twice.
@@ -47,7 +50,13 @@ impl Engine {
         kernels::check_limits(&device.device.limits())?;
         let kernels = Kernels::new(&device.device);
         device.check()?;
-        Ok(Self { device, kernels })
+        let turns = (device.adapter.backend == "Gl").then(Mutex::default);
+        Ok(Self { device, kernels, turns })
+    }
+
+    /// Wait until it is this call's turn; keep the guard until every object of the device that the call made is gone.
+    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn adapter(&self) -> &Adapter {
@@ -103,10 +112,12 @@ impl Engine {
         let weights = transfer::buffer(device, "emprune.weights", plan::weight_bytes(params.len.into(), dtype));
         transfer::upload(&self.device, &weights, bytes);
         let norm_buffer = norms.map(|norms| {
-            params.columns = norms.values.len() as u32;
-            params.column = norms.column as u32;
-            let buffer = transfer::buffer(device, "emprune.norms", (norms.values.len() * 4) as u64);
-            transfer::upload(&self.device, &buffer, bytemuck::cast_slice(norms.values));
+            // A piece shorter than a row meets each of its columns once: only those go along.
+            let columns = norms.values.len().min(params.len as usize);
+            let mine: Vec<f32> = norms.values.iter().cycle().skip(norms.column).take(columns).copied().collect();
+            params.columns = columns.max(1) as u32;
+            let buffer = transfer::buffer(device, "emprune.norms", (columns * 4) as u64);
+            transfer::upload(&self.device, &buffer, bytemuck::cast_slice(&mine));
             buffer
         });
         let mask = transfer::buffer(device, "emprune.mask", plan::mask_bytes(params.len.into()));

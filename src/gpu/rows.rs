@@ -20,6 +20,7 @@ impl Engine {
         tensor: usize,
         start: u64,
     ) -> Result<Vec<Group>, Error> {
+        let _turn = self.turn();
         let size = piece.dtype.size();
         let len = piece.bytes.get().len() / size;
         let groups = len / row_len;
