@@ -31,14 +31,11 @@ const SHADER: &str = "
         }
     }";
 
-fn main() {
-    if let Err(error) = run() {
-        eprintln!("{error}");
-        std::process::exit(1);
-    }
+fn entry(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     // The caller's device. Default limits would do; these let one binding hold as much as the adapter can.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
@@ -72,7 +69,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
 
     // A pass of the caller's; pipelines are made here to keep the example short.
-    let pass = |encoder: &mut wgpu::CommandEncoder, entry: &str, buffers: &[&wgpu::Buffer], lanes: usize| {
+    let pass = |encoder: &mut wgpu::CommandEncoder, entry: &str, entries: &[wgpu::BindGroupEntry<'_>], lanes: usize| {
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: None,
@@ -81,11 +78,6 @@ fn run() -> Result<(), Box<dyn Error>> {
             compilation_options: Default::default(),
             cache: None,
         });
-        let entry = |(i, b): (usize, &&wgpu::Buffer)| wgpu::BindGroupEntry {
-            binding: i as u32,
-            resource: b.as_entire_binding(),
-        };
-        let entries = &buffers.iter().enumerate().map(entry).collect::<Vec<_>>();
         let layout = &pipeline.get_bind_group_layout(0);
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries });
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -98,10 +90,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let copies =
         [weights.size(), weights.size(), y.size()].map(|n| buffer(n, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
     let mut encoder = device.create_command_encoder(&Default::default());
-    pass(&mut encoder, "training_step", &[&weights], ROWS * COLUMNS);
+    pass(&mut encoder, "training_step", &[entry(0, &weights)], ROWS * COLUMNS);
     encoder.copy_buffer_to_buffer(&weights, 0, &copies[0], 0, None);
     job.record_prune(&mut encoder);
-    pass(&mut encoder, "forward", &[&weights, &records, &y], ROWS);
+    pass(&mut encoder, "forward", &[entry(0, &weights), entry(1, &records), entry(2, &y)], ROWS);
     encoder.copy_buffer_to_buffer(&weights, 0, &copies[1], 0, None);
     encoder.copy_buffer_to_buffer(&y, 0, &copies[2], 0, None);
     queue.submit([encoder.finish()]);

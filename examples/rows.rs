@@ -8,7 +8,9 @@ use std::f32::consts::TAU;
 const COLUMNS: usize = 4096;
 
 /// What fills a row, and what to expect of it.
-const ROWS: [(&str, fn(usize) -> f32); 5] = [
+type Row = (&'static str, fn(usize) -> f32);
+
+const ROWS: [Row; 5] = [
     ("equal: all of them count", |i| if i % 2 == 0 { 0.5 } else { -0.5 }),
     ("a wave: 8 / pi^2 of them", |i| (i as f32 * TAU / COLUMNS as f32).sin()),
     ("a ramp: three in four", |i| i as f32 + 0.5),

@@ -36,14 +36,11 @@ const SHADER: &str = "
         }
     }";
 
-fn main() {
-    if let Err(error) = run() {
-        eprintln!("{error}");
-        std::process::exit(1);
-    }
+fn entry(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))
         .map_err(|e| format!("this example needs an adapter, and a software one will do: {e}"))?;
@@ -76,7 +73,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     let source = wgpu::ShaderSource::Wgsl(SHADER.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-    let pass = |encoder: &mut wgpu::CommandEncoder, entry: &str, buffers: &[(u32, &wgpu::Buffer)]| {
+    let pass = |encoder: &mut wgpu::CommandEncoder, entry: &str, entries: &[wgpu::BindGroupEntry<'_>]| {
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: None,
@@ -85,9 +82,6 @@ fn run() -> Result<(), Box<dyn Error>> {
             compilation_options: Default::default(),
             cache: None,
         });
-        let entry =
-            |(i, b): &(u32, &wgpu::Buffer)| wgpu::BindGroupEntry { binding: *i, resource: b.as_entire_binding() };
-        let entries = &buffers.iter().map(entry).collect::<Vec<_>>();
         let layout = &pipeline.get_bind_group_layout(0);
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries });
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -99,9 +93,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     // `record_mask` leaves the scores alone; a later frame could blend them with new ones.
     let copies = [scores.size(), weights.size()].map(|n| empty(n, BufferUsages::MAP_READ | BufferUsages::COPY_DST));
     let mut encoder = device.create_command_encoder(&Default::default());
-    pass(&mut encoder, "score", &[(0, &weights), (1, &gradients), (2, &scores)]);
+    pass(&mut encoder, "score", &[entry(0, &weights), entry(1, &gradients), entry(2, &scores)]);
     job.record_mask(&mut encoder);
-    pass(&mut encoder, "drop_losers", &[(0, &weights), (3, &mask)]);
+    pass(&mut encoder, "drop_losers", &[entry(0, &weights), entry(3, &mask)]);
     encoder.copy_buffer_to_buffer(&scores, 0, &copies[0], 0, None);
     encoder.copy_buffer_to_buffer(&weights, 0, &copies[1], 0, None);
     queue.submit([encoder.finish()]);

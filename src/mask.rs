@@ -128,7 +128,7 @@ mod tests {
                     for (at, i) in range.clone().enumerate() {
                         bytes[at / 8] |= u8::from(bit(i)) << (at % 8);
                     }
-                    Mask::from_bytes(bytes, range.end - range.start).unwrap()
+                    Mask::from_bytes(bytes, range.end - range.start).expect("no bit past the end")
                 };
                 let mut joined = make(0..first);
                 joined.append(&make(first..first + second));

@@ -170,7 +170,7 @@ mod tests {
             (1000.0, 1000, 1),
             (2150435267596.7002, 10_752_176_337_983_501, 5000),
         ] {
-            let beta = Beta::new(value).unwrap();
+            let beta = Beta::new(value).expect("a positive ratio");
             assert_eq!((beta.numerator(), beta.denominator()), (numerator, denominator), "{value}");
             assert_eq!(beta.get().to_bits(), value.to_bits(), "{value}");
         }

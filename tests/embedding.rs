@@ -5,6 +5,7 @@
 //! for: it is what the oracle says, or what it was before.
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 
@@ -555,6 +556,26 @@ fn a_narrow_grid_is_folded() {
             let weights = [distribution("int8_levels").weights(kind, rows, row_len, 235)];
             let asked = question(contests, false, 1.0);
             ask_one(&gpu, &weights, &asked, &oracle::answer(&weights, &asked).unwrap());
+        }
+    }
+}
+
+/// Small bindings: little room for what a contest keeps in mind about ties and candidates.
+#[test]
+fn a_contest_of_more_parts_than_a_binding_counts() {
+    for adapter in adapters() {
+        let limits = wgpu::Limits { max_storage_buffer_binding_size: 64 << 10, ..wgpu::Limits::default() };
+        let (name, device, queue) = open(&adapter, "small bindings", wgpu::Features::empty(), limits);
+        let kernels = Kernels::new(&device);
+        let gpu = Gpu { name, device, queue, kernels };
+        for (name, beta) in
+            [("all_equal", 0.123_457), ("all_equal", 0.9), ("ternary", 0.5), ("normal", 1.0), ("int8_levels", 0.7)]
+        {
+            // Two parts each, and the last one not full.
+            let slice = |i: u64| distribution(name).weights(Kind::Bf16, 1, 32_767 - i as usize, i);
+            let slices: Vec<_> = (0..11).map(slice).collect();
+            let asked = question(Contests::Global, false, beta);
+            ask_one(&gpu, &slices, &asked, &oracle::answer(&slices, &asked).unwrap());
         }
     }
 }

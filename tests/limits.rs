@@ -4,6 +4,7 @@
 //! sort. Every answer is held against the oracle and, bit for bit, against the processor.
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 

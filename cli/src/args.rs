@@ -18,8 +18,8 @@ weights are alike and 1 when one outweighs the rest. emprune keeps that many, th
 is no ratio to choose. The answer is exact and the same on every backend, and comes with a certificate: the least share \
 of sum |w| that any row with such an N_eff could have kept.
 
-Files are streamed, so a model needs no more memory than one piece of it. The output has the header of the input, byte \
-for byte, and differs in zeroed weights only. Zeros alone make no file smaller and no runtime faster.";
+Files are streamed, so a model of any size fits the memory that --memory allows. The output has the headers of the \
+input, byte for byte, and differs in zeroed weights only. Zeros alone make no file smaller and no runtime faster.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -29,10 +29,15 @@ Examples:
       what would be pruned, exactly; nothing is written
   emprune prune model.safetensors -o pruned.safetensors
       one contest per row, on the best backend there is
+  emprune prune model-directory -o pruned-directory
+      all the shards of an index, and every other file as it is
+  emprune verify model.safetensors pruned.safetensors
+      decide again, and compare every byte
   emprune devices
       the backends of this machine
 
-Exit codes: 0 done, 1 failed (and nothing was written), 2 wrong usage.";
+Exit codes: 0 done, 1 failed (and nothing was written), 2 wrong usage, 130 interrupted (and \
+nothing was written; a second Ctrl-C ends at once and leaves partial files, which the next run removes).";
 
 const PRUNE_HELP: &str = "\
 Examples:
@@ -40,6 +45,9 @@ Examples:
   emprune prune model.safetensors -o pruned.safetensors --beta 0.8 --report report.json
   emprune prune model.safetensors -o pruned.safetensors --targets '*.mlp.*' --ignore '*.0.*'
   emprune prune model.safetensors -o pruned.safetensors --score wanda --norms norms.safetensors
+
+A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
+with the same names and the report, emprune_report.json; subdirectories are not copied.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16 and \
@@ -61,28 +69,55 @@ pub(crate) enum Command {
     /// Decide and report as prune does, and write no weights: an exact dry run
     #[command(after_help = PRUNE_HELP)]
     Inspect(InspectArgs),
+    /// Decide again and check that a pruned model is exactly what prune makes of its input; same options as prune
+    Verify(VerifyArgs),
     /// List the backends of this machine: the CPU, and every adapter
     Devices(DevicesArgs),
     /// Prune a small network that is inside the program: nothing to download, no GPU needed
     Demo(DemoArgs),
+    /// Print the JSON Schema of the report
+    Schema,
+    /// Print the completions of a shell, for the file where it looks for them
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Where the pruned model goes
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the pruned model goes: a file, or a directory where the input is one
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// Nothing is written here; it is understood so that one word turns a prune command into its dry run
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// What prune made of it
+    pub(crate) output: PathBuf,
+    /// Check a masks file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) masks: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]
@@ -92,10 +127,10 @@ pub(crate) struct DevicesArgs {
     pub(crate) json: bool,
 }
 
-/// What prune and inspect share.
+/// What prune, inspect and verify share: the question.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
-    /// The model, a safetensors file
+    /// The model: a safetensors file, or a directory with an index and shards
     pub(crate) input: PathBuf,
 
     /// Keep floor(B * N_eff) weights of every contest: a positive decimal
@@ -130,6 +165,14 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "SUBSTRING")]
     pub(crate) adapter: Option<String>,
 
+    /// The most memory to take, as KiB, MiB or GiB
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
+    pub(crate) memory: u64,
+}
+
+/// What prune and inspect share: where to write besides the weights.
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
     /// Write a report, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -142,7 +185,7 @@ pub(crate) struct JobArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Replace files that exist
+    /// Replace files that exist; a directory only where emprune wrote it
     #[arg(long)]
     pub(crate) overwrite: bool,
 }
@@ -170,7 +213,29 @@ fn beta(text: &str) -> Result<Beta, String> {
     Beta::new(number).map_err(|e| e.to_string())
 }
 
+/// Larger pieces are not faster.
+const MOST_PIECE: usize = 64 << 20;
+/// Less leaves no room for the program itself.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let number_and_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB or GiB")?;
+    let number: u64 = number.trim().parse().map_err(|_| "a size is a whole number and a unit")?;
+    let bytes = number.checked_mul(1 << shift).ok_or("that is more than 64 bits count")?;
+    if bytes < LEAST_MEMORY {
+        return Err(format!("at least {}MiB are needed", LEAST_MEMORY >> 20));
+    }
+    Ok(bytes)
+}
+
 impl JobArgs {
+    /// The bytes of one piece. Beside it lie its mask and what the backend keeps of it: a GPU's driver has copies both ways.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        usize::try_from(self.memory / 8).unwrap_or(usize::MAX).min(MOST_PIECE)
+    }
+
     /// What clap cannot express in a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), Usage> {
         let wrong = match (self.score, &self.norms) {

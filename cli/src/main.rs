@@ -3,8 +3,10 @@
 
 mod args;
 mod backend;
+mod checkpoint;
 mod demo;
 mod devices;
+mod interrupt;
 mod masks;
 mod norms;
 mod output;
@@ -15,12 +17,14 @@ mod prune;
 mod report;
 mod safetensors;
 mod select;
+mod sink;
 mod table;
+mod verify;
 mod weights;
 
 use anyhow::Result;
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -40,6 +44,10 @@ impl std::error::Error for Usage {}
 fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::happened() => {
+            eprintln!("error: interrupted");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             // One line, whatever the parts say: for logs.
             eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
@@ -50,15 +58,22 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Prune(args) => prune::run(&args.job, Some(&args.output)),
+        Command::Prune(args) => prune::run(&args.job, &args.files, Some(&args.output)),
         Command::Inspect(args) => {
             if let Some(output) = &args.output {
                 eprintln!("note: inspect writes no weights; {} is left as it is", output.display());
             }
-            prune::run(&args.job, None)
+            prune::run(&args.job, &args.files, None)
         }
+        Command::Verify(args) => verify::run(args),
         Command::Devices(args) => devices::run(args.json),
         Command::Demo(args) => demo::run(args),
+        Command::Schema => print(include_bytes!("report.schema.json")),
+        Command::Completions(args) => {
+            let mut text = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "emprune", &mut text);
+            print(&text)
+        }
     }
 }
 

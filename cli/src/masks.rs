@@ -1,12 +1,11 @@
 //! The masks file: for every pruned tensor, under its name, one bit per entry. Sizes are known beforehand, so the header
 //! comes first and every mask goes straight to its place.
 
-use crate::positioned::write_all_at;
 use crate::safetensors::TensorInfo;
+use crate::sink::Sink;
 use anyhow::Result;
 use emprune::Mask;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io;
 
 /// Where one tensor's mask is going.
@@ -19,7 +18,7 @@ pub(crate) struct MaskPlace {
 }
 
 /// Write the header of a masks file for these tensors, in this order, and say where each mask goes.
-pub(crate) fn start(file: &File, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
+pub(crate) fn start(file: Sink<'_>, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
     let mut header = r#"{"__metadata__":{"format":"emprune.masks/1"}"#.to_owned();
     let mut end = 0;
     let mut begins = Vec::new();
@@ -34,14 +33,14 @@ pub(crate) fn start(file: &File, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlac
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let data = 8 + header.len() as u64;
     file.set_len(data + end)?;
-    write_all_at(file, &(header.len() as u64).to_le_bytes(), 0)?;
-    write_all_at(file, header.as_bytes(), 8)?;
+    file.put(&(header.len() as u64).to_le_bytes(), 0)?;
+    file.put(header.as_bytes(), 8)?;
     Ok(begins.into_iter().map(|begin| MaskPlace { at: data + begin, rest: Mask::new() }).collect())
 }
 
 impl MaskPlace {
     /// Write the bits of the next entries.
-    pub(crate) fn append(&mut self, file: &File, mask: &Mask) -> io::Result<()> {
+    pub(crate) fn append(&mut self, file: Sink<'_>, mask: &Mask) -> io::Result<()> {
         let joined;
         let mask = if self.rest.is_empty() {
             mask
@@ -51,15 +50,15 @@ impl MaskPlace {
             &joined
         };
         let (whole, rest) = mask.as_bytes().split_at((mask.len() / 8) as usize);
-        write_all_at(file, whole, self.at)?;
+        file.put(whole, self.at)?;
         self.at += whole.len() as u64;
         self.rest = Mask::from_bytes(rest.to_vec(), mask.len() % 8).map_err(io::Error::other)?;
         Ok(())
     }
 
     /// Write the bits that did not fill the last byte.
-    pub(crate) fn finish(self, file: &File) -> io::Result<()> {
-        write_all_at(file, self.rest.as_bytes(), self.at)
+    pub(crate) fn finish(self, file: Sink<'_>) -> io::Result<()> {
+        file.put(self.rest.as_bytes(), self.at)
     }
 }
 
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     fn info(name: &str, len: u64) -> TensorInfo {
-        TensorInfo { name: name.into(), dtype: "F32".into(), shape: vec![len], len, bytes: 0..0 }
+        TensorInfo { name: name.into(), dtype: "F32".into(), shape: vec![len], len, bytes: 0..0, shard: 0 }
     }
 
     fn mask(bits: impl Iterator<Item = bool>) -> Mask {
@@ -81,17 +80,18 @@ mod tests {
     fn pieces_of_any_length_make_one_mask() {
         let bit = |i: u64| i.is_multiple_of(3) || i % 7 == 2;
         let file = tempfile::tempfile().unwrap();
+        let sink = Sink::Write(&file);
         let (a, b) = (info("a \"quoted\" name", 101), info("b", 3));
-        let mut places = start(&file, &[&a, &b]).unwrap();
+        let mut places = start(sink, &[&a, &b]).unwrap();
         let mut at = 0;
         for len in [1, 2, 5, 8, 0, 13, 24, 3, 45] {
-            places[0].append(&file, &mask((at..at + len).map(bit))).unwrap();
+            places[0].append(sink, &mask((at..at + len).map(bit))).unwrap();
             at += len;
         }
         assert_eq!(at, a.len);
-        places[1].append(&file, &mask([true, false, true].into_iter())).unwrap();
+        places[1].append(sink, &mask([true, false, true].into_iter())).unwrap();
         for place in places {
-            place.finish(&file).unwrap();
+            place.finish(sink).unwrap();
         }
         let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
         crate::positioned::read_exact_at(&file, &mut bytes, 0).unwrap();

@@ -1,10 +1,24 @@
-//! Files that appear whole or not at all: a temporary sibling, flushed, and renamed when all of them are complete.
+//! Files and directories that appear whole or not at all: a temporary sibling, flushed, and renamed when all are complete.
+//!
+//! The temporary names follow from the final ones, and a lock says whether somebody is at work. What is there without a
+//! lock is what a killed run left; the next run to the same place takes it away and begins anew.
 
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
+use fs4::TryLockError;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{NamedTempFile, TempPath};
+
+/// The end of every temporary name: `.NAME` and this for a file, `NAME` and this for a directory.
+pub(crate) const PARTIAL: &str = ".emprune-partial";
+/// The report in an output directory. A directory that has one was written by this program, and may be replaced by it.
+pub(crate) const REPORT: &str = "emprune_report.json";
+/// The end of the name that a directory has between being replaced and being removed.
+const OLD: &str = ".emprune-old";
+/// More lost races than this are something else.
+const ATTEMPTS: usize = 100;
 
 /// A file that is being written under another name. Dropped before [`commit`], it leaves nothing.
 #[derive(Debug)]
@@ -13,11 +27,15 @@ pub(crate) struct NewFile {
     temporary: NamedTempFile,
 }
 
-/// Look at all the files that will be written, before any work: none is an input, none is another, and none exists unless
-/// it may be replaced.
-pub(crate) fn check(targets: &[&Path], inputs: &[&Path], overwrite: bool) -> Result<()> {
+/// Look at all the files that will be written, before any work: none is an input, none is another, none is in a directory
+/// that will be replaced, and none exists unless it may be replaced.
+pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directory: Option<&Path>, overwrite: bool) -> Result<()> {
+    let directory =
+        directory.map(|path| place(path).map(|(_, whole)| path.canonicalize().unwrap_or(whole))).transpose()?;
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
+        let inside = directory.as_ref().is_some_and(|directory| place.1.starts_with(directory));
+        ensure!(!inside, "{} is in the output directory; write it somewhere else", target.display());
         if let Some(input) = inputs.iter().find(|input| is_same(target, input)) {
             bail!("{} is the same file as the input {}; write somewhere else", target.display(), input.display());
         }
@@ -69,13 +87,7 @@ impl NewFile {
     /// Start a file that will be called `target`.
     pub(crate) fn create(target: &Path) -> Result<Self> {
         let (directory, target) = place(target)?;
-        let mut builder = Builder::new();
-        builder.prefix(".emprune-").suffix(".tmp");
-        // As any new file: the umask decides. A temporary file would be its owner's alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temporary = builder.tempfile_in(&directory);
-        let temporary = temporary.with_context(|| format!("cannot write to the directory {}", directory.display()))?;
+        let temporary = claim(&directory.join(affixed(".", &target, PARTIAL)), &target)?;
         Ok(Self { target, temporary })
     }
 
@@ -91,14 +103,200 @@ impl NewFile {
     }
 }
 
-/// Give all the files their names, in order, when the bytes of every one are on the disk.
-pub(crate) fn commit(files: Vec<NewFile>, overwrite: bool) -> Result<()> {
+/// The name of a path between two others.
+fn affixed(before: &str, path: &Path, after: &str) -> OsString {
+    [before.as_ref(), path.file_name().unwrap_or_default(), after.as_ref()].into_iter().collect::<OsString>()
+}
+
+/// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use and goes away.
+fn claim(path: &Path, target: &Path) -> Result<NamedTempFile> {
+    let cannot = || format!("cannot create {}", path.display());
+    for _ in 0..ATTEMPTS {
+        // Never through a link that somebody has laid out under this name.
+        let (file, is_new) = match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+            Ok(file) => (file, true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Ok(metadata) if metadata.is_file() => match OpenOptions::new().read(true).write(true).open(path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                    opened => (opened.with_context(cannot)?, false),
+                },
+                _ => bail!("{} is in the way and is not a regular file", path.display()),
+            },
+            Err(e) => return Err(e).with_context(cannot),
+        };
+        match fs4::FileExt::try_lock(&file) {
+            Ok(()) => {}
+            // Some network file systems have no locks; there, two runs must not be sent to one place.
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) => {
+                if is_new {
+                    let _ = fs::remove_file(path); // the error that counts is on its way
+                }
+                return Err(e).with_context(|| format!("cannot lock {}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) if is_new => continue, // taken for a leftover in the blink before the lock
+            Err(TryLockError::WouldBlock) => bail!("another run is writing {} now", target.display()),
+        }
+        // Between opening and locking, others may have removed or renamed it.
+        if !is_at(&file, path) {
+            continue;
+        }
+        if is_new {
+            let path = TempPath::try_from_path(path).with_context(cannot)?;
+            return Ok(NamedTempFile::from_parts(file, path));
+        }
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    bail!("another run is writing {} now", target.display())
+}
+
+/// Whether this open file is the one of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        match (file.metadata(), fs::symlink_metadata(path)) {
+            (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+            _ => false,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file; // a file that is open keeps its name here
+        path.exists()
+    }
+}
+
+/// A directory that is being written under another name. Dropped before [`commit`], it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct NewDirectory {
+    target: PathBuf,
+    partial: PathBuf,
+    /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
+    _lock: NamedTempFile,
+}
+
+impl NewDirectory {
+    /// Start a directory that will be called `target`, beside and not within the directory `input`.
+    pub(crate) fn create(target: &Path, input: &Path, overwrite: bool) -> Result<Self> {
+        let (parent, place) = place(target)?;
+        let real_input = input.canonicalize().with_context(|| format!("cannot look at {}", input.display()))?;
+        // Where it exists, by whatever links.
+        let real_target = target.canonicalize().unwrap_or_else(|_| place.clone());
+        let (out, of) = (target.display(), input.display());
+        for path in [&place, &real_target] {
+            ensure!(*path != real_input, "{out} is the input {of}; write somewhere else");
+            ensure!(!path.starts_with(&real_input), "{out} is inside the input {of}; write somewhere else");
+            ensure!(!real_input.starts_with(path), "the input {of} is inside {out}; write somewhere else");
+        }
+        let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place)?;
+        let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
+        remove_directory(&partial)?;
+        // A run was killed while it replaced the output: what was there before comes back, and is looked at below.
+        if !exists(&place)? && exists(&old)? {
+            fs::rename(&old, &place).with_context(|| format!("cannot rename {}", old.display()))?;
+        }
+        discard(&old, &partial)?;
+        if exists(&place)? && !is_empty(&place)? {
+            ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
+            ensure!(place.join(REPORT).is_file(), "{out} has no {REPORT}, so it is not emprune's to replace");
+        }
+        fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        Ok(Self { target: place, partial, _lock: lock })
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Start a file in it.
+    pub(crate) fn file(&self, name: &OsStr) -> Result<File> {
+        let path = self.partial.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        file.with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Give it its name. Everything in it is on the disk already.
+    fn rename(self) -> Result<PathBuf> {
+        let (target, cannot) = (self.target.clone(), || format!("cannot create {}", self.target.display()));
+        sync_directory(&self.partial);
+        let old = target.with_file_name(affixed("", &target, OLD));
+        let replaces = exists(&target)?;
+        if replaces && is_empty(&target)? {
+            fs::remove_dir(&target).with_context(cannot)?;
+        } else if replaces {
+            fs::rename(&target, &old).with_context(cannot)?;
+        }
+        if let Err(e) = fs::rename(&self.partial, &target) {
+            let _ = fs::rename(&old, &target); // the error that counts is on its way
+            return Err(e).with_context(cannot);
+        }
+        discard(&old, &self.partial)?;
+        Ok(target)
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.partial); // after a rename it is not there
+    }
+}
+
+/// Whether there is anything of this name, be it a link to nowhere.
+fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool> {
+    // A link to a directory is not replaced: what it leads to would stay where nobody looks for it.
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    ensure!(is_directory, "{} is not a directory, and the input is one", path.display());
+    let mut entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    Ok(entries.next().is_none())
+}
+
+/// Remove a directory of ours, if it is there.
+fn remove_directory(path: &Path) -> Result<()> {
+    if !exists(path)? {
+        return Ok(());
+    }
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    ensure!(is_directory, "{} is in the way and is not a directory", path.display());
+    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Remove what was replaced. First it gets the name of what is nobody's, so that no half of it is ever taken for the whole.
+fn discard(old: &Path, partial: &Path) -> Result<()> {
+    if exists(old)? {
+        fs::rename(old, partial).with_context(|| format!("cannot rename {}", old.display()))?;
+    }
+    remove_directory(partial)
+}
+
+/// So that new names survive a power cut. Some file systems cannot do this; the files are complete anyway.
+fn sync_directory(path: &Path) {
+    #[cfg(unix)]
+    let _ = File::open(path).and_then(|directory| directory.sync_all());
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// Give all the files their names, in order, and then the directory its own, when the bytes of every one are on the disk.
+pub(crate) fn commit(files: Vec<NewFile>, directory: Option<NewDirectory>, overwrite: bool) -> Result<()> {
     for file in &files {
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
     }
     let mut renamed = Vec::new();
-    for file in files {
-        match file.rename(overwrite) {
+    let files = files.into_iter().map(|file| file.rename(overwrite));
+    // Lazily: the directory comes last, and not at all after an error.
+    let directory = directory.into_iter().map(NewDirectory::rename);
+    for target in files.chain(directory) {
+        match target {
             Ok(target) => renamed.push(target),
             Err(e) => {
                 // What was there before is gone where it was replaced; where it was not, take back what is new.
@@ -109,10 +307,6 @@ pub(crate) fn commit(files: Vec<NewFile>, overwrite: bool) -> Result<()> {
             }
         }
     }
-    #[cfg(unix)]
-    for directory in renamed.iter().filter_map(|target| target.parent()) {
-        // So that the new names survive a power cut. Some file systems cannot do this; the files are complete anyway.
-        let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    }
+    renamed.iter().filter_map(|target| target.parent()).for_each(sync_directory);
     Ok(())
 }

@@ -1,79 +1,74 @@
 //! `emprune prune` and `emprune inspect`: the same work; the one writes the weights and the other does not.
 
-use crate::args::{Granularity, JobArgs};
+use crate::args::{FileArgs, Granularity, JobArgs};
 use crate::backend;
-use crate::masks::{self, MaskPlace};
+use crate::checkpoint::{Checkpoint, INDEX};
+use crate::interrupt;
+use crate::masks;
 use crate::norms::Norms;
-use crate::output::{self, NewFile};
-use crate::positioned::{read_exact_at, write_all_at};
+use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::progress::Progress;
-use crate::report::{GlobalReport, Report, SCHEMA, TensorReport, Totals, sparsity, write_json};
+use crate::report::{GlobalReport, Report, Rows, SCHEMA, TensorReport, Totals, sparsity, write_json};
 use crate::safetensors::{Model, TensorInfo};
-use crate::select::select;
+use crate::select::{Selection, select};
+use crate::sink::Sink;
 use crate::table;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Decision, Dtype, Pruner, TensorSpec, Want};
+use emprune::{Decision, Dtype, Group, Pruner, TensorSpec, Want};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::BufWriter;
-use std::path::Path;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Prune a file into `output`, or only see what that would do.
-pub(crate) fn run(args: &JobArgs, output: Option<&Path>) -> Result<()> {
+/// Prune a checkpoint into `output`, or only see what that would do.
+pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Result<()> {
     let start = Instant::now();
-    args.check()?;
-    let model = Model::open(&args.input)?;
-    let norms = args.norms.as_deref().map(Norms::open).transpose()?;
-    let targets: Vec<&Path> = [args.masks.as_deref(), args.report.as_deref(), output].into_iter().flatten().collect();
-    let inputs: Vec<&Path> = [Some(args.input.as_path()), args.norms.as_deref()].into_iter().flatten().collect();
-    output::check(&targets, &inputs, args.overwrite)?;
-
-    let selection = select(&model, &args.targets, &args.ignore)?;
-    for warning in &selection.warnings {
-        eprintln!("warning: {warning}");
-    }
-    let verdicts = || model.tensors.iter().zip(&selection.skipped);
-    let selected = verdicts().filter(|(_, skipped)| skipped.is_none());
-    let selected: Vec<_> = selected.filter_map(|(info, _)| Some((info, info.prunable_dtype()?))).collect();
-    if let Some(norms) = &norms {
-        selected.iter().try_for_each(|(info, _)| norms.check(info))?;
-    }
+    let question = Question::open(args)?;
+    let model = &question.model;
+    let is_directory = model.directory.is_some();
+    let (new_file, new_directory) = if is_directory { (None, output) } else { (output, None) };
+    let targets = [files.masks.as_deref(), files.report.as_deref(), new_file];
+    let targets: Vec<&Path> = targets.into_iter().flatten().collect();
+    let inputs: Vec<PathBuf> = model.files().into_iter().chain(args.norms.clone()).collect();
+    output::check(&targets, &inputs, new_directory, files.overwrite)?;
     let pruner = backend::open(args.backend, args.adapter.as_deref())?;
 
     let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
-    let (masks, report, weights) = (create(args.masks.as_deref())?, create(args.report.as_deref())?, create(output)?);
-    if let Some(weights) = &weights {
-        let kept_as_is = copy_gaps(&model, &selected, weights.file());
-        kept_as_is.with_context(|| format!("cannot copy {}", model.path.display()))?;
-    }
-    let job = Job {
-        args,
-        model: &model,
-        norms: norms.as_ref(),
-        pruner: &pruner,
-        output: weights.as_ref().map(NewFile::file),
-        masks: masks.as_ref().map(NewFile::file),
+    let (masks, report) = (create(files.masks.as_deref())?, create(files.report.as_deref())?);
+    let (weights, directory) = (
+        create(new_file)?,
+        new_directory.map(|path| NewDirectory::create(path, &model.path, files.overwrite)).transpose()?,
+    );
+    let shards = match &directory {
+        Some(directory) => model.shards.iter().map(|shard| directory.file(shard.name())).collect::<Result<Vec<_>>>()?,
+        None => vec![],
     };
-    let (pruned, global) = job.prune(&selected)?;
+    let outputs: Vec<_> = weights.iter().map(NewFile::file).chain(&shards).map(Sink::Write).collect();
+    let masks_file = masks.as_ref().map(|masks| Sink::Write(masks.file()));
+    let report_of_all = question.answer(&pruner, &outputs, masks_file)?;
 
-    let mut pruned = pruned.into_iter();
-    let tensors = verdicts().filter_map(|(info, skipped)| match skipped {
-        Some(_) => Some(TensorReport { skipped: skipped.clone(), ..about(info) }),
-        None => pruned.next(),
-    });
-    let report_of_all = job.report(tensors.collect(), global);
-    if let Some(report) = &report {
-        let mut out = BufWriter::new(report.file());
+    let write = |file: &File| -> Result<()> {
+        let mut out = BufWriter::new(file);
         let written =
             write_json(&mut out, &report_of_all).and_then(|()| out.into_inner().map_err(|e| e.into_error()).map(drop));
-        written.context("cannot write the report")?;
+        written.context("cannot write the report")
+    };
+    report.as_ref().map_or(Ok(()), |report| write(report.file()))?;
+    if let Some(directory) = &directory {
+        finish(model, directory, &shards, write)
+            .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
     }
+    interrupt::check()?;
+    // Elsewhere than on Unix a directory with open files cannot be renamed.
+    drop(shards);
     // The weights last: where they are, the rest is.
-    output::commit([masks, report, weights].into_iter().flatten().collect(), args.overwrite)?;
+    let new_files = [masks, report, weights].into_iter().flatten().collect();
+    output::commit(new_files, directory, files.overwrite)?;
 
     let mut text = Vec::new();
-    if args.json {
+    if files.json {
         write_json(&mut text, &report_of_all)?;
     } else {
         let seconds = start.elapsed().as_secs_f64();
@@ -82,88 +77,130 @@ pub(crate) fn run(args: &JobArgs, output: Option<&Path>) -> Result<()> {
     crate::print(&text)
 }
 
+/// Put beside the shards what else belongs there, the index last, all of it on the disk.
+fn finish(
+    model: &Checkpoint,
+    directory: &NewDirectory,
+    shards: &[File],
+    report: impl Fn(&File) -> Result<()>,
+) -> Result<()> {
+    shards.iter().try_for_each(File::sync_all)?;
+    let copy = |name: &OsStr| -> Result<()> {
+        let (from, to) = (File::open(model.path.join(name))?, directory.file(name)?);
+        let len = from.metadata()?.len();
+        Sink::Write(&to).copy(&from, 0..len).with_context(|| name.display().to_string())?;
+        Ok(to.sync_all()?)
+    };
+    let Some(beside) = &model.directory else { return Ok(()) };
+    beside.others.iter().try_for_each(|name| copy(name))?;
+    let file = directory.file(REPORT.as_ref())?;
+    report(&file)?;
+    file.sync_all()?;
+    if beside.has_index { copy(INDEX.as_ref()) } else { Ok(()) }
+}
+
+/// What is asked: a checkpoint, and what the options make of it.
+pub(crate) struct Question<'a> {
+    args: &'a JobArgs,
+    pub(crate) model: Checkpoint,
+    norms: Option<Norms>,
+    selection: Selection,
+}
+
+impl<'a> Question<'a> {
+    /// Open the inputs, choose the tensors, and say what people should know of it.
+    pub(crate) fn open(args: &'a JobArgs) -> Result<Self> {
+        args.check()?;
+        interrupt::catch()?;
+        let model = Checkpoint::open(&args.input)?;
+        let norms = args.norms.as_deref().map(Norms::open).transpose()?;
+        let selection = select(&model.tensors, &args.targets, &args.ignore)?;
+        for warning in &selection.warnings {
+            eprintln!("warning: {warning}");
+        }
+        for note in model.directory.iter().flat_map(|directory| &directory.notes) {
+            eprintln!("note: {note}");
+        }
+        let question = Self { args, model, norms, selection };
+        if let Some(norms) = &question.norms {
+            question.selected().iter().try_for_each(|(info, _)| norms.check(info))?;
+        }
+        Ok(question)
+    }
+
+    fn selected(&self) -> Vec<Selected<'_>> {
+        let verdicts = self.model.tensors.iter().zip(&self.selection.skipped);
+        let selected = verdicts.filter(|(_, skipped)| skipped.is_none());
+        selected.filter_map(|(info, _)| Some((info, info.prunable_dtype()?))).collect()
+    }
+
+    /// Decide, and send every byte of every shard to its output, if there are outputs.
+    pub(crate) fn answer(&self, pruner: &Pruner, outputs: &[Sink<'_>], masks: Option<Sink<'_>>) -> Result<Report> {
+        let selected = self.selected();
+        for (number, (shard, output)) in self.model.shards.iter().zip(outputs).enumerate() {
+            let kept_as_is = copy_gaps(shard, number, &selected, *output);
+            kept_as_is.with_context(|| format!("cannot copy {}", shard.path.display()))?;
+        }
+        let (args, shards) = (self.args, self.model.shards.as_slice());
+        let job = Job { args, shards, norms: self.norms.as_ref(), pruner, outputs, masks };
+        let (pruned, global) = job.prune(&selected)?;
+        let mut pruned = pruned.into_iter();
+        let tensors = self.model.tensors.iter().zip(&self.selection.skipped);
+        let tensors = tensors.filter_map(|(info, skipped)| match skipped {
+            Some(_) => Some(TensorReport { skipped: skipped.clone(), ..about(info) }),
+            None => pruned.next(),
+        });
+        Ok(job.report(tensors.collect(), global))
+    }
+}
+
 /// All that the work on tensors needs to know.
+#[derive(Clone, Copy)]
 struct Job<'a> {
     args: &'a JobArgs,
-    model: &'a Model,
+    shards: &'a [Model],
     norms: Option<&'a Norms>,
     pruner: &'a Pruner,
-    output: Option<&'a File>,
-    masks: Option<&'a File>,
+    /// One for each shard, or none.
+    outputs: &'a [Sink<'a>],
+    masks: Option<Sink<'a>>,
 }
 
 type Selected<'a> = (&'a TensorInfo, Dtype);
 
 impl Job<'_> {
-    /// Prune the tensors, in this order, one at a time or all in one contest.
+    /// Prune the tensors, one at a time and shard by shard, or all in one contest and in this order.
     fn prune(&self, selected: &[Selected<'_>]) -> Result<(Vec<TensorReport>, Option<GlobalReport>)> {
         let infos: Vec<_> = selected.iter().map(|(info, _)| *info).collect();
         let places = match self.masks {
-            Some(file) => masks::start(file, &infos).context("cannot write the masks")?.into_iter().map(Some).collect(),
+            Some(file) => masks::start(file, &infos).context("the masks file")?.into_iter().map(Some).collect(),
             None => selected.iter().map(|_| None).collect::<Vec<_>>(),
         };
         let is_global = self.args.granularity == Granularity::Global;
-        let mut progress = Progress::new(infos.iter().map(|info| info.bytes.end - info.bytes.start).sum(), is_global);
-        let mut buffer = Vec::new();
+        let progress = Progress::new(infos.iter().map(|info| info.bytes.end - info.bytes.start).sum(), is_global);
+        let mut parts = Vec::new();
+        for ((info, _), mask) in selected.iter().zip(places) {
+            let norms = self.norms.filter(|_| is_global).map(|norms| norms.load(info)).transpose()?;
+            parts.push(Part::new(info, norms, mask));
+        }
+        let mut stream = Stream { job: self, buffer: Vec::new(), progress };
         if is_global {
-            let (decision, parts) = self.stream(selected, places, &mut buffer, &mut progress)?;
+            let specs = selected.iter().zip(&parts).map(|((info, dtype), part)| spec(info, *dtype, info.len, part));
+            let (decision, mut parts) = stream.run(selected, specs.collect::<Result<_>>()?, parts, 0)?;
+            parts.iter_mut().try_for_each(|part| part.finish(self.masks)).context("the masks file")?;
             let reports = infos.iter().zip(&parts).map(|(info, part)| counted(info, 1, part.kept, part));
             return Ok((reports.collect(), decision.groups().first().map(GlobalReport::new)));
         }
+        let mut work: Vec<_> = selected.iter().zip(parts).collect();
+        work.sort_by_key(|((info, _), _)| info.shard); // stable: by name within a shard
         let mut reports = Vec::new();
-        for (one, place) in selected.iter().zip(places) {
-            let (decision, parts) = self.stream(&[*one], vec![place], &mut buffer, &mut progress)?;
-            for part in &parts {
-                let mut report = counted(one.0, decision.groups().len() as u64, decision.kept(), part);
-                match (self.args.granularity, decision.groups()) {
-                    (Granularity::Row, rows) => report.set_rows(rows),
-                    (_, contest) => contest.iter().for_each(|group| report.set_contest(group)),
-                }
-                reports.push(report);
-            }
+        for (one, mut part) in work {
+            // One tensor's norms at a time.
+            part.set_norms(self.norms.map(|norms| norms.load(one.0)).transpose()?);
+            reports.push(stream.tensor(one, part)?);
         }
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
         Ok((reports, None))
-    }
-
-    /// Send tensors through the library.
-    fn stream(
-        &self,
-        selected: &[Selected<'_>],
-        places: Vec<Option<MaskPlace>>,
-        buffer: &mut Vec<u8>,
-        progress: &mut Progress,
-    ) -> Result<(Decision, Vec<Part>)> {
-        let clock = Clock::start();
-        let (mut specs, mut parts) = (Vec::new(), Vec::new());
-        for ((info, dtype), mask) in selected.iter().zip(places) {
-            let norms = self.norms.map(|norms| norms.load(info)).transpose()?;
-            // The norms of one row; that is the length of a row, except where one norm serves a whole vector.
-            let row_len = norms.as_ref().map_or(info.row_len(), |norms| norms.len() as u64);
-            specs.push(TensorSpec::new(*dtype, info.len, row_len)?);
-            parts.push(Part::new(info.bytes.start, norms, mask));
-        }
-        let mut rule = self.args.rule();
-        if let ([(info, _)], Granularity::Row) = (selected, self.args.granularity)
-            && info.shape.len() < 2
-        {
-            // Without a second axis there are no rows to tell apart: the tensor is one contest.
-            rule = rule.with_granularity(emprune::Granularity::Tensor);
-        }
-        let (input, output, masks) = (&self.model.file, self.output, self.masks);
-        let mut weights = Weights { input, output, masks, specs, parts, buffer, progress, clock };
-        // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
-        // contest over many tensors went in each.
-        let masks = masks.is_some() || self.args.granularity == Granularity::Global;
-        let want = Want { zeros: true, masks };
-        let decision = self.pruner.stream(&mut weights, &rule, want).map_err(|e| match e.tensor() {
-            Some(at) => {
-                let name = format!("tensor {:?} of {}", selected[at].0.name, self.model.path.display());
-                anyhow::Error::new(e).context(name)
-            }
-            None => e.into(),
-        })?;
-        let parts = weights.finish().context("cannot write the masks")?;
-        Ok((decision, parts))
     }
 
     fn report(&self, tensors: Vec<TensorReport>, global: Option<GlobalReport>) -> Report {
@@ -190,6 +227,94 @@ impl Job<'_> {
     }
 }
 
+/// What is used again from one tensor to the next.
+struct Stream<'a> {
+    job: &'a Job<'a>,
+    buffer: Vec<u8>,
+    progress: Progress,
+}
+
+impl Stream<'_> {
+    /// Prune one tensor, in runs of as many rows as there is memory for their decisions.
+    fn tensor(&mut self, one: &Selected<'_>, mut part: Part) -> Result<TensorReport> {
+        let (args, (info, dtype)) = (self.job.args, *one);
+        let whole = spec(info, dtype, info.len, &part)?;
+        let by_row = args.granularity == Granularity::Row;
+        // Without a second axis there are no rows to tell apart: the tensor is one contest.
+        let count = if info.shape.len() < 2 { 1 } else { whole.rows() };
+        let most_rows = (args.piece_bytes() / size_of::<Group>()) as u64;
+        let run = if by_row && count > most_rows { most_rows * whole.row_len } else { info.len };
+        let (mut rows, mut kept, mut contests) = (Rows::new(count), 0, 0);
+        let mut report = TensorReport::default();
+        let mut start = 0;
+        while start < info.len {
+            let len = run.min(info.len - start);
+            let (decision, parts) = self.run(&[*one], vec![spec(info, dtype, len, &part)?], vec![part], start)?;
+            part = parts.into_iter().next().unwrap_or_default();
+            part.advance(len * dtype.size() as u64);
+            start += len;
+            kept += decision.kept();
+            contests += decision.groups().len() as u64;
+            match decision.groups() {
+                groups if by_row => rows.add(groups),
+                contest => contest.iter().for_each(|group| report.set_contest(group)),
+            }
+        }
+        part.finish(self.job.masks).context("the masks file")?;
+        if by_row {
+            report.set_rows(rows);
+        }
+        let TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, .. } = report;
+        let counted = counted(info, contests, kept, &part);
+        Ok(TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, ..counted })
+    }
+
+    /// Send tensors, or one from an entry on, through the library.
+    fn run(
+        &mut self,
+        selected: &[Selected<'_>],
+        specs: Vec<TensorSpec>,
+        parts: Vec<Part>,
+        start: u64,
+    ) -> Result<(Decision, Vec<Part>)> {
+        let Job { args, shards, pruner, outputs, masks, .. } = *self.job;
+        let mut rule = args.rule();
+        if let ([(info, _)], Granularity::Row) = (selected, args.granularity)
+            && info.shape.len() < 2
+        {
+            rule = rule.with_granularity(emprune::Granularity::Tensor);
+        }
+        // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
+        // contest over many tensors went in each.
+        let want = Want { zeros: true, masks: masks.is_some() || args.granularity == Granularity::Global };
+        let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
+        let piece_bytes = args.piece_bytes();
+        let mut weights = Weights { shards, outputs, masks, specs, parts, buffer, piece_bytes, progress, clock };
+        let decision = pruner.stream(&mut weights, &rule, want).map_err(|e| match e.tensor() {
+            Some(at) => {
+                let info = selected[at].0;
+                let name = format!("tensor {:?} of {}", info.name, shards[info.shard].path.display());
+                match e.index() {
+                    Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &e.to_string())),
+                    _ => anyhow::Error::new(e).context(name),
+                }
+            }
+            None => e.into(),
+        })?;
+        Ok((decision, weights.finish()))
+    }
+}
+
+/// The library counts entries from where a run of rows began; people count from where the tensor does.
+fn from_entry(start: u64, index: u64, message: &str) -> String {
+    message.replacen(&format!("entry {index} "), &format!("entry {} ", start + index), 1)
+}
+
+/// So many entries of a tensor, in its rows.
+fn spec(info: &TensorInfo, dtype: Dtype, len: u64, part: &Part) -> Result<TensorSpec> {
+    Ok(TensorSpec::new(dtype, len, part.norms_len().unwrap_or(info.row_len()))?)
+}
+
 /// What the header says.
 fn about(info: &TensorInfo) -> TensorReport {
     let TensorInfo { name, dtype, shape, len, .. } = info.clone();
@@ -209,23 +334,27 @@ fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &Part) -> TensorRe
     }
 }
 
-/// Copy all that no contest touches, the header first: every byte that belongs to no selected tensor.
-fn copy_gaps(model: &Model, selected: &[Selected<'_>], output: &File) -> Result<()> {
-    output.set_len(model.len)?;
-    let mut taken: Vec<_> = selected.iter().map(|(info, _)| info.bytes.clone()).collect();
+/// Copy all that no contest touches, the header first: every byte of a shard that belongs to no selected tensor.
+fn copy_gaps(shard: &Model, number: usize, selected: &[Selected<'_>], output: Sink<'_>) -> io::Result<()> {
+    output.set_len(shard.len)?;
+    let of_shard = selected.iter().filter(|(info, _)| info.shard == number);
+    let mut taken: Vec<_> = of_shard.map(|(info, _)| info.bytes.clone()).collect();
     taken.sort_by_key(|bytes| bytes.start);
-    taken.push(model.len..model.len);
-    let mut buffer = vec![0; 1 << 20];
+    taken.push(shard.len..shard.len);
     let mut at = 0;
     for bytes in taken {
-        while at < bytes.start {
-            let len = (bytes.start - at).min(buffer.len() as u64);
-            let piece = &mut buffer[..len as usize];
-            read_exact_at(&model.file, piece, at)?;
-            write_all_at(output, piece, at)?;
-            at += len;
-        }
+        output.copy(&shard.file, at..bytes.start)?;
         at = bytes.end;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_entry;
+
+    #[test]
+    fn a_bad_entry_is_counted_from_the_tensors_first() {
+        assert_eq!(from_entry(4_000_000, 17, "entry 17 is NaN"), "entry 4000017 is NaN");
+    }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 pub(crate) const SCHEMA: &str = "emprune.report/1";
 /// Longer lists of rows are summed up only.
-const MOST_ROWS: usize = 65536;
+const MOST_ROWS: u64 = 65536;
 
 /// Everything about one run.
 #[derive(Debug, Serialize)]
@@ -124,37 +124,79 @@ impl TensorReport {
     }
 
     /// Each row was one.
-    pub(crate) fn set_rows(&mut self, groups: &[Group]) {
-        let of = |value: fn(&Group) -> f64| MinMeanMax::new(groups.iter().map(value));
-        let min_mean = |MinMeanMax { min, mean, .. }| MinMean { min, mean };
-        let MinMeanMax { min, max, .. } = of(|g| g.threshold.into());
+    pub(crate) fn set_rows(&mut self, rows: Rows) {
+        let min_mean = |tally: Tally| MinMean { min: tally.min, mean: tally.mean() };
+        let Tally { min, max, .. } = rows.threshold;
         self.rows = Some(RowsReport {
-            n_eff: of(|g| g.n_eff),
-            mass: min_mean(of(|g| g.mass)),
-            mass_bound: min_mean(of(|g| g.mass_bound)),
+            n_eff: MinMeanMax { min: rows.n_eff.min, mean: rows.n_eff.mean(), max: rows.n_eff.max },
+            mass: min_mean(rows.mass),
+            mass_bound: min_mean(rows.mass_bound),
             threshold: MinMax { min, max },
-            degenerate: groups.iter().filter(|g| g.degenerate).count(),
+            degenerate: rows.degenerate,
         });
-        self.kept_per_row = (groups.len() <= MOST_ROWS).then(|| groups.iter().map(|g| g.kept).collect());
+        self.kept_per_row = rows.kept_per_row;
     }
 }
 
-impl MinMeanMax {
-    fn new(values: impl Iterator<Item = f64>) -> Self {
-        let (mut min, mut max, mut count) = (f64::INFINITY, f64::NEG_INFINITY, 0u64);
-        // Neumaier's sum: what rounding takes off is collected, so that a million rows mean what three do.
-        let (mut sum, mut lost) = (0.0f64, 0.0f64);
-        for value in values {
-            let next = sum + value;
-            lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
-            sum = next;
-            min = min.min(value);
-            max = max.max(value);
-            count += 1;
+/// The rows of one tensor, as they come: they can be too many to keep.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    n_eff: Tally,
+    mass: Tally,
+    mass_bound: Tally,
+    threshold: Tally,
+    degenerate: usize,
+    kept_per_row: Option<Vec<u64>>,
+}
+
+impl Rows {
+    /// For so many rows.
+    pub(crate) fn new(count: u64) -> Self {
+        let [n_eff, mass, mass_bound, threshold] = [Tally::NEW; 4];
+        let kept_per_row = (count <= MOST_ROWS).then(Vec::new);
+        Self { n_eff, mass, mass_bound, threshold, degenerate: 0, kept_per_row }
+    }
+
+    pub(crate) fn add(&mut self, groups: &[Group]) {
+        for group in groups {
+            self.n_eff.add(group.n_eff);
+            self.mass.add(group.mass);
+            self.mass_bound.add(group.mass_bound);
+            self.threshold.add(group.threshold.into());
+            self.degenerate += usize::from(group.degenerate);
         }
+        if let Some(kept) = &mut self.kept_per_row {
+            kept.extend(groups.iter().map(|group| group.kept));
+        }
+    }
+}
+
+/// Numbers of which only these stay.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    min: f64,
+    max: f64,
+    count: u64,
+    sum: f64,
+    /// Neumaier's sum: what rounding takes off is collected, so that a million rows mean what three do.
+    lost: f64,
+}
+
+impl Tally {
+    const NEW: Self = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, count: 0, sum: 0.0, lost: 0.0 };
+
+    fn add(&mut self, value: f64) {
+        let (sum, next) = (self.sum, self.sum + value);
+        self.lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
+        self.sum = next;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.count += 1;
+    }
+
+    fn mean(&self) -> f64 {
         // Rounding must not push a mean of equal values away from them.
-        let mean = ((sum + lost) / count as f64).max(min).min(max);
-        Self { min, mean, max }
+        ((self.sum + self.lost) / self.count as f64).max(self.min).min(self.max)
     }
 }
 
@@ -220,10 +262,13 @@ mod tests {
 
     #[test]
     fn a_mean_is_exact_where_a_plain_sum_is_not() {
-        let MinMeanMax { min, mean, max } = MinMeanMax::new([0.1; 10].into_iter());
-        assert_eq!([min, mean, max].map(f64::to_bits), [0.1f64.to_bits(); 3], "ten times 0.1 is not 1");
-        let MinMeanMax { min, mean, max } = MinMeanMax::new([1.0, 1e17, 1.0, -1e17].into_iter());
-        assert_eq!([min, mean, max].map(f64::to_bits), [-1e17, 0.5, 1e17].map(f64::to_bits));
+        let tally = |values: &[f64]| {
+            let mut tally = Tally::NEW;
+            values.iter().for_each(|value| tally.add(*value));
+            [tally.min, tally.mean(), tally.max].map(f64::to_bits)
+        };
+        assert_eq!(tally(&[0.1; 10]), [0.1f64.to_bits(); 3], "ten times 0.1 is not 1");
+        assert_eq!(tally(&[1.0, 1e17, 1.0, -1e17]), [-1e17, 0.5, 1e17].map(f64::to_bits));
     }
 
     #[test]

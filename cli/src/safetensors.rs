@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use emprune::Dtype;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
@@ -42,6 +43,8 @@ pub(crate) struct TensorInfo {
     pub(crate) len: u64,
     /// Where its bytes are in the file.
     pub(crate) bytes: Range<u64>,
+    /// The number of the file, where there are several.
+    pub(crate) shard: usize,
 }
 
 impl TensorInfo {
@@ -77,6 +80,11 @@ impl Model {
             Ok(Self { path: path.to_owned(), file, tensors, len })
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// Its name in its directory.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
     }
 
     /// The tensor of this name.
@@ -132,7 +140,7 @@ fn check(name: &str, entry: Entry, data_start: u64, data_len: u64) -> Result<Ten
         let (says, has) = (bits / 8, end - begin);
         ensure!(says == has, "the shape {shape:?} of {dtype} takes {says} bytes, and the offsets give it {has}");
     }
-    Ok(TensorInfo { name: name.to_owned(), dtype, shape, len, bytes: data_start + begin..data_start + end })
+    Ok(TensorInfo { name: name.to_owned(), dtype, shape, len, bytes: data_start + begin..data_start + end, shard: 0 })
 }
 
 /// Together the tensors must cover the data: no byte twice, none left out.

@@ -1,7 +1,7 @@
 //! Which tensors of a file are pruned, and why the others are not.
 
 use crate::patterns::Pattern;
-use crate::safetensors::{Model, TensorInfo};
+use crate::safetensors::TensorInfo;
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -63,12 +63,10 @@ pub(crate) struct Selection {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Apply the patterns: `--ignore` has the last word, `--targets` overrides the default ignores.
-pub(crate) fn select(model: &Model, targets: &[String], ignores: &[String]) -> Result<Selection> {
-    let tensors = &model.tensors;
-    let read = |texts: &[String]| -> Result<Vec<_>> {
-        texts.iter().map(|text| Pattern::new(text, |name| model.get(name).is_some())).collect()
-    };
+/// Apply the patterns to tensors in byte order of their names: `--ignore` has the last word, `--targets` overrides the default ignores.
+pub(crate) fn select(tensors: &[TensorInfo], targets: &[String], ignores: &[String]) -> Result<Selection> {
+    let exists = |name: &str| tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).is_ok();
+    let read = |texts: &[String]| -> Result<Vec<_>> { texts.iter().map(|text| Pattern::new(text, exists)).collect() };
     let (targets, ignores) = (read(targets)?, read(ignores)?);
     let mut selection = Selection::default();
     for (option, patterns) in [("--targets", &targets), ("--ignore", &ignores)] {

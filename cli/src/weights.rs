@@ -1,24 +1,27 @@
-//! The selected tensors of a file as the library's source: read by position, written by position, one piece in memory.
+//! The selected tensors of a checkpoint as the library's source: read by position, written by position, one piece in memory.
 
+use crate::interrupt;
 use crate::masks::MaskPlace;
-use crate::positioned::{read_exact_at, write_all_at};
+use crate::positioned::read_exact_at;
 use crate::progress::Progress;
+use crate::safetensors::{Model, TensorInfo};
+use crate::sink::Sink;
 use emprune::{Dtype, Mask, Source, TensorSpec};
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
 /// Tensors that are streamed together.
 pub(crate) struct Weights<'a> {
-    pub(crate) input: &'a File,
-    /// Where the pruned bytes go, to the places that they came from.
-    pub(crate) output: Option<&'a File>,
-    pub(crate) masks: Option<&'a File>,
+    pub(crate) shards: &'a [Model],
+    /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
+    pub(crate) outputs: &'a [Sink<'a>],
+    pub(crate) masks: Option<Sink<'a>>,
     pub(crate) specs: Vec<TensorSpec>,
     pub(crate) parts: Vec<Part>,
     /// The one piece. Lent, so that the next tensors use it again.
     pub(crate) buffer: &'a mut Vec<u8>,
+    pub(crate) piece_bytes: usize,
     pub(crate) progress: &'a mut Progress,
     pub(crate) clock: Clock,
 }
@@ -26,6 +29,7 @@ pub(crate) struct Weights<'a> {
 /// One tensor: what is known of it, and what is counted while it passes.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
+    shard: usize,
     /// Of its first byte, in input and output.
     offset: u64,
     norms: Option<Vec<f32>>,
@@ -40,8 +44,31 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(offset: u64, norms: Option<Vec<f32>>, mask: Option<MaskPlace>) -> Self {
-        Self { offset, norms, mask, ..Self::default() }
+    pub(crate) fn new(info: &TensorInfo, norms: Option<Vec<f32>>, mask: Option<MaskPlace>) -> Self {
+        Self { shard: info.shard, offset: info.bytes.start, norms, mask, ..Self::default() }
+    }
+
+    pub(crate) fn set_norms(&mut self, norms: Option<Vec<f32>>) {
+        self.norms = norms;
+    }
+
+    /// The norms of one row; that is the length of a row, except where one norm serves a whole vector.
+    pub(crate) fn norms_len(&self) -> Option<u64> {
+        self.norms.as_ref().map(|norms| norms.len() as u64)
+    }
+
+    /// Go on with the entries that follow these: the next source begins there.
+    pub(crate) fn advance(&mut self, bytes: u64) {
+        self.offset += bytes;
+        self.counted = 0;
+    }
+
+    /// The whole tensor has passed.
+    pub(crate) fn finish(&mut self, masks: Option<Sink<'_>>) -> io::Result<()> {
+        match (self.mask.take(), masks) {
+            (Some(place), Some(masks)) => place.finish(masks),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -65,14 +92,9 @@ impl Weights<'_> {
     }
 
     /// Stop the clock and hand back what was counted.
-    pub(crate) fn finish(mut self) -> io::Result<Vec<Part>> {
-        if let Some(masks) = self.masks {
-            for place in self.parts.iter_mut().filter_map(|part| part.mask.take()) {
-                place.finish(masks)?;
-            }
-        }
+    pub(crate) fn finish(mut self) -> Vec<Part> {
         self.tick(0);
-        Ok(self.parts)
+        self.parts
     }
 }
 
@@ -85,12 +107,17 @@ impl Source for Weights<'_> {
         self.parts[tensor].norms.as_deref()
     }
 
+    fn piece_bytes(&self) -> usize {
+        self.piece_bytes
+    }
+
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
+        interrupt::check()?;
         self.tick(tensor);
         let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         let size = dtype.size() as u64;
         self.buffer.resize(((range.end - range.start) * size) as usize, 0);
-        read_exact_at(self.input, self.buffer, part.offset + range.start * size)?;
+        read_exact_at(&self.shards[part.shard].file, self.buffer, part.offset + range.start * size)?;
         if range.end > part.counted {
             let seen = (part.counted.max(range.start) - range.start) * size;
             part.zeros_before += count_zeros(&self.buffer[seen as usize..], dtype);
@@ -103,8 +130,8 @@ impl Source for Weights<'_> {
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
         let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         part.zeros_after += count_zeros(self.buffer, dtype);
-        if let Some(output) = self.output {
-            write_all_at(output, self.buffer, part.offset + range.start * dtype.size() as u64)?;
+        if let Some(output) = self.outputs.get(part.shard) {
+            output.put(self.buffer, part.offset + range.start * dtype.size() as u64)?;
         }
         if let Some(mask) = mask {
             part.kept += mask.kept();

@@ -62,12 +62,12 @@ fn skipped(targets: &[&str], ignores: &[&str]) -> Result<Vec<(String, String)>> 
         len: shape.iter().product(),
         shape,
         bytes: 0..0,
+        shard: 0,
     };
     let tensors = tensors.map(info).to_vec();
-    let model = Model { path: "".into(), file: tempfile::tempfile()?, tensors, len: 0 };
     let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-    let selection = select(&model, &owned(targets), &owned(ignores))?;
-    let names = model.tensors.iter().map(|t| t.name.clone());
+    let selection = select(&tensors, &owned(targets), &owned(ignores))?;
+    let names = tensors.iter().map(|t| t.name.clone());
     Ok(names.zip(selection.skipped).filter_map(|(name, reason)| Some((name, reason?))).collect())
 }
 

@@ -22,7 +22,7 @@ fn one(dtype: &str, shape: &str, offsets: &str) -> String {
 fn missing_empty_or_no_file() {
     let desk = Desk::new();
     refuse(&desk, "gone", &["gone", "cannot open"]);
-    refuse(&desk, ".", &["not a regular file"]);
+    refuse(&desk, ".", &["neither", "model.safetensors"]);
     refuse_bytes(b"", &["empty"]);
     refuse_bytes(b"1234567", &["truncated", "length 7", "first 8"]);
     refuse_bytes(b"this is a text and no safetensors file", &["not a safetensors file"]);

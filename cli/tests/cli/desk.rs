@@ -3,7 +3,7 @@
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A temporary directory with the program in it.
@@ -67,13 +67,32 @@ impl Desk {
         assert_eq!(self.everything(), before, "{args:?} left traces");
     }
 
-    /// All files, with their bytes.
-    pub(crate) fn everything(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let entries = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries
-            .map(|path| (path.clone(), if path.is_file() { std::fs::read(&path).unwrap() } else { vec![] }))
-            .collect()
+    /// All files, with their bytes, however deep.
+    pub(crate) fn everything(&self) -> BTreeMap<String, Vec<u8>> {
+        tree(self.0.path())
     }
+
+    /// What is here, hidden or not, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// All that is in a directory, with its bytes where it is a file.
+pub(crate) fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            all.extend(tree(&path).into_iter().map(|(inner, bytes)| (format!("{name}/{inner}"), bytes)));
+        }
+        all.insert(name.to_owned(), if path.is_file() { std::fs::read(&path).unwrap() } else { vec![] });
+    }
+    all
 }
 
 pub(crate) fn texts(output: &Output) -> (String, String) {

@@ -21,6 +21,10 @@ fn wrong_usage_has_exit_code_2() {
         (&["prune", "in", "-o", "out", "--score", "wanda"], "--norms FILE"),
         (&["prune", "in", "-o", "out", "--norms", "in"], "--score wanda"),
         (&["prune", "in", "-o", "out", "--backend", "cpu", "--adapter", "x"], "--adapter"),
+        (&["prune", "in", "-o", "out", "--memory", "512"], "KiB"),
+        (&["prune", "in", "-o", "out", "--memory", "0.5GiB"], "whole number"),
+        (&["inspect", "in", "--memory", "63MiB"], "at least 64MiB"),
+        (&["inspect", "in", "--memory", "99999999999GiB"], "64 bits"),
     ] {
         desk.fail(args, 2, &[part]);
     }
@@ -53,6 +57,7 @@ fn help_says_what_it_is_about() {
     for (args, parts) in [
         (&["--help"] as &[&str], &["N_eff", "inspect", "Examples:", "Exit codes"] as &[&str]),
         (&["prune", "--help"], &["--targets", "re:", "Examples:", "positive decimal", "wanda"]),
+        (&["verify", "--help"], &["--masks", "--beta", "OUTPUT"]),
         (&["inspect", "--help"], &["dry run", "--masks"]),
         (&["devices", "--help"], &["--json"]),
     ] {

@@ -1,0 +1,195 @@
+//! What is pruned: one safetensors file, or a directory of such files under an index.
+//!
+//! Indices that name tensors which no shard has, and shards with tensors that no index names, go around and are loaded as
+//! garbage or not at all. Here both must agree before anything is written.
+
+use crate::output::{PARTIAL, REPORT};
+use crate::safetensors::{Model, TensorInfo};
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+/// As many bytes as a header may have.
+const MAX_INDEX: u64 = 100_000_000;
+
+/// Open files whose headers hold what they say, and an index that says the same.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// The file or directory, as it was given.
+    pub(crate) path: PathBuf,
+    /// In byte order of their names.
+    pub(crate) shards: Vec<Model>,
+    /// Those of all shards, in byte order of their names.
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) directory: Option<Directory>,
+}
+
+/// What a directory has besides its shards.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    /// Regular files, in order, to be copied as they are.
+    pub(crate) others: Vec<OsString>,
+    /// Whether there is an index, to be copied after all else.
+    pub(crate) has_index: bool,
+    /// What people should know.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Checkpoint {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let (shards, directory) = if path.is_dir() {
+            let (shards, directory) = open_directory(path).with_context(|| path.display().to_string())?;
+            (shards, Some(directory))
+        } else {
+            (vec![Model::open(path)?], None)
+        };
+        let mut tensors = Vec::new();
+        for (number, shard) in shards.iter().enumerate() {
+            tensors.extend(shard.tensors.iter().map(|tensor| TensorInfo { shard: number, ..tensor.clone() }));
+        }
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { path: path.to_owned(), shards, tensors, directory })
+    }
+
+    /// Every file that belongs to it: none of them may be written to.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = self.shards.iter().map(|shard| shard.path.clone()).collect();
+        if let Some(directory) = &self.directory {
+            files.extend(directory.others.iter().map(|name| self.path.join(name)));
+            files.extend(directory.has_index.then(|| self.path.join(INDEX)));
+        }
+        files
+    }
+}
+
+fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
+    let mut directory = Directory::default();
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(path).context("cannot list the directory")? {
+        let name = entry.context("cannot list the directory")?.file_name();
+        // Of a link, what it leads to: downloaded models are often links into a store of files.
+        let metadata = fs::metadata(path.join(&name)).with_context(|| format!("cannot look at {name:?}"))?;
+        if metadata.is_file() {
+            names.insert(name);
+        } else {
+            directory.notes.push(format!("{} is no regular file and is not copied", path.join(&name).display()));
+        }
+    }
+    directory.notes.sort();
+    directory.has_index = names.remove(OsStr::new(INDEX));
+    let has_single = names.contains(OsStr::new(SINGLE));
+    let shards = if directory.has_index {
+        let Index { weight_map } = read_index(&path.join(INDEX)).context(INDEX)?;
+        let shards = open_shards(path, &weight_map).context(INDEX)?;
+        let named = weight_map.values().any(|shard| shard == SINGLE);
+        ensure!(named || !has_single, "there are {INDEX} and, not named in it, {SINGLE}: two models");
+        shards
+    } else {
+        ensure!(has_single, "there is neither {INDEX} nor {SINGLE}");
+        vec![Model::open(&path.join(SINGLE))?]
+    };
+    for shard in &shards {
+        names.remove(shard.name());
+    }
+    // A report about the input would be taken for one about the output; what a killed run left is nobody's.
+    names.remove(OsStr::new(REPORT));
+    names.retain(|name| !name.to_string_lossy().ends_with(PARTIAL));
+    let weights = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "safetensors" || end == "bin");
+    for name in names.iter().filter(|name| weights(name)) {
+        directory.notes.push(format!("{} is not part of the model and is copied unpruned", path.join(name).display()));
+    }
+    directory.others = names.into_iter().collect();
+    if directory.others.iter().any(|name| name == CONFIG) && ties_embeddings(&path.join(CONFIG)) {
+        let note = format!("{CONFIG} ties the output layer to the embedding: who prunes the one prunes the other");
+        directory.notes.push(note);
+    }
+    Ok((shards, directory))
+}
+
+/// Open what the index names, and compare both ways.
+fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec<Model>> {
+    let mut by_shard = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for (tensor, shard) in weight_map {
+        by_shard.entry(shard).or_default().insert(tensor);
+    }
+    ensure!(!by_shard.is_empty(), "it names no shards");
+    let mut shards: Vec<Model> = Vec::new();
+    for (name, tensors) in by_shard {
+        let mut components = Path::new(name).components();
+        let is_plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+        let is_plain = is_plain && !name.contains(['/', '\\', ':', '\0']);
+        ensure!(is_plain, "the shard {name:?} is not the name of a file in this directory");
+        ensure!(name != INDEX && name != CONFIG && name != REPORT, "{name:?} is no name for a shard");
+        let shard = Model::open(&path.join(name))?;
+        if let Some(missing) = tensors.iter().find(|tensor| shard.get(tensor).is_none()) {
+            bail!("tensor {missing:?} should be in {name}, and is not");
+        }
+        let mut names = shard.tensors.iter().map(|tensor| tensor.name.as_str());
+        if let Some(tensor) = names.find(|name| !tensors.contains(name)) {
+            match weight_map.get(tensor) {
+                Some(other) => bail!("tensor {tensor:?} is in {name}, and should be in {other}"),
+                None => bail!("tensor {tensor:?} of {name} is not named"),
+            }
+        }
+        shards.push(shard);
+    }
+    Ok(shards)
+}
+
+/// Whether the output layer is the embedding once more, without a tensor of its own. Multimodal models say so further in.
+fn ties_embeddings(config: &Path) -> bool {
+    let says = |value: &serde_json::Value| value["tie_word_embeddings"] == true;
+    // The file is copied, whatever it is; one that cannot be understood ties nothing that we know of.
+    let config = read_text(config).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    config.is_some_and(|config| says(&config) || says(&config["text_config"]))
+}
+
+fn read_index(path: &Path) -> Result<Index> {
+    serde_json::from_str(&read_text(path)?).context("it is not an index")
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path).context("cannot open it")?;
+    let read: io::Result<usize> = file.take(MAX_INDEX + 1).read_to_string(&mut text);
+    let len = read.context("cannot read it")? as u64;
+    ensure!(len <= MAX_INDEX, "it is longer than {MAX_INDEX} bytes");
+    Ok(text)
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    #[serde(deserialize_with = "every_name_once")]
+    weight_map: BTreeMap<String, String>,
+}
+
+fn every_name_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of file names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut names = BTreeMap::new();
+            while let Some(name) = map.next_key::<String>()? {
+                let shard = map.next_value()?;
+                if names.insert(name.clone(), shard).is_some() {
+                    return Err(A::Error::custom(format!("the name {name:?} appears twice")));
+                }
+            }
+            Ok(names)
+        }
+    }
+    deserializer.deserialize_map(Names)
+}

@@ -1,0 +1,90 @@
+//! Where bytes go: into a new file, or against those of a finished one. So what is verified is what would be written.
+
+use crate::interrupt;
+use crate::positioned::{read_exact_at, write_all_at};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+/// Bytes that are copied or compared at once.
+const PIECE: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sink<'a> {
+    /// Write them.
+    Write(&'a File),
+    /// Fail at the first that is not there already. The number is the file's, for [`Differs`].
+    Compare(&'a File, usize),
+}
+
+/// A byte is not what it should be.
+#[derive(Debug)]
+pub(crate) struct Differs {
+    /// The number that the sink has.
+    pub(crate) file: usize,
+    pub(crate) at: u64,
+    /// The bits of this byte that are wrong.
+    pub(crate) bits: u8,
+}
+
+impl fmt::Display for Differs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {} differs", self.at)
+    }
+}
+
+impl std::error::Error for Differs {}
+
+impl Differs {
+    /// The difference that an error is about.
+    pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    }
+}
+
+impl Sink<'_> {
+    /// The file has this many bytes.
+    pub(crate) fn set_len(self, len: u64) -> io::Result<()> {
+        match self {
+            Sink::Write(file) => file.set_len(len),
+            Sink::Compare(file, _) => match file.metadata()?.len() {
+                has if has == len => Ok(()),
+                has => Err(io::Error::other(format!("it has {has} bytes, and should have {len}"))),
+            },
+        }
+    }
+
+    /// The file has these bytes there.
+    pub(crate) fn put(self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let (file, number) = match self {
+            Sink::Write(file) => return write_all_at(file, bytes, offset),
+            Sink::Compare(file, number) => (file, number),
+        };
+        let mut there = vec![0; bytes.len().min(PIECE)];
+        for (i, wanted) in bytes.chunks(PIECE).enumerate() {
+            let (there, start) = (&mut there[..wanted.len()], offset + (i * PIECE) as u64);
+            read_exact_at(file, there, start)?;
+            if let Some(at) = (0..wanted.len()).find(|&at| there[at] != wanted[at]) {
+                let differs = Differs { file: number, at: start + at as u64, bits: there[at] ^ wanted[at] };
+                return Err(io::Error::other(differs));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file has the same bytes there as another.
+    pub(crate) fn copy(self, from: &File, bytes: Range<u64>) -> io::Result<()> {
+        let mut buffer = vec![0; PIECE.min((bytes.end - bytes.start) as usize)];
+        let mut at = bytes.start;
+        while at < bytes.end {
+            interrupt::check()?;
+            let len = (bytes.end - at).min(PIECE as u64);
+            let piece = &mut buffer[..len as usize];
+            read_exact_at(from, piece, at)?;
+            self.put(piece, at)?;
+            at += len;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! `emprune verify`: decide again, and compare with what is there every byte that would be written.
+
+use crate::args::VerifyArgs;
+use crate::backend;
+use crate::checkpoint::INDEX;
+use crate::prune::Question;
+use crate::safetensors::{Model, TensorInfo};
+use crate::sink::{Differs, Sink};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Check that an output and a masks file are exactly what prune would write.
+pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+    let question = Question::open(&args.job)?;
+    let model = &question.model;
+    let output = |name: &Path| if model.directory.is_some() { args.output.join(name) } else { args.output.clone() };
+    let paths: Vec<_> = model.shards.iter().map(|shard| output(shard.name().as_ref())).collect();
+    let is_directory = args.output.is_dir();
+    ensure!(!is_directory || model.directory.is_some(), "{} is not a regular file", args.output.display());
+    let files = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+    for ((path, file), shard) in paths.iter().zip(&files).zip(&model.shards) {
+        let (has, len) = (file.metadata()?.len(), shard.len);
+        ensure!(has == len, "{} has {has} bytes, and should have {len}", path.display());
+    }
+    let outputs: Vec<_> = files.iter().enumerate().map(|(number, file)| Sink::Compare(file, number)).collect();
+    // Masks are named by the number after the last shard's.
+    let masks = args.masks.as_deref().map(open).transpose()?;
+    let masks = masks.as_ref().map(|file| Sink::Compare(file, files.len()));
+
+    if let Some(directory) = &model.directory {
+        let index = directory.has_index.then_some(INDEX.as_ref());
+        for name in directory.others.iter().map(|name| name.as_os_str()).chain(index) {
+            let (path, from) = (args.output.join(name), open(&model.path.join(name))?);
+            let file = open(&path)?;
+            let (sink, len) = (Sink::Compare(&file, 0), from.metadata()?.len());
+            let same = sink.set_len(len).and_then(|()| sink.copy(&from, 0..len));
+            same.with_context(|| format!("{} is not that of the input", path.display()))?;
+        }
+    }
+    let pruner = backend::open(args.job.backend, args.job.adapter.as_deref())?;
+    let report = question.answer(&pruner, &outputs, masks).map_err(|error| match Differs::of(&error) {
+        Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
+        None => error,
+    })?;
+    let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
+    let (path, input) = (args.output.display(), args.job.input.display());
+    let masks = if masks.is_some() { ", and so are the masks" } else { "" };
+    let line =
+        format!("{path} is what the rule makes of {input}: {pruned} tensors pruned, all else unchanged{masks}\n");
+    crate::print(line.as_bytes())
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| format!("{}: cannot open it", path.display()))?;
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    ensure!(is_file, "{} is not a regular file", path.display());
+    Ok(file)
+}
+
+/// Which tensor and which of its entries a byte belongs to.
+fn explain(differs: &Differs, paths: &[PathBuf], shards: &[Model], masks: Option<&Path>) -> anyhow::Error {
+    let at = differs.at;
+    let find = |tensors: &[TensorInfo]| tensors.iter().find(|tensor| tensor.bytes.contains(&at)).cloned();
+    let (path, place) = match (shards.get(differs.file), masks) {
+        (Some(shard), _) => {
+            let tensor = find(&shard.tensors);
+            let place = tensor.map(|tensor| {
+                let index = match tensor.prunable_dtype() {
+                    Some(dtype) => format!("entry {}", (at - tensor.bytes.start) / dtype.size() as u64),
+                    None => format!("byte {}", at - tensor.bytes.start),
+                };
+                format!("tensor {:?}, {index}", tensor.name)
+            });
+            (paths[differs.file].as_path(), place)
+        }
+        (None, masks) => {
+            let masks = masks.unwrap_or(Path::new(""));
+            let tensor = Model::open(masks).ok().and_then(|model| find(&model.tensors));
+            let bit = u64::from(differs.bits.trailing_zeros());
+            let place = tensor.map(|t| format!("tensor {:?}, bit {}", t.name, 8 * (at - t.bytes.start) + bit));
+            (masks, place)
+        }
+    };
+    let place = place.unwrap_or_else(|| format!("the header, byte {at}"));
+    anyhow!("{} is not what the rule makes of the input: {place} differs", path.display())
+}

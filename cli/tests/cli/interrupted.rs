@@ -1,0 +1,187 @@
+//! Runs that end before their time, and two at once: no debris, nothing half done.
+
+use crate::desk::{Desk, f32s, model, texts, tree, with_header};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A desk with a directory whose pruning takes seconds: zeros and few others, mostly holes in the file.
+fn big() -> Desk {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    let (rows, columns) = (1 << 17, 1 << 12);
+    let bytes: u64 = 2 * rows * columns;
+    let header = format!(r#"{{"w":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
+    let start = with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0]));
+    desk.write("in/model.safetensors", &start);
+    let file = File::options().write(true).open(desk.path("in/model.safetensors")).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    desk.write("small", &small());
+    desk
+}
+
+fn small() -> Vec<u8> {
+    model(&[("w", "F32", &[2, 4], f32s(&[1.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]))])
+}
+
+/// Start the long run, and come back when it is in the middle of it.
+fn start(desk: &Desk, input: &str) -> Child {
+    let args = ["prune", input, "-o", "out", "--masks", "masks", "--granularity", "global", "--backend", "cpu"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"))
+        .args(args)
+        .current_dir(desk.path("."))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let partial = if input == "in" { "out.emprune-partial/model.safetensors" } else { ".out.emprune-partial" };
+    while desk.path(partial).metadata().map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_leave_no_debris() {
+    let desk = big();
+    for input in ["in", "in/model.safetensors"] {
+        for name in ["-INT", "-TERM"] {
+            let child = start(&desk, input);
+            signal(&child, name);
+            let output = child.wait_with_output().unwrap();
+            let (stdout, stderr) = texts(&output);
+            assert_eq!(output.status.code(), Some(130), "{name}: {stderr}");
+            assert_eq!((stdout.as_str(), stderr.as_str()), ("", "error: interrupted\n"));
+            assert_eq!(desk.names(), ["in", "small"], "after {name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_is_replaced_by_the_next() {
+    let desk = big();
+    for input in ["in", "in/model.safetensors"] {
+        let mut child = start(&desk, input);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!desk.path("out").exists() && !desk.path("masks").exists());
+        let partial = if input == "in" { "out.emprune-partial" } else { ".out.emprune-partial" };
+        assert!(desk.path(partial).exists() && desk.path(".masks.emprune-partial").exists());
+        if input == "in" {
+            fs::remove_file(desk.path("in/model.safetensors")).unwrap();
+            desk.write("in/model.safetensors", &small());
+            desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks"]);
+            assert_eq!(desk.names(), ["in", "masks", "out", "small"]);
+            fs::remove_dir_all(desk.path("out")).unwrap();
+            fs::remove_file(desk.path("masks")).unwrap();
+            fs::remove_dir_all(desk.path("in")).unwrap();
+            let fresh = big();
+            fs::rename(fresh.path("in"), desk.path("in")).unwrap();
+        } else {
+            desk.succeed(&["prune", "small", "-o", "out", "--masks", "masks"]);
+            assert_eq!(desk.names(), ["in", "masks", "out", "small"]);
+        }
+    }
+}
+
+#[test]
+fn two_runs_onto_one_output_do_not_mix() {
+    let desk = big();
+    for input in ["in", "in/model.safetensors"] {
+        let mut first = start(&desk, input);
+        let second = if input == "in" { "in" } else { "small" };
+        let output = desk.run(&["prune", second, "-o", "out", "--overwrite", "--backend", "cpu"]);
+        let (stdout, stderr) = texts(&output);
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended too early for this test");
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains("another run is writing") && stderr.contains("out now"), "{stderr}");
+        first.kill().unwrap();
+        first.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_killed_replacement_gives_the_old_directory_back() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    desk.write("in/model.safetensors", &small());
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    // As between the two renames of a replacement.
+    fs::rename(desk.path("out"), desk.path("out.emprune-old")).unwrap();
+    fs::create_dir(desk.path("out.emprune-partial")).unwrap();
+    let output = desk.run(&["prune", "in", "-o", "out", "--backend", "cpu"]);
+    assert!(texts(&output).1.contains("out exists"), "{output:?}");
+    assert_eq!(desk.names(), ["in", "out"]);
+    assert!(desk.path("out/emprune_report.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_through_a_link_with_a_temporary_name() {
+    let desk = Desk::new();
+    desk.write("in", &small());
+    desk.write("precious", b"as it was");
+    std::os::unix::fs::symlink("precious", desk.path(".out.emprune-partial")).unwrap();
+    desk.fail(&["prune", "in", "-o", "out", "--backend", "cpu"], 1, &[".out.emprune-partial", "in the way"]);
+    assert_eq!(desk.read("precious"), b"as it was");
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+    let desk = big();
+    let child = start(&desk, "in");
+    File::options().write(true).open(desk.path("in/model.safetensors")).unwrap().set_len(1 << 20).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.starts_with("error: tensor \"w\" of "), "{stderr}");
+    assert_eq!(desk.names(), ["in", "small"]);
+}
+
+#[test]
+fn killed_at_any_moment_the_output_is_absent_or_whole() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    let values: Vec<f32> = (0..1u64 << 20).map(|i| (i * 2_654_435_761 % 8191) as f32 - 4000.0).collect();
+    desk.write("in/model.safetensors", &model(&[("w", "F32", &[1 << 10, 1 << 10], f32s(&values))]));
+    desk.write("in/config.json", b"{}");
+    let args = ["prune", "in", "-o", "out", "--granularity", "global", "--backend", "cpu", "--overwrite"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.args(args).current_dir(desk.path(".")).stdout(Stdio::null()).stderr(Stdio::null());
+    let begin = Instant::now();
+    assert!(command.status().unwrap().success());
+    let (whole, took) = (tree(&desk.path("out")), begin.elapsed());
+    let before = tree(&desk.path("in"));
+    let pruned = |tree: &BTreeMap<String, Vec<u8>>| tree["model.safetensors"] == whole["model.safetensors"];
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    let mut unfinished = 0;
+    for moment in 0..100 {
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(took.mul_f64(f64::from(moment) * 1.2 / 100.0));
+        let _ = child.kill(); // it may have ended
+        unfinished += usize::from(!child.wait().unwrap().success());
+        if desk.path("out").exists() {
+            let out = tree(&desk.path("out"));
+            assert!(pruned(&out) && out.keys().eq(whole.keys()), "half an output at moment {moment}: {:?}", out.keys());
+            // Every other time the next run replaces it.
+            if moment % 2 == 0 {
+                fs::remove_dir_all(desk.path("out")).unwrap();
+            }
+        }
+        assert!(tree(&desk.path("in")) == before, "the input changed at moment {moment}");
+    }
+    assert!(unfinished > 5, "only {unfinished} runs were killed in time");
+    assert!(command.status().unwrap().success());
+    assert!(pruned(&tree(&desk.path("out"))));
+    assert_eq!(desk.names(), ["in", "out"], "the last run leaves nothing of the others behind");
+}

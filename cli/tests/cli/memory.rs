@@ -1,0 +1,78 @@
+//! `--memory`: what a run takes, whatever the file.
+#![cfg(target_os = "linux")]
+
+use crate::desk::{Desk, f32s, model, tensor, with_header};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A file of zeros and few others, mostly holes.
+fn zeros(desk: &Desk, name: &str, rows: u64, columns: u64) {
+    let bytes = 2 * rows * columns;
+    let header = format!(r#"{{"w":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
+    desk.write(name, &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0])));
+    let file = File::options().write(true).open(desk.path(name)).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+}
+
+/// The most memory that a process had so far, in bytes.
+fn peak(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(child.id().to_string()).join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(1024 * line.trim().trim_end_matches(" kB").parse::<u64>().ok()?)
+}
+
+#[test]
+fn memory_stays_below_what_is_allowed() {
+    let desk = Desk::new();
+    // Few rows and so many that what is decided about each fills more than is allowed: 56 bytes and more.
+    zeros(&desk, "few", 64 << 10, 4 << 10);
+    zeros(&desk, "many", 4 << 20, 16);
+    for (input, granularity) in [("few", "row"), ("few", "tensor"), ("few", "global"), ("many", "row")] {
+        let args =
+            ["prune", input, "-o", "out", "--memory", "128MiB", "--granularity", granularity, "--backend", "cpu"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+        let mut child = command.args(args).current_dir(desk.path(".")).stdout(Stdio::null()).spawn().unwrap();
+        let mut most = 0;
+        while child.try_wait().unwrap().is_none() {
+            most = most.max(peak(&child).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(child.wait().unwrap().success());
+        assert!((16 << 20..128 << 20).contains(&most), "{} MiB by {granularity}, {input}", most >> 20);
+        fs::remove_file(desk.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn rows_that_are_decided_in_several_runs_have_one_report() {
+    let desk = Desk::new();
+    // More rows than are decided at once at the least memory, and a row length that fills no byte of a mask.
+    let (rows, columns) = (400_001u64, 3u64);
+    let values: Vec<f32> = (0..rows * columns).map(|i| (i * 2_654_435_761 % 1009) as f32 - 300.0).collect();
+    desk.write("in", &model(&[("w", "F32", &[rows, columns], f32s(&values))]));
+    for (memory, name) in [("64MiB", "runs"), ("512MiB", "whole")] {
+        let args = ["prune", "in", "-o", name, "--memory", memory, "--report", &format!("{name}.json")];
+        desk.succeed(&[&args[..], &["--masks", &format!("{name}.masks")]].concat());
+    }
+    assert!(desk.read("runs") == desk.read("whole"));
+    assert_eq!(tensor(&desk.read("runs.masks"), "w").len() as u64, (rows * columns).div_ceil(8));
+    assert!(desk.read("runs.masks") == desk.read("whole.masks"));
+    let report = |name: &str| {
+        let mut report = desk.json(name);
+        report["tensors"][0]["seconds"].take();
+        report
+    };
+    assert_eq!(report("runs.json"), report("whole.json"));
+    assert_eq!(report("runs.json")["tensors"][0]["contests"], rows);
+    // A bad weight is found wherever it is.
+    let mut bad = values;
+    bad[1_100_000] = f32::NAN;
+    desk.write("bad", &model(&[("w", "F32", &[rows, columns], f32s(&bad))]));
+    desk.fail(
+        &["prune", "bad", "-o", "out", "--memory", "64MiB", "--backend", "cpu"],
+        1,
+        &["\"w\"", "counted from entry"],
+    );
+}

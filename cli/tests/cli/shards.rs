@@ -1,0 +1,215 @@
+//! Directories of shards under an index: what is written, and what is refused before anything is.
+
+use crate::desk::{Desk, f32s, model, texts, tree};
+use serde_json::{Value, json};
+use std::fs;
+
+const A: &str = "model-00001-of-00002.safetensors";
+const B: &str = "model-00002-of-00002.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Rows that keep 3 of 4 and all 4.
+const MATRIX: [f32; 8] = [1.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
+const PRUNED: [f32; 8] = [1.0, 3.0, 1.0, 0.0, 2.0, 2.0, 2.0, 2.0];
+
+fn shard_a(weights: &[f32]) -> Vec<u8> {
+    model(&[("m.z.weight", "F32", &[2, 4], f32s(weights)), ("m.norm.weight", "F32", &[2], f32s(&[1.0, 0.0]))])
+}
+
+fn shard_b(weights: &[f32]) -> Vec<u8> {
+    model(&[("m.a.weight", "F32", &[2, 4], f32s(weights)), ("m.embed.weight", "F32", &[1, 2], f32s(&[5.0, 0.1]))])
+}
+
+fn weight_map() -> Value {
+    json!({"m.a.weight": B, "m.embed.weight": B, "m.norm.weight": A, "m.z.weight": A})
+}
+
+/// A checkpoint of two shards in `in`, with what else is usually there.
+fn checkpoint() -> Desk {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    desk.write(&format!("in/{A}"), &shard_a(&MATRIX));
+    desk.write(&format!("in/{B}"), &shard_b(&MATRIX));
+    write_index(&desk, &weight_map());
+    desk.write("in/config.json", b"{ \"tie_word_embeddings\" : true }\n");
+    desk.write("in/tokenizer.json", &vec![7; 3_000_000]);
+    desk.write("in/empty", b"");
+    desk
+}
+
+fn write_index(desk: &Desk, weight_map: &Value) {
+    let index = json!({"metadata": {"total_size": 80}, "weight_map": weight_map});
+    desk.write(&format!("in/{INDEX}"), format!("{index:#} \n").as_bytes());
+}
+
+#[test]
+fn every_shard_is_pruned_and_every_other_file_is_copied() {
+    let desk = checkpoint();
+    let before = tree(&desk.path("in"));
+    let (stdout, stderr) = desk.succeed(&["prune", "in", "-o", "out", "--report", "report", "--masks", "masks"]);
+    assert!(stdout.contains("wrote   out"), "{stdout}");
+    assert!(stderr.contains("note: config.json ties the output layer to the embedding"), "{stderr}");
+    let mut expected = before.clone();
+    expected.insert(A.into(), shard_a(&PRUNED));
+    expected.insert(B.into(), shard_b(&PRUNED));
+    expected.insert("emprune_report.json".into(), desk.read("report"));
+    assert!(tree(&desk.path("out")) == expected, "{:?}", tree(&desk.path("out")).keys());
+    assert!(tree(&desk.path("in")) == before, "the input changed");
+    assert_eq!(desk.names(), ["in", "masks", "out", "report"], "nothing else is left");
+    let report = desk.json("report");
+    let names: Vec<_> = report["tensors"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["m.a.weight", "m.embed.weight", "m.norm.weight", "m.z.weight"]);
+    assert_eq!((&report["totals"]["len"], &report["totals"]["kept"]), (&json!(16), &json!(14)));
+}
+
+#[test]
+fn shards_have_the_answer_of_one_file() {
+    let other = [0.5, 3.0, -2.0, 1.0, 2.0, 0.25, 2.0, -9.0];
+    for granularity in ["row", "tensor", "global"] {
+        let desk = checkpoint();
+        desk.write(&format!("in/{B}"), &shard_b(&other));
+        let whole =
+            [("m.a.weight", "F32", &[2, 4][..], f32s(&other)), ("m.z.weight", "F32", &[2, 4][..], f32s(&MATRIX))];
+        desk.write("whole", &model(&whole));
+        desk.succeed(&["prune", "in", "-o", "out", "--granularity", granularity, "--masks", "masks"]);
+        desk.succeed(&["prune", "whole", "-o", "one", "--granularity", granularity, "--masks", "masks-one"]);
+        assert_eq!(desk.read("masks"), desk.read("masks-one"), "{granularity}");
+        for (name, shard) in [("m.a.weight", B), ("m.z.weight", A)] {
+            let tensor = |file: &str| crate::desk::tensor(&desk.read(file), name);
+            assert_eq!(tensor(&format!("out/{shard}")), tensor("one"), "{name} by {granularity}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_with_one_file_needs_no_index() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    desk.write("in/model.safetensors", &shard_a(&MATRIX));
+    let (stdout, stderr) = desk.succeed(&["inspect", "in"]);
+    assert!(stdout.contains("pruned  1 tensors: 7 of 8 kept"), "{stdout}");
+    assert_eq!(stderr, "");
+    assert_eq!(desk.names(), ["in"]);
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    let files: Vec<_> = tree(&desk.path("out")).into_keys().collect();
+    assert_eq!(files, ["emprune_report.json", "model.safetensors"]);
+    assert_eq!(desk.read("out/model.safetensors"), shard_a(&PRUNED));
+}
+
+#[test]
+fn an_index_and_headers_that_disagree_are_refused() {
+    let refuse = |change: &dyn Fn(&Desk), parts: &[&str]| {
+        let desk = checkpoint();
+        change(&desk);
+        desk.fail(&["prune", "in", "-o", "out", "--report", "report", "--masks", "masks"], 1, parts);
+        desk.fail(&["inspect", "in"], 1, parts);
+    };
+    let edit = |desk: &Desk, name: &str, shard: Value| {
+        let mut map = weight_map();
+        map[name] = shard;
+        write_index(desk, &map);
+    };
+    refuse(&|d| edit(d, "m.b.weight", json!(A)), &[INDEX, "\"m.b.weight\"", "should be in", A]);
+    refuse(&|d| edit(d, "m.z.weight", json!(B)), &[INDEX, "\"m.z.weight\""]);
+    refuse(&|d| edit(d, "m.b.weight", json!("gone.safetensors")), &["gone.safetensors", "cannot open"]);
+    refuse(&|d| fs::remove_file(d.path(&format!("in/{B}"))).unwrap(), &[B, "cannot open"]);
+    refuse(&|d| fs::remove_file(d.path(&format!("in/{INDEX}"))).unwrap(), &["neither", INDEX]);
+    refuse(&|d| d.write("in/model.safetensors", &shard_a(&MATRIX)), &["two models"]);
+    refuse(&|d| d.write(&format!("in/{INDEX}"), b"{}"), &[INDEX, "weight_map"]);
+    refuse(&|d| write_index(d, &json!({})), &[INDEX, "names no shards"]);
+    let twice = format!(r#"{{"weight_map":{{"a":"{A}","a":"{A}"}}}}"#);
+    refuse(&|d| d.write(&format!("in/{INDEX}"), twice.as_bytes()), &["\"a\" appears twice"]);
+    // In a shard, and in no index.
+    let mut map = weight_map();
+    map.as_object_mut().unwrap().remove("m.norm.weight");
+    refuse(&|d| write_index(d, &map), &["\"m.norm.weight\"", A, "not named"]);
+    // In two shards.
+    refuse(&|d| d.write(&format!("in/{B}"), &shard_a(&MATRIX)), &["\"m.a.weight\"", B]);
+    let both = model(&[
+        ("m.a.weight", "F32", &[1], f32s(&[1.0])),
+        ("m.embed.weight", "F32", &[1], f32s(&[1.0])),
+        ("m.z.weight", "F32", &[1], f32s(&[1.0])),
+    ]);
+    refuse(&|d| d.write(&format!("in/{B}"), &both), &["\"m.z.weight\" is in", B, "should be in", A]);
+    for hostile in ["../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", ".", "", "a\\b", "C:x"] {
+        refuse(&|d| edit(d, "m.b.weight", json!(hostile)), &[&format!("{hostile:?} is not the name of a file")]);
+    }
+    refuse(&|d| edit(d, "m.b.weight", json!("config.json")), &["no name for a shard"]);
+}
+
+#[test]
+fn an_output_that_would_hurt_the_input_or_others_is_refused() {
+    let desk = checkpoint();
+    desk.fail(&["prune", "in", "-o", "in", "--overwrite"], 1, &["is the input"]);
+    desk.fail(&["prune", "in", "-o", "in/../in", "--overwrite"], 1, &["is the input"]);
+    desk.fail(&["prune", "in", "-o", "in/out"], 1, &["inside the input"]);
+    desk.fail(&["prune", "in", "-o", &format!("in/{A}"), "--overwrite"], 1, &["inside the input"]);
+    desk.fail(&["prune", "in", "-o", "out", "--report", "in/config.json", "--overwrite"], 1, &["same file"]);
+    desk.fail(&["prune", "in", "-o", "no/out"], 1, &["cannot write to the directory"]);
+    fs::create_dir_all(desk.path("outer/in")).unwrap();
+    desk.write("outer/in/model.safetensors", &shard_a(&MATRIX));
+    desk.write("outer/emprune_report.json", b"{}");
+    desk.fail(&["prune", "outer/in", "-o", "outer", "--overwrite"], 1, &["the input", "inside"]);
+    desk.write("file", b"x");
+    desk.fail(&["prune", "in", "-o", "file", "--overwrite"], 1, &["file is not a directory"]);
+    fs::create_dir(desk.path("home")).unwrap();
+    desk.write("home/precious", b"x");
+    desk.fail(&["prune", "in", "-o", "home"], 1, &["--overwrite"]);
+    desk.fail(&["prune", "in", "-o", "home", "--overwrite"], 1, &["emprune_report.json", "not emprune's"]);
+    desk.fail(&["prune", "in", "-o", "home", "--masks", "home/masks"], 1, &["in the output directory"]);
+}
+
+#[test]
+fn only_an_empty_directory_or_one_of_ours_is_replaced() {
+    let desk = checkpoint();
+    fs::create_dir(desk.path("out")).unwrap();
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    desk.write("out/stale", b"from another model");
+    desk.fail(&["prune", "in", "-o", "out"], 1, &["out exists", "--overwrite"]);
+    desk.succeed(&["prune", "in", "-o", "out", "--overwrite"]);
+    assert!(!desk.path("out/stale").exists());
+    assert_eq!(desk.read(&format!("out/{B}")), shard_b(&PRUNED));
+    assert_eq!(desk.names(), ["in", "out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_files_are_followed_and_other_things_are_named() {
+    let desk = checkpoint();
+    fs::rename(desk.path(&format!("in/{A}")), desk.path("blob")).unwrap();
+    std::os::unix::fs::symlink("../blob", desk.path(&format!("in/{A}"))).unwrap();
+    fs::create_dir(desk.path("in/original")).unwrap();
+    desk.write("in/consolidated.safetensors", b"another model");
+    let output = desk.run(&["prune", "in", "-o", "out", "--backend", "cpu"]);
+    let (_, stderr) = texts(&output);
+    assert!(stderr.contains("original is no regular file and is not copied"), "{stderr}");
+    assert!(stderr.contains("consolidated.safetensors is not part of the model"), "{stderr}");
+    assert!(desk.path(&format!("out/{A}")).symlink_metadata().unwrap().is_file());
+    assert_eq!(desk.read(&format!("out/{A}")), shard_a(&PRUNED));
+    assert_eq!(desk.read("blob"), shard_a(&MATRIX));
+    assert!(!desk.path("out/original").exists());
+}
+
+#[test]
+fn verify_goes_over_every_file() {
+    let desk = checkpoint();
+    desk.succeed(&["prune", "in", "-o", "out", "--granularity", "global", "--masks", "masks"]);
+    let verify = ["verify", "in", "out", "--granularity", "global", "--masks", "masks", "--backend", "cpu"];
+    let output = desk.run(&verify);
+    assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
+    for name in [A, B, INDEX, "config.json", "tokenizer.json"] {
+        let file = format!("out/{name}");
+        let whole = desk.read(&file);
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            desk.write(&file, &bytes);
+            desk.fail(&verify, 1, &[name]);
+        }
+        desk.write(&file, &whole[1..]);
+        desk.fail(&verify, 1, &[name, "bytes"]);
+        fs::remove_file(desk.path(&file)).unwrap();
+        desk.fail(&verify, 1, &[name, "cannot open"]);
+        desk.write(&file, &whole);
+    }
+}

@@ -1,0 +1,76 @@
+//! `emprune verify`: what it accepts, and what it says of the rest.
+
+use crate::desk::{Desk, f32s, model, texts};
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let w = f32s(&[1.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]);
+    let v: Vec<f32> = (0..30u8).map(|i| f32::from(i) - 14.5).collect();
+    desk.write(
+        "in",
+        &model(&[("b", "I8", &[3], vec![1, 2, 3]), ("v", "F32", &[10, 3], f32s(&v)), ("w", "F32", &[2, 4], w)]),
+    );
+    desk
+}
+
+#[test]
+fn what_prune_wrote_is_accepted_with_the_same_options_only() {
+    let desk = desk();
+    let norms = model(&[("v", "F32", &[3], f32s(&[0.5, 1.0, 2.0])), ("w", "F32", &[4], f32s(&[1.0, 0.1, 9.0, 1.0]))]);
+    desk.write("norms", &norms);
+    let options: [&[&str]; 6] = [
+        &[],
+        &["--granularity", "tensor"],
+        &["--granularity", "global", "--beta", "0.7"],
+        &["--beta", "0.5"],
+        &["--score", "wanda", "--norms", "norms"],
+        &["--targets", "w"],
+    ];
+    for (i, pruned) in options.iter().enumerate() {
+        desk.succeed(&[&["prune", "in", "-o", "out", "--masks", "masks", "--overwrite"], *pruned].concat());
+        for (j, asked) in options.iter().enumerate() {
+            let verify = [&["verify", "in", "out", "--masks", "masks", "--backend", "cpu"], *asked].concat();
+            if i == j {
+                let (stdout, stderr) = texts(&desk.run(&verify));
+                assert!(stdout.starts_with("out is what the rule makes of in: "), "{stdout} {stderr}");
+                assert_eq!((stdout.lines().count(), stderr.as_str()), (1, ""));
+            } else {
+                desk.fail(&verify, 1, &[]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_difference_is_named() {
+    let desk = desk();
+    desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks"]);
+    let (whole, masks) = (desk.read("out"), desk.read("masks"));
+    let data = whole.len() - 3 - 120 - 32;
+    let verify = ["verify", "in", "out", "--masks", "masks", "--backend", "cpu"];
+    for (at, place) in [
+        (3, "the header, byte 3"),
+        (data - 1, "the header"),
+        (data + 2, "tensor \"b\", byte 2"),
+        (data + 3 + 4 * 17 + 3, "tensor \"v\", entry 17"),
+        (whole.len() - 1, "tensor \"w\", entry 7"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x80;
+        desk.write("out", &bytes);
+        desk.fail(&verify, 1, &["out is not what the rule makes of the input", place, "differs"]);
+    }
+    desk.write("out", &[whole.as_slice(), b"x"].concat());
+    desk.fail(&verify, 1, &["bytes, and should have"]);
+    desk.write("out", &whole);
+    let mut bytes = masks.clone();
+    *bytes.last_mut().unwrap() ^= 0b10_0000;
+    desk.write("masks", &bytes);
+    desk.fail(&verify, 1, &["masks is not what", "tensor \"w\", bit 5"]);
+    bytes[10] ^= 1;
+    desk.write("masks", &bytes);
+    desk.fail(&verify, 1, &["masks"]);
+    desk.fail(&["verify", "in", "gone"], 1, &["gone", "cannot open"]);
+    desk.fail(&["verify", "in", "in"], 1, &["entry"]);
+    desk.fail(&["verify", "in"], 2, &["OUTPUT"]);
+}
