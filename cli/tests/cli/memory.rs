@@ -66,13 +66,13 @@ fn rows_that_are_decided_in_several_runs_have_one_report() {
     };
     assert_eq!(report("runs.json"), report("whole.json"));
     assert_eq!(report("runs.json")["tensors"][0]["contests"], rows);
-    // A bad weight is found wherever it is.
+    // A bad weight is found wherever it is, and counted from the tensor's first.
     let mut bad = values;
     bad[1_100_000] = f32::NAN;
     desk.write("bad", &model(&[("w", "F32", &[rows, columns], f32s(&bad))]));
     desk.fail(
         &["prune", "bad", "-o", "out", "--memory", "64MiB", "--backend", "cpu"],
         1,
-        &["\"w\"", "counted from entry"],
+        &["\"w\"", "entry 1100000 is NaN"],
     );
 }
