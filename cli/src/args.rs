@@ -54,6 +54,22 @@ crosses dots) or, after re:, a regex that must match from the start of the name.
 BF16 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
 are known by their names. --targets overrides these exceptions, and --ignore overrides --targets.";
 
+const APPLY_HELP: &str = "\
+Examples:
+  emprune inspect model.safetensors --masks masks.safetensors
+  emprune apply --masks masks.safetensors model.safetensors -o pruned.safetensors
+
+Every mask must be for a tensor of the model, of as many weights. Tensors without a mask are copied as they are, so to \
+apply masks again, after fine-tuning say, is to restore the zeros; to apply them twice is to apply them once.";
+
+const DIFF_HELP: &str = "\
+Examples:
+  emprune diff pruned.safetensors other.safetensors
+  emprune diff masks.safetensors pruned.safetensors --json
+
+What a model keeps of a tensor is its entries that are not zero. both: kept in A and in B; Jaccard: of what is kept in A \
+or in B, the share that is kept in both. The exit code is 0, whatever the difference.";
+
 #[derive(Parser)]
 #[command(name = "emprune", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -71,12 +87,18 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Decide again and check that a pruned model is exactly what prune makes of its input; same options as prune
     Verify(VerifyArgs),
+    /// Zero what a masks file says is lost, and write the model to a new file
+    #[command(after_help = APPLY_HELP)]
+    Apply(ApplyArgs),
+    /// Say, tensor by tensor, what two models or masks files keep in common
+    #[command(after_help = DIFF_HELP)]
+    Diff(DiffArgs),
     /// List the backends of this machine: the CPU, and every adapter
     Devices(DevicesArgs),
     /// Prune a small network that is inside the program: nothing to download, no GPU needed
     Demo(DemoArgs),
-    /// Print the JSON Schema of the report
-    Schema,
+    /// Print the JSON Schema of a report
+    Schema(SchemaArgs),
     /// Print the completions of a shell, for the file where it looks for them
     Completions(CompletionsArgs),
 }
@@ -112,6 +134,74 @@ pub(crate) struct VerifyArgs {
     /// Check a masks file too
     #[arg(long, value_name = "FILE")]
     pub(crate) masks: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// The model: a safetensors file, or a directory with an index and shards
+    pub(crate) input: PathBuf,
+
+    /// The masks, as prune --masks writes them: under each tensor's name one bit per weight, lowest bit first, 1 = kept
+    #[arg(long, value_name = "FILE")]
+    pub(crate) masks: PathBuf,
+
+    /// Where the model goes: a file, or a directory where the input is one
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+
+    /// Write a report, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Print the report on stdout instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Replace files that exist; a directory only where emprune wrote it
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A model (a file or a directory), or a masks file
+    pub(crate) a: PathBuf,
+
+    /// Another
+    pub(crate) b: PathBuf,
+
+    /// Print the report on stdout instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Whose report
+    #[arg(value_enum, default_value = "prune")]
+    pub(crate) command: Reports,
+}
+
+/// The commands that make reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reports {
+    /// Of prune and inspect
+    Prune,
+    /// Of apply
+    Apply,
+    /// Of diff
+    Diff,
+}
+
+impl Reports {
+    /// The JSON Schema.
+    pub(crate) fn schema(self) -> &'static [u8] {
+        match self {
+            Reports::Prune => include_bytes!("report.schema.json"),
+            Reports::Apply => include_bytes!("apply.schema.json"),
+            Reports::Diff => include_bytes!("diff.schema.json"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

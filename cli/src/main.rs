@@ -1,11 +1,14 @@
 //! The program `emprune`: arguments to a command, its outcome to an exit code.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+mod apply;
 mod args;
 mod backend;
 mod checkpoint;
 mod demo;
+mod destination;
 mod devices;
+mod diff;
 mod interrupt;
 mod masks;
 mod norms;
@@ -66,9 +69,11 @@ fn run(command: &Command) -> Result<()> {
             prune::run(&args.job, &args.files, None)
         }
         Command::Verify(args) => verify::run(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Devices(args) => devices::run(args.json),
         Command::Demo(args) => demo::run(args),
-        Command::Schema => print(include_bytes!("report.schema.json")),
+        Command::Schema(args) => print(args.command.schema()),
         Command::Completions(args) => {
             let mut text = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "emprune", &mut text);

@@ -1,12 +1,79 @@
 //! The masks file: for every pruned tensor, under its name, one bit per entry. Sizes are known beforehand, so the header
-//! comes first and every mask goes straight to its place.
+//! comes first and every mask goes straight to its place. The metadata says what a number of bytes cannot: the shapes.
 
-use crate::safetensors::TensorInfo;
+use crate::positioned::read_exact_at;
+use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use emprune::Mask;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
+use std::ops::Range;
+
+const FORMAT: &str = "emprune.masks/1";
+
+/// An open masks file. Its own shapes are not needed: a file of bits that another tool wrote has none.
+#[derive(Debug)]
+pub(crate) struct Masks {
+    pub(crate) model: Model,
+    shapes: BTreeMap<String, Vec<u64>>,
+}
+
+impl Masks {
+    /// Whether a file says of itself that it is one.
+    pub(crate) fn are(model: &Model) -> bool {
+        model.metadata.get("format").is_some_and(|format| format == FORMAT)
+    }
+
+    /// Check what does not depend on the weights.
+    pub(crate) fn new(model: Model) -> Result<Self> {
+        let check = || {
+            ensure!(!model.tensors.is_empty(), "it has no masks");
+            let shapes = match model.metadata.get("shapes") {
+                Some(text) => serde_json::from_str(text).context("its shapes cannot be understood")?,
+                None => BTreeMap::<String, Vec<u64>>::new(),
+            };
+            for mask in &model.tensors {
+                let (name, dtype) = (&mask.name, &mask.dtype);
+                ensure!(dtype == "U8", "the mask of tensor {name:?} is {dtype}, and must be U8");
+                if let Some(shape) = shapes.get(name) {
+                    let len = shape.iter().try_fold(1u64, |len, axis| len.checked_mul(*axis));
+                    let fits = len.is_some_and(|len| len.div_ceil(8) == mask.len);
+                    ensure!(fits, "the mask of tensor {name:?} has {} bytes for the shape {shape:?}", mask.len);
+                }
+            }
+            Ok(shapes)
+        };
+        let shapes = check().with_context(|| format!("the masks file {}", model.path.display()))?;
+        Ok(Self { model, shapes })
+    }
+
+    /// The shape of the weights that a mask is for, where the file says it.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[u64]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+
+    /// Check that a mask is for a tensor like this one, of the file that is called `of`.
+    pub(crate) fn check(&self, mask: &TensorInfo, weight: &TensorInfo, of: &str) -> Result<()> {
+        let mine = || format!("the mask of tensor {:?} in {}", mask.name, self.model.path.display());
+        let (has, shape) = (mask.len, &weight.shape);
+        if let Some(is) = self.shape(&mask.name) {
+            ensure!(is == shape, "{} is for the shape {is:?}, and the tensor of {of} has {shape:?}", mine());
+        }
+        let wants = weight.len.div_ceil(8);
+        ensure!(has == wants, "{} has {has} bytes, and the shape {shape:?} in {of} takes {wants}", mine());
+        Ok(())
+    }
+
+    /// The bits of some of the `len` entries of a tensor, the first a multiple of 8.
+    pub(crate) fn read(&self, mask: &TensorInfo, entries: Range<u64>) -> Result<Mask> {
+        let cannot = || format!("the mask of tensor {:?} in {}", mask.name, self.model.path.display());
+        let mut bits = vec![0; (entries.end - entries.start).div_ceil(8) as usize];
+        read_exact_at(&self.model.file, &mut bits, mask.bytes.start + entries.start / 8).with_context(cannot)?;
+        Mask::from_bytes(bits, entries.end - entries.start).with_context(cannot)
+    }
+}
 
 /// Where one tensor's mask is going.
 #[derive(Debug)]
@@ -19,7 +86,9 @@ pub(crate) struct MaskPlace {
 
 /// Write the header of a masks file for these tensors, in this order, and say where each mask goes.
 pub(crate) fn start(file: Sink<'_>, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
-    let mut header = r#"{"__metadata__":{"format":"emprune.masks/1"}"#.to_owned();
+    let shapes: BTreeMap<_, _> = tensors.iter().map(|tensor| (&tensor.name, &tensor.shape)).collect();
+    let shapes = serde_json::to_string(&serde_json::to_string(&shapes)?)?;
+    let mut header = format!(r#"{{"__metadata__":{{"format":"{FORMAT}","shapes":{shapes}}}"#);
     let mut end = 0;
     let mut begins = Vec::new();
     for tensor in tensors {

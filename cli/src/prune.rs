@@ -2,11 +2,11 @@
 
 use crate::args::{FileArgs, Granularity, JobArgs};
 use crate::backend;
-use crate::checkpoint::{Checkpoint, INDEX};
+use crate::checkpoint::Checkpoint;
+use crate::destination::{Destination, Paths, copy_gaps};
 use crate::interrupt;
 use crate::masks;
 use crate::norms::Norms;
-use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::progress::Progress;
 use crate::report::{GlobalReport, Report, Rows, SCHEMA, TensorReport, Totals, sparsity, write_json};
 use crate::safetensors::{Model, TensorInfo};
@@ -16,10 +16,7 @@ use crate::table;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
 use emprune::{Decision, Dtype, Group, Pruner, TensorSpec, Want};
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Prune a checkpoint into `output`, or only see what that would do.
@@ -27,45 +24,17 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     let start = Instant::now();
     let question = Question::open(args)?;
     let model = &question.model;
-    let is_directory = model.directory.is_some();
-    let (new_file, new_directory) = if is_directory { (None, output) } else { (output, None) };
-    let targets = [files.masks.as_deref(), files.report.as_deref(), new_file];
-    let targets: Vec<&Path> = targets.into_iter().flatten().collect();
-    let inputs: Vec<PathBuf> = model.files().into_iter().chain(args.norms.clone()).collect();
-    output::check(&targets, &inputs, new_directory, files.overwrite)?;
+    let paths = Paths {
+        weights: output,
+        masks: files.masks.as_deref(),
+        report: files.report.as_deref(),
+        overwrite: files.overwrite,
+    };
+    paths.check(model, args.norms.clone())?;
     let pruner = backend::open(args.backend, args.adapter.as_deref())?;
-
-    let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
-    let (masks, report) = (create(files.masks.as_deref())?, create(files.report.as_deref())?);
-    let (weights, directory) = (
-        create(new_file)?,
-        new_directory.map(|path| NewDirectory::create(path, &model.path, files.overwrite)).transpose()?,
-    );
-    let shards = match &directory {
-        Some(directory) => model.shards.iter().map(|shard| directory.file(shard.name())).collect::<Result<Vec<_>>>()?,
-        None => vec![],
-    };
-    let outputs: Vec<_> = weights.iter().map(NewFile::file).chain(&shards).map(Sink::Write).collect();
-    let masks_file = masks.as_ref().map(|masks| Sink::Write(masks.file()));
-    let report_of_all = question.answer(&pruner, &outputs, masks_file)?;
-
-    let write = |file: &File| -> Result<()> {
-        let mut out = BufWriter::new(file);
-        let written =
-            write_json(&mut out, &report_of_all).and_then(|()| out.into_inner().map_err(|e| e.into_error()).map(drop));
-        written.context("cannot write the report")
-    };
-    report.as_ref().map_or(Ok(()), |report| write(report.file()))?;
-    if let Some(directory) = &directory {
-        finish(model, directory, &shards, write)
-            .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
-    }
-    interrupt::check()?;
-    // Elsewhere than on Unix a directory with open files cannot be renamed.
-    drop(shards);
-    // The weights last: where they are, the rest is.
-    let new_files = [masks, report, weights].into_iter().flatten().collect();
-    output::commit(new_files, directory, files.overwrite)?;
+    let destination = Destination::create(model, &paths)?;
+    let report_of_all = question.answer(&pruner, &destination.outputs(), destination.masks())?;
+    destination.commit(&report_of_all)?;
 
     let mut text = Vec::new();
     if files.json {
@@ -75,28 +44,6 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         text = table::render(&report_of_all, pruner.backend(), output, seconds).into_bytes();
     }
     crate::print(&text)
-}
-
-/// Put beside the shards what else belongs there, the index last, all of it on the disk.
-fn finish(
-    model: &Checkpoint,
-    directory: &NewDirectory,
-    shards: &[File],
-    report: impl Fn(&File) -> Result<()>,
-) -> Result<()> {
-    shards.iter().try_for_each(File::sync_all)?;
-    let copy = |name: &OsStr| -> Result<()> {
-        let (from, to) = (File::open(model.path.join(name))?, directory.file(name)?);
-        let len = from.metadata()?.len();
-        Sink::Write(&to).copy(&from, 0..len).with_context(|| name.display().to_string())?;
-        Ok(to.sync_all()?)
-    };
-    let Some(beside) = &model.directory else { return Ok(()) };
-    beside.others.iter().try_for_each(|name| copy(name))?;
-    let file = directory.file(REPORT.as_ref())?;
-    report(&file)?;
-    file.sync_all()?;
-    if beside.has_index { copy(INDEX.as_ref()) } else { Ok(()) }
 }
 
 /// What is asked: a checkpoint, and what the options make of it.
@@ -138,8 +85,7 @@ impl<'a> Question<'a> {
     pub(crate) fn answer(&self, pruner: &Pruner, outputs: &[Sink<'_>], masks: Option<Sink<'_>>) -> Result<Report> {
         let selected = self.selected();
         for (number, (shard, output)) in self.model.shards.iter().zip(outputs).enumerate() {
-            let kept_as_is = copy_gaps(shard, number, &selected, *output);
-            kept_as_is.with_context(|| format!("cannot copy {}", shard.path.display()))?;
+            copy_gaps(shard, number, selected.iter().map(|(info, _)| *info), *output)?;
         }
         let (args, shards) = (self.args, self.model.shards.as_slice());
         let job = Job { args, shards, norms: self.norms.as_ref(), pruner, outputs, masks };
@@ -332,21 +278,6 @@ fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &Part) -> TensorRe
         seconds: Some(part.seconds),
         ..about(info)
     }
-}
-
-/// Copy all that no contest touches, the header first: every byte of a shard that belongs to no selected tensor.
-fn copy_gaps(shard: &Model, number: usize, selected: &[Selected<'_>], output: Sink<'_>) -> io::Result<()> {
-    output.set_len(shard.len)?;
-    let of_shard = selected.iter().filter(|(info, _)| info.shard == number);
-    let mut taken: Vec<_> = of_shard.map(|(info, _)| info.bytes.clone()).collect();
-    taken.sort_by_key(|bytes| bytes.start);
-    taken.push(shard.len..shard.len);
-    let mut at = 0;
-    for bytes in taken {
-        output.copy(&shard.file, at..bytes.start)?;
-        at = bytes.end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

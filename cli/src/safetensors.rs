@@ -22,6 +22,8 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
 
+pub(crate) type Metadata = BTreeMap<String, String>;
+
 /// An open file whose header holds what it says.
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -29,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) file: File,
     /// In byte order of their names.
     pub(crate) tensors: Vec<TensorInfo>,
+    /// What else the header says, in words.
+    pub(crate) metadata: Metadata,
     /// Bytes of the whole file.
     pub(crate) len: u64,
 }
@@ -76,8 +80,8 @@ impl Model {
             let metadata = file.metadata().context("cannot look at it")?;
             ensure!(metadata.is_file(), "not a regular file");
             let len = metadata.len();
-            let tensors = read_header(&file, len)?;
-            Ok(Self { path: path.to_owned(), file, tensors, len })
+            let (tensors, metadata) = read_header(&file, len)?;
+            Ok(Self { path: path.to_owned(), file, tensors, metadata, len })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -93,7 +97,7 @@ impl Model {
     }
 }
 
-fn read_header(file: &File, file_len: u64) -> Result<Vec<TensorInfo>> {
+fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
     ensure!(file_len > 0, "the file is empty");
     ensure!(file_len >= PREFIX, "truncated: the file has length {file_len}, and its first {PREFIX} bytes are a number");
     let mut prefix = [0; PREFIX as usize];
@@ -111,9 +115,10 @@ fn read_header(file: &File, file_len: u64) -> Result<Vec<TensorInfo>> {
 }
 
 /// Check a header against the number of data bytes that follow it.
-fn parse(header: &[u8], data_len: u64) -> Result<Vec<TensorInfo>> {
+fn parse(header: &[u8], data_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
     let text = std::str::from_utf8(header).context("the header is not UTF-8")?;
-    let Entries(entries) = serde_json::from_str(text).context("the header is not what safetensors asks for")?;
+    let Entries(entries, metadata) =
+        serde_json::from_str(text).context("the header is not what safetensors asks for")?;
     let data_start = PREFIX + header.len() as u64;
     let mut tensors = entries
         .into_iter()
@@ -121,7 +126,7 @@ fn parse(header: &[u8], data_len: u64) -> Result<Vec<TensorInfo>> {
         .collect::<Result<Vec<_>>>()?;
     check_cover(&mut tensors, data_start, data_len)?;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(tensors)
+    Ok((tensors, metadata))
 }
 
 /// What can be said about one tensor alone.
@@ -182,8 +187,8 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-/// The header's object in its own order, every name once.
-struct Entries(Vec<(String, Entry)>);
+/// The header's object in its own order, every name once, and its metadata.
+struct Entries(Vec<(String, Entry)>, Metadata);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -202,21 +207,20 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
         let mut names = BTreeSet::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut metadata) = (Vec::new(), Metadata::new());
         while let Some(name) = map.next_key::<String>()? {
             if !names.insert(name.clone()) {
                 return Err(A::Error::custom(format!("the name {name:?} appears twice")));
             }
             let named = |e| A::Error::custom(format!("{name:?}: {e}"));
             if name == METADATA {
-                // Kept as it is, byte for byte; only its form is looked at.
-                map.next_value::<Option<BTreeMap<String, String>>>().map_err(named)?;
+                metadata = map.next_value::<Option<Metadata>>().map_err(named)?.unwrap_or_default();
             } else {
                 let entry = map.next_value().map_err(named)?;
                 entries.push((name, entry));
             }
         }
-        Ok(Entries(entries))
+        Ok(Entries(entries, metadata))
     }
 }
 
@@ -235,7 +239,8 @@ mod tests {
             "z":{"dtype":"BF16","shape":[0,7],"data_offsets":[24,24]},
             "a":{"dtype":"F4","shape":[4],"data_offsets":[24,26]},
             "B":{"dtype":"I9","shape":[5],"data_offsets":[26,27]}}   "#;
-        let tensors = parse(header.as_bytes(), 27).unwrap();
+        let (tensors, metadata) = parse(header.as_bytes(), 27).unwrap();
+        assert_eq!(metadata["format"], "pt");
         let start = 8 + header.len() as u64;
         let seen: Vec<_> = tensors
             .iter()
@@ -246,8 +251,8 @@ mod tests {
 
     #[test]
     fn an_empty_header_has_no_tensors() {
-        assert_eq!(parse(b"{}", 0).unwrap(), []);
-        assert_eq!(parse(br#"{"__metadata__":null}"#, 0).unwrap(), []);
+        assert_eq!(parse(b"{}", 0).unwrap(), (vec![], Metadata::new()));
+        assert_eq!(parse(br#"{"__metadata__":null}"#, 0).unwrap(), (vec![], Metadata::new()));
     }
 
     #[test]

@@ -33,7 +33,11 @@ fn tensors(report: &Report) -> String {
     let columns = [&["tensor", "dtype", "shape"], contests].concat();
     let pruned = || report.tensors.iter().filter(|tensor| tensor.skipped.is_none());
     let line = |tensor| columns.iter().map(|column| cell(tensor, column)).collect::<Vec<_>>();
-    let mut lines: Vec<_> = pruned().map(line).collect();
+    named(&columns, 3, pruned().map(line).collect())
+}
+
+/// A table whose first column is names, as long as there is room for; from the column `numbers` on, numbers.
+pub(crate) fn named(columns: &[&str], numbers: usize, mut lines: Vec<Vec<String>>) -> String {
     let width = |at: usize| {
         let cells = lines.iter().map(|line| line[at].chars().count());
         cells.chain([columns[at].len()]).max().unwrap_or_default()
@@ -43,8 +47,8 @@ fn tensors(report: &Report) -> String {
     lines.iter_mut().for_each(|line| line[0] = shortened(&line[0], room));
 
     let mut table = new_table();
-    table.set_header(columns).add_rows(lines);
-    for column in table.column_iter_mut().skip(3) {
+    table.set_header(columns.to_vec()).add_rows(lines);
+    for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     to_text(table)
@@ -56,10 +60,9 @@ fn cell(tensor: &TensorReport, column: &str) -> String {
     let n_eff = rows.map(|rows| rows.n_eff.mean).or(tensor.n_eff).map(|n_eff| n_eff / row_len);
     let share = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
     match column {
-        // Nearly all have this end, and patterns understand a name without it.
-        "tensor" => printable(tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name)),
+        "tensor" => short(&tensor.name),
         "dtype" => tensor.dtype.clone(),
-        "shape" => tensor.shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x"),
+        "shape" => times(&tensor.shape),
         "rows" => tensor.contests.to_string(),
         "N_eff/N" => share(n_eff),
         "kept" => tensor.kept.unwrap_or_default().to_string(),
@@ -122,6 +125,16 @@ pub(crate) fn to_text(mut table: Table) -> String {
     table.trim_fmt()
 }
 
+/// A tensor's name without the end that nearly all have; patterns understand it so, too.
+pub(crate) fn short(name: &str) -> String {
+    printable(name.strip_suffix(".weight").unwrap_or(name))
+}
+
+/// A shape as "2x3".
+pub(crate) fn times(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
+}
+
 /// At most so many characters: the start and the end of a name tell it from others.
 fn shortened(name: &str, width: usize) -> String {
     let name: Vec<char> = name.chars().collect();
@@ -134,16 +147,16 @@ fn shortened(name: &str, width: usize) -> String {
 }
 
 /// A file may call a tensor anything; a terminal must not obey it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
 /// 1234567 as "1,234,567".
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -145,7 +145,7 @@ impl Source for Weights<'_> {
 }
 
 /// Entries that are +0 or -0.
-fn count_zeros(bytes: &[u8], dtype: Dtype) -> u64 {
+pub(crate) fn count_zeros(bytes: &[u8], dtype: Dtype) -> u64 {
     // Blocks whose counts fit an entry's own width: the compiler then keeps the counts in vectors as wide as the entries.
     match dtype.size() {
         4 => bytes.as_chunks::<4>().0.chunks(1 << 16).map(zeros_of_4).sum(),

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answers;
+mod apply;
 mod backends;
 mod bad_files;
 mod bad_values;
 mod desk;
+mod diff;
 mod files;
 mod interrupted;
 mod memory;

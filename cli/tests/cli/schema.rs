@@ -3,6 +3,18 @@
 use crate::desk::{Desk, f32s, model, texts};
 use serde_json::Value;
 
+/// Check a report against the schema that the program prints for the command.
+pub(crate) fn obeys(desk: &Desk, command: &str, report: &Value) {
+    let output = desk.run(&["schema", command]);
+    assert_eq!(output.status.code(), Some(0), "{command}");
+    let schema: Value = serde_json::from_str(&texts(&output).0).unwrap();
+    check(report, &schema, &schema, "").unwrap();
+    assert_eq!(report["schema"], schema["title"]);
+    let mut spoiled = report.clone();
+    spoiled["new"] = Value::from(1);
+    check(&spoiled, &schema, &schema, "").unwrap_err();
+}
+
 /// Check a value against the part of JSON Schema that our schema is written in; any other word in it is an error.
 fn check(value: &Value, schema: &Value, root: &Value, at: &str) -> Result<(), String> {
     let Value::Object(words) = schema else { return Err(format!("{at}: a schema that is no object")) };

@@ -1,0 +1,162 @@
+//! `emprune apply`: zero what masks say is lost. No contest, so no backend: bits are bits.
+
+use crate::args::ApplyArgs;
+use crate::checkpoint::Checkpoint;
+use crate::destination::{Destination, Paths, copy_gaps};
+use crate::interrupt;
+use crate::masks::Masks;
+use crate::positioned::read_exact_at;
+use crate::report::{Totals, sparsity, write_json};
+use crate::safetensors::{Model, TensorInfo};
+use crate::sink::Sink;
+use crate::table::{grouped, named, percent, short, times};
+use crate::weights::count_zeros;
+use anyhow::{Context, Result};
+use emprune::{Dtype, TensorMut};
+use serde::Serialize;
+use std::path::Path;
+
+pub(crate) const SCHEMA: &str = "emprune.apply/1";
+/// Entries that are loaded at once: a multiple of 8, so that every piece begins with a byte of its mask.
+const PIECE: u64 = 4 << 20;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    emprune_version: &'static str,
+    /// Over the tensors that have masks.
+    totals: Totals,
+    /// Those, in byte order of their names.
+    tensors: Vec<TensorReport>,
+    /// Tensors without a mask.
+    unmasked: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorReport {
+    name: String,
+    dtype: String,
+    shape: Vec<u64>,
+    len: u64,
+    kept: u64,
+    sparsity: f64,
+    zeros_before: u64,
+    zeros_after: u64,
+}
+
+/// Write the masked model.
+pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
+    interrupt::catch()?;
+    let model = Checkpoint::open(&args.input)?;
+    let masks = Masks::new(Model::open(&args.masks).context("the masks file")?)?;
+    let pairs = pair(&model, &masks)?;
+    let paths =
+        Paths { weights: Some(&args.output), masks: None, report: args.report.as_deref(), overwrite: args.overwrite };
+    paths.check(&model, [args.masks.clone()])?;
+    let destination = Destination::create(&model, &paths)?;
+    let outputs = destination.outputs();
+    for (number, (shard, output)) in model.shards.iter().zip(&outputs).enumerate() {
+        copy_gaps(shard, number, pairs.iter().map(|pair| pair.weight), *output)?;
+    }
+    let mut buffer = Vec::new();
+    let mut tensors = Vec::new();
+    for pair in &pairs {
+        let shard = &model.shards[pair.weight.shard];
+        let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &mut buffer);
+        tensors.push(applied.with_context(|| format!("tensor {:?} of {}", pair.weight.name, shard.path.display()))?);
+    }
+    let report = Report::new(tensors, model.tensors.len());
+    destination.commit(&report)?;
+    let mut text = Vec::new();
+    if args.json {
+        write_json(&mut text, &report)?;
+    } else {
+        text = report.table(&args.output).into_bytes();
+    }
+    crate::print(&text)
+}
+
+/// A mask and the weights that it is for.
+struct Pair<'a> {
+    weight: &'a TensorInfo,
+    mask: &'a TensorInfo,
+    dtype: Dtype,
+}
+
+/// Find for every mask its tensor.
+fn pair<'a>(model: &'a Checkpoint, masks: &'a Masks) -> Result<Vec<Pair<'a>>> {
+    let (of, from) = (model.path.display().to_string(), masks.model.path.display());
+    let pair = |mask: &'a TensorInfo| {
+        let name = &mask.name;
+        let weight = model.tensors.binary_search_by(|t| t.name.cmp(name)).ok().map(|at| &model.tensors[at]);
+        let weight = weight.with_context(|| format!("{from} has a mask for tensor {name:?}, and {of} has no such"))?;
+        masks.check(mask, weight, &of)?;
+        let unlike = || format!("{from} has a mask for tensor {name:?}, and in {of} it is {}", weight.dtype);
+        Ok(Pair { weight, mask, dtype: weight.prunable_dtype().with_context(unlike)? })
+    };
+    masks.model.tensors.iter().map(pair).collect()
+}
+
+impl Pair<'_> {
+    fn apply(&self, shard: &Model, masks: &Masks, output: Sink<'_>, buffer: &mut Vec<u8>) -> Result<TensorReport> {
+        let Self { weight, mask, dtype } = *self;
+        let (mut kept, mut zeros_before, mut zeros_after) = (0, 0, 0);
+        let mut start = 0;
+        while start < weight.len {
+            interrupt::check()?;
+            let end = (start + PIECE).min(weight.len);
+            let (at, size) = (weight.bytes.start + start * dtype.size() as u64, (end - start) as usize * dtype.size());
+            buffer.resize(size, 0);
+            read_exact_at(&shard.file, buffer, at).context("cannot read it")?;
+            let bits = masks.read(mask, start..end)?;
+            kept += bits.kept();
+            zeros_before += count_zeros(buffer, dtype);
+            bits.apply(TensorMut::from_bytes(buffer, dtype)?)?;
+            zeros_after += count_zeros(buffer, dtype);
+            output.put(buffer, at).context("cannot write it")?;
+            start = end;
+        }
+        let TensorInfo { name, dtype, shape, len, .. } = weight.clone();
+        Ok(TensorReport { name, dtype, shape, len, kept, sparsity: sparsity(kept, len), zeros_before, zeros_after })
+    }
+}
+
+impl Report {
+    fn new(tensors: Vec<TensorReport>, all: usize) -> Self {
+        let mut totals = Totals::default();
+        for tensor in &tensors {
+            totals.len += tensor.len;
+            totals.kept += tensor.kept;
+            totals.zeros_before += tensor.zeros_before;
+            totals.zeros_after += tensor.zeros_after;
+        }
+        totals.sparsity = sparsity(totals.kept, totals.len);
+        let unmasked = all - tensors.len();
+        Self { schema: SCHEMA, emprune_version: env!("CARGO_PKG_VERSION"), totals, tensors, unmasked }
+    }
+
+    fn table(&self, output: &Path) -> String {
+        let line = |tensor: &TensorReport| {
+            let (dtype, shape) = (tensor.dtype.clone(), times(&tensor.shape));
+            vec![short(&tensor.name), dtype, shape, tensor.kept.to_string(), percent(tensor.sparsity)]
+        };
+        let lines = self.tensors.iter().map(line).collect();
+        let table = named(&["tensor", "dtype", "shape", "kept", "sparsity"], 3, lines);
+        let Totals { len, kept, sparsity, zeros_before, zeros_after } = &self.totals;
+        format!(
+            "{table}\n\n\
+             masked  {} tensors: {} of {} kept, sparsity {}\n\
+             zeros   {} before, {} after\n\
+             others  {} tensors without a mask, copied as they are\n\
+             wrote   {}\n",
+            self.tensors.len(),
+            grouped(*kept),
+            grouped(*len),
+            percent(*sparsity),
+            grouped(*zeros_before),
+            grouped(*zeros_after),
+            self.unmasked,
+            output.display()
+        )
+    }
+}

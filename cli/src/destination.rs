@@ -1,0 +1,140 @@
+//! Where a model goes: a file, or a directory that has all of the input's other files too.
+
+use crate::checkpoint::{Checkpoint, INDEX};
+use crate::interrupt;
+use crate::output::{self, NewDirectory, NewFile, REPORT};
+use crate::report::write_json;
+use crate::safetensors::{Model, TensorInfo};
+use crate::sink::Sink;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+/// The outputs of one run, under temporary names. Dropped before [`commit`](Self::commit), they leave nothing.
+pub(crate) struct Destination<'a> {
+    model: &'a Checkpoint,
+    overwrite: bool,
+    masks: Option<NewFile>,
+    report: Option<NewFile>,
+    weights: Option<NewFile>,
+    directory: Option<NewDirectory>,
+    /// Those of the directory.
+    shards: Vec<File>,
+}
+
+/// What a command line says about outputs.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Paths<'a> {
+    /// A file or a directory, as the input is; nothing for a dry run.
+    pub(crate) weights: Option<&'a Path>,
+    pub(crate) masks: Option<&'a Path>,
+    pub(crate) report: Option<&'a Path>,
+    pub(crate) overwrite: bool,
+}
+
+impl Paths<'_> {
+    /// Look at all of them before any work; `inputs` are files that are read besides the model's own.
+    pub(crate) fn check(&self, model: &Checkpoint, inputs: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+        let (file, directory) = self.split(model);
+        let targets: Vec<&Path> = [self.masks, self.report, file].into_iter().flatten().collect();
+        let inputs: Vec<PathBuf> = model.files().into_iter().chain(inputs).collect();
+        output::check(&targets, &inputs, directory, self.overwrite)
+    }
+
+    fn split(&self, model: &Checkpoint) -> (Option<&Path>, Option<&Path>) {
+        if model.directory.is_some() { (None, self.weights) } else { (self.weights, None) }
+    }
+}
+
+impl<'a> Destination<'a> {
+    /// Start all the files.
+    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>) -> Result<Self> {
+        let (file, directory) = paths.split(model);
+        let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
+        let (masks, report, weights) = (create(paths.masks)?, create(paths.report)?, create(file)?);
+        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite)).transpose()?;
+        let shards = match &directory {
+            Some(new) => model.shards.iter().map(|shard| new.file(shard.name())).collect::<Result<Vec<_>>>()?,
+            None => vec![],
+        };
+        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards })
+    }
+
+    /// One for each shard, or none in a dry run.
+    pub(crate) fn outputs(&self) -> Vec<Sink<'_>> {
+        self.weights.iter().map(NewFile::file).chain(&self.shards).map(Sink::Write).collect()
+    }
+
+    pub(crate) fn masks(&self) -> Option<Sink<'_>> {
+        self.masks.as_ref().map(|masks| Sink::Write(masks.file()))
+    }
+
+    /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
+    pub(crate) fn commit(self, report: &impl Serialize) -> Result<()> {
+        let Self { model, overwrite, masks, report: report_file, weights, directory, shards } = self;
+        let write = |file: &File| -> Result<()> {
+            let mut out = BufWriter::new(file);
+            let written =
+                write_json(&mut out, report).and_then(|()| out.into_inner().map_err(|e| e.into_error()).map(drop));
+            written.context("cannot write the report")
+        };
+        report_file.as_ref().map_or(Ok(()), |report| write(report.file()))?;
+        if let Some(directory) = &directory {
+            finish(model, directory, &shards, write)
+                .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
+        }
+        interrupt::check()?;
+        // Elsewhere than on Unix a directory with open files cannot be renamed.
+        drop(shards);
+        // The weights last: where they are, the rest is.
+        output::commit([masks, report_file, weights].into_iter().flatten().collect(), directory, overwrite)
+    }
+}
+
+/// Put beside the shards what else belongs there, the index last, all of it on the disk.
+fn finish(
+    model: &Checkpoint,
+    directory: &NewDirectory,
+    shards: &[File],
+    report: impl Fn(&File) -> Result<()>,
+) -> Result<()> {
+    shards.iter().try_for_each(File::sync_all)?;
+    let copy = |name: &OsStr| -> Result<()> {
+        let (from, to) = (File::open(model.path.join(name))?, directory.file(name)?);
+        let len = from.metadata()?.len();
+        Sink::Write(&to).copy(&from, 0..len).with_context(|| name.display().to_string())?;
+        Ok(to.sync_all()?)
+    };
+    let Some(beside) = &model.directory else { return Ok(()) };
+    beside.others.iter().try_for_each(|name| copy(name))?;
+    let file = directory.file(REPORT.as_ref())?;
+    report(&file)?;
+    file.sync_all()?;
+    if beside.has_index { copy(INDEX.as_ref()) } else { Ok(()) }
+}
+
+/// Copy all that is not rewritten, the header first: every byte of a shard that belongs to none of these tensors.
+pub(crate) fn copy_gaps<'t>(
+    shard: &Model,
+    number: usize,
+    rewritten: impl IntoIterator<Item = &'t TensorInfo>,
+    output: Sink<'_>,
+) -> Result<()> {
+    let copy = || -> io::Result<()> {
+        output.set_len(shard.len)?;
+        let of_shard = rewritten.into_iter().filter(|info| info.shard == number);
+        let mut taken: Vec<_> = of_shard.map(|info| info.bytes.clone()).collect();
+        taken.sort_by_key(|bytes| bytes.start);
+        taken.push(shard.len..shard.len);
+        let mut at = 0;
+        for bytes in taken {
+            output.copy(&shard.file, at..bytes.start)?;
+            at = bytes.end;
+        }
+        Ok(())
+    };
+    copy().with_context(|| format!("cannot copy {}", shard.path.display()))
+}

@@ -1,0 +1,283 @@
+//! `emprune diff`: what two models or masks keep in common.
+
+use crate::args::DiffArgs;
+use crate::checkpoint::Checkpoint;
+use crate::interrupt;
+use crate::masks::Masks;
+use crate::positioned::read_exact_at;
+use crate::report::write_json;
+use crate::safetensors::{Model, TensorInfo};
+use crate::table::{grouped, named, percent, printable, short, times};
+use anyhow::{Context, Result};
+use emprune::{Dtype, Mask};
+use serde::Serialize;
+use std::ops::Range;
+use std::path::Path;
+
+pub(crate) const SCHEMA: &str = "emprune.diff/1";
+/// Entries that are compared at once: a multiple of 8.
+const PIECE: u64 = 4 << 20;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    emprune_version: &'static str,
+    /// The two, as they were given.
+    a: String,
+    b: String,
+    /// Over the tensors that were compared.
+    totals: Common,
+    /// Those that both have, in byte order of their names.
+    tensors: Vec<TensorReport>,
+    only_in_a: Vec<String>,
+    only_in_b: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorReport {
+    name: String,
+    /// Null where neither says: two masks files of another tool.
+    shape: Option<Vec<u64>>,
+    #[serde(flatten)]
+    common: Common,
+    /// Why it was not compared.
+    skipped: Option<String>,
+}
+
+/// How many entries are kept where.
+#[derive(Debug, Default, Serialize)]
+struct Common {
+    /// Entries; null where nobody says how many bits of the last byte count.
+    len: Option<u64>,
+    kept_a: u64,
+    kept_b: u64,
+    both: u64,
+    neither: Option<u64>,
+    /// Of what is kept in A or in B, the share that is kept in both; 1 where there is nothing.
+    jaccard: f64,
+}
+
+/// One of the two.
+enum Side {
+    Weights(Checkpoint),
+    Masks(Masks),
+}
+
+/// Print what they have in common.
+pub(crate) fn run(args: &DiffArgs) -> Result<()> {
+    interrupt::catch()?;
+    let (a, b) = (Side::open(&args.a)?, Side::open(&args.b)?);
+    let mut tensors = Vec::new();
+    for one in a.tensors() {
+        if let Some(other) = b.get(&one.name) {
+            tensors.push(compare((&a, one), (&b, other)).with_context(|| format!("tensor {:?}", one.name))?);
+        }
+    }
+    let only_in = |this: &Side, other: &Side| {
+        let alone = this.tensors().iter().filter(|tensor| other.get(&tensor.name).is_none());
+        alone.map(|tensor| tensor.name.clone()).collect()
+    };
+    let mut totals = Common { len: Some(0), ..Common::default() };
+    for Common { len, kept_a, kept_b, both, .. } in
+        tensors.iter().filter(|tensor| tensor.skipped.is_none()).map(|tensor| &tensor.common)
+    {
+        totals.len = totals.len.zip(*len).map(|(sum, len)| sum + len);
+        totals.kept_a += kept_a;
+        totals.kept_b += kept_b;
+        totals.both += both;
+    }
+    let report = Report {
+        schema: SCHEMA,
+        emprune_version: env!("CARGO_PKG_VERSION"),
+        a: args.a.display().to_string(),
+        b: args.b.display().to_string(),
+        totals: totals.finish(),
+        tensors,
+        only_in_a: only_in(&a, &b),
+        only_in_b: only_in(&b, &a),
+    };
+    let mut text = Vec::new();
+    if args.json {
+        write_json(&mut text, &report)?;
+    } else {
+        text = report.table().into_bytes();
+    }
+    crate::print(&text)
+}
+
+fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> Result<TensorReport> {
+    let (shape_a, shape_b) = (a.shape(one), b.shape(other));
+    let shape = shape_a.or(shape_b).map(<[u64]>::to_vec);
+    let mut report = TensorReport { name: one.name.clone(), shape, common: Common::default(), skipped: None };
+    let unlike = match (shape_a, shape_b) {
+        (Some(in_a), Some(in_b)) if in_a != in_b => Some(format!("shape {} in A, {} in B", times(in_a), times(in_b))),
+        // Where a side has only bytes, both must have as many of them.
+        _ if a.mask_len(one) != b.mask_len(other) => {
+            Some(format!("{} bytes of mask in A, {} in B", a.mask_len(one), b.mask_len(other)))
+        }
+        _ => a.cannot(one).map(|why| why + " in A").or(b.cannot(other).map(|why| why + " in B")),
+    };
+    if unlike.is_some() {
+        report.skipped = unlike;
+        return Ok(report);
+    }
+    // The product fits: it is that of a header, or was compared with a number of bytes.
+    let len = report.shape.as_ref().map(|shape| shape.iter().product::<u64>());
+    let bits = len.unwrap_or(8 * a.mask_len(one));
+    let (mut common, mut start) = (Common { len, ..Common::default() }, 0);
+    let mut buffer = Vec::new();
+    while start < bits {
+        interrupt::check()?;
+        let range = start..(start + PIECE).min(bits);
+        start = range.end;
+        let (a, b) = (a.mask(one, range.clone(), &mut buffer)?, b.mask(other, range, &mut buffer)?);
+        common.kept_a += a.kept();
+        common.kept_b += b.kept();
+        common.both += a.as_bytes().iter().zip(b.as_bytes()).map(|(a, b)| u64::from((a & b).count_ones())).sum::<u64>();
+    }
+    report.common = common.finish();
+    Ok(report)
+}
+
+impl Common {
+    /// What follows from the counts.
+    fn finish(self) -> Self {
+        let either = self.kept_a + self.kept_b - self.both;
+        let jaccard = if either == 0 { 1.0 } else { self.both as f64 / either as f64 };
+        Self { neither: self.len.map(|len| len - either), jaccard, ..self }
+    }
+}
+
+impl Side {
+    fn open(path: &Path) -> Result<Self> {
+        let mut model = Checkpoint::open(path)?;
+        if model.directory.is_none()
+            && model.shards.iter().all(Masks::are)
+            && let Some(masks) = model.shards.pop()
+        {
+            return Ok(Side::Masks(Masks::new(masks)?));
+        }
+        Ok(Side::Weights(model))
+    }
+
+    fn tensors(&self) -> &[TensorInfo] {
+        match self {
+            Side::Weights(checkpoint) => &checkpoint.tensors,
+            Side::Masks(masks) => &masks.model.tensors,
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&TensorInfo> {
+        let tensors = self.tensors();
+        tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok().map(|at| &tensors[at])
+    }
+
+    /// The shape of the weights, where this side knows it.
+    fn shape<'a>(&'a self, tensor: &'a TensorInfo) -> Option<&'a [u64]> {
+        match self {
+            Side::Weights(_) => Some(&tensor.shape),
+            Side::Masks(masks) => masks.shape(&tensor.name),
+        }
+    }
+
+    /// Bytes of a tensor's mask.
+    fn mask_len(&self, tensor: &TensorInfo) -> u64 {
+        match self {
+            Side::Weights(_) => tensor.len.div_ceil(8),
+            Side::Masks(_) => tensor.len,
+        }
+    }
+
+    /// Why a tensor cannot be compared.
+    fn cannot(&self, tensor: &TensorInfo) -> Option<String> {
+        let can = matches!(self, Side::Masks(_)) || tensor.prunable_dtype().is_some();
+        (!can).then(|| format!("dtype {}", tensor.dtype))
+    }
+
+    fn mask(&self, tensor: &TensorInfo, entries: Range<u64>, buffer: &mut Vec<u8>) -> Result<Mask> {
+        let (checkpoint, dtype) = match (self, tensor.prunable_dtype()) {
+            (Side::Masks(masks), _) => return masks.read(tensor, entries),
+            (Side::Weights(checkpoint), dtype) => (checkpoint, dtype.context("a dtype that cannot be compared")?),
+        };
+        let Model { path, file, .. } = &checkpoint.shards[tensor.shard];
+        buffer.resize((entries.end - entries.start) as usize * dtype.size(), 0);
+        read_exact_at(file, buffer, tensor.bytes.start + entries.start * dtype.size() as u64)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Mask::from_bytes(nonzero(buffer, dtype), entries.end - entries.start)?)
+    }
+}
+
+/// One bit per entry: whether it is neither +0 nor -0.
+fn nonzero(bytes: &[u8], dtype: Dtype) -> Vec<u8> {
+    // All bits but the sign, which is the highest of the last byte.
+    let is_nonzero = |entry: &[u8]| entry.iter().rev().enumerate().any(|(i, byte)| byte << u32::from(i == 0) != 0);
+    let byte = |eight: &[u8]| {
+        let bits = eight.chunks_exact(dtype.size()).enumerate();
+        bits.fold(0, |byte, (i, entry)| byte | u8::from(is_nonzero(entry)) << i)
+    };
+    bytes.chunks(8 * dtype.size()).map(byte).collect()
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
+        let line = |tensor: &TensorReport| {
+            let Common { kept_a, kept_b, both, neither, jaccard, .. } = &tensor.common;
+            let shape = tensor.shape.as_deref().map_or_else(|| "-".into(), times);
+            let counts = match &tensor.skipped {
+                Some(_) => vec!["-".into(); 5],
+                None => vec![
+                    kept_a.to_string(),
+                    kept_b.to_string(),
+                    both.to_string(),
+                    number(*neither),
+                    format!("{jaccard:.4}"),
+                ],
+            };
+            [vec![short(&tensor.name), shape], counts].concat()
+        };
+        let columns = ["tensor", "shape", "A", "B", "both", "neither", "Jaccard"];
+        let mut text = named(&columns, 2, self.tensors.iter().map(line).collect());
+        text += "\nA, B: kept in A, in B; Jaccard: of what is kept in A or in B, the share that is kept in both\n\n";
+        let Common { len, kept_a, kept_b, both, neither, jaccard } = &self.totals;
+        let of = |kept: u64| match len {
+            Some(len) if *len > 0 => format!("{} ({})", grouped(kept), percent(kept as f64 / *len as f64)),
+            _ => grouped(kept),
+        };
+        let lines = [
+            ("A", of(*kept_a) + " kept in " + &printable(&self.a)),
+            ("B", of(*kept_b) + " kept in " + &printable(&self.b)),
+            ("both", of(*both) + &format!(", Jaccard {jaccard:.4}")),
+            ("neither", neither.map_or_else(|| "-".into(), of)),
+        ];
+        for (name, value) in lines {
+            text += &format!("{name:<8}{value}\n");
+        }
+        for tensor in &self.tensors {
+            if let Some(why) = &tensor.skipped {
+                text += &format!("not compared: {}: {why}\n", short(&tensor.name));
+            }
+        }
+        for (side, names) in [("A", &self.only_in_a), ("B", &self.only_in_b)] {
+            if !names.is_empty() {
+                let names: Vec<_> = names.iter().map(|name| short(name)).collect();
+                text += &format!("only in {side}: {}\n", names.join(", "));
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_lost_when_it_is_either_zero() {
+        let values = [1.0f32, 0.0, -0.0, f32::from_bits(1), -1.0, f32::NAN, 0.0, 2.0, 0.0, 3.0];
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(nonzero(&bytes, Dtype::F32), [0b1011_1001, 0b10]);
+        let bytes = [0, 0, 0, 0x80, 1, 0, 0x80, 0, 0xff, 0x7f];
+        assert_eq!(nonzero(&bytes, Dtype::F16), [0b1_1100]);
+    }
+}

@@ -1,0 +1,109 @@
+//! `emprune diff`: what two models or masks files keep in common.
+
+use crate::desk::{Desk, f32s, model, texts};
+use crate::schema::obeys;
+use serde_json::{Value, json};
+
+fn diff(desk: &Desk, a: &str, b: &str) -> Value {
+    let output = desk.run(&["diff", a, b, "--json"]);
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{a} {b}");
+    let report = serde_json::from_str(&stdout).unwrap();
+    obeys(desk, "diff", &report);
+    report
+}
+
+/// Two models: `w` overlaps, `z` is empty in both, `s` has two shapes, `i` is no float, and one name each is alone.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let part = |values: &[f32]| f32s(values);
+    desk.write(
+        "a",
+        &model(&[
+            ("w", "F32", &[2, 5], part(&[1.0, 2.0, 0.0, -0.0, 5.0, 6.0, 7.0, 0.0, 9.0, 1.0])),
+            ("z", "F32", &[3], part(&[0.0; 3])),
+            ("s", "F32", &[4, 1], part(&[1.0; 4])),
+            ("i", "I8", &[2], vec![1, 0]),
+            ("mine", "F32", &[1], part(&[1.0])),
+        ]),
+    );
+    desk.write(
+        "b",
+        &model(&[
+            ("w", "F32", &[2, 5], part(&[-3.0, 0.0, 0.0, 4.0, 5.0, 0.0, 7.0, 0.0, 9.0, -0.0])),
+            ("z", "F32", &[3], part(&[-0.0; 3])),
+            ("s", "F32", &[1, 4], part(&[1.0; 4])),
+            ("i", "I8", &[2], vec![1, 0]),
+            ("yours", "F32", &[1], part(&[1.0])),
+        ]),
+    );
+    desk
+}
+
+#[test]
+fn every_tensor_has_its_counts() {
+    let desk = desk();
+    let report = diff(&desk, "a", "b");
+    let w = json!({
+        "name": "w", "shape": [2, 5], "len": 10, "kept_a": 7, "kept_b": 5, "both": 4, "neither": 2, "jaccard": 0.5,
+        "skipped": null,
+    });
+    let z = json!({
+        "name": "z", "shape": [3], "len": 3, "kept_a": 0, "kept_b": 0, "both": 0, "neither": 3, "jaccard": 1.0,
+        "skipped": null,
+    });
+    let tensors = report["tensors"].as_array().unwrap();
+    assert_eq!([&tensors[2], &tensors[3]], [&w, &z]);
+    assert_eq!(tensors[0]["skipped"], "dtype I8 in A");
+    assert_eq!(tensors[1]["skipped"], "shape 4x1 in A, 1x4 in B");
+    assert_eq!((&report["only_in_a"], &report["only_in_b"]), (&json!(["mine"]), &json!(["yours"])));
+    let totals = json!({"len": 13, "kept_a": 7, "kept_b": 5, "both": 4, "neither": 5, "jaccard": 0.5});
+    assert_eq!(report["totals"], totals);
+    let (stdout, _) = texts(&desk.run(&["diff", "a", "b"]));
+    for part in ["0.5000", "only in A: mine", "only in B: yours", "not compared: s: shape 4x1 in A, 1x4 in B"] {
+        assert!(stdout.contains(part), "{stdout} is without {part:?}");
+    }
+}
+
+#[test]
+fn a_model_and_its_masks_keep_the_same() {
+    let desk = Desk::new();
+    let values: Vec<f32> = (0..123u16).map(|i| f32::from(i) - 40.5).collect();
+    desk.write("in", &model(&[("w", "F32", &[3, 41], f32s(&values)), ("n", "F32", &[1], f32s(&[1.0]))]));
+    desk.succeed(&["prune", "in", "-o", "pruned", "--masks", "masks"]);
+    desk.succeed(&["inspect", "in", "--granularity", "tensor", "--masks", "others"]);
+    for (a, b) in [("pruned", "masks"), ("masks", "pruned"), ("masks", "masks"), ("pruned", "pruned")] {
+        let totals =
+            diff(&desk, a, b)["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "w").unwrap().clone();
+        assert_eq!((&totals["jaccard"], &totals["len"]), (&json!(1.0), &json!(123)), "{a} {b}");
+        assert_eq!(totals["both"], totals["kept_a"]);
+        assert!((1..123).contains(&totals["both"].as_u64().unwrap()), "{totals}");
+    }
+    assert_eq!(diff(&desk, "pruned", "masks")["only_in_a"], json!(["n"]));
+    let other = diff(&desk, "masks", "others");
+    assert_ne!(other["totals"]["jaccard"], 1.0, "{other}");
+    let with_models = diff(&desk, "pruned", "others");
+    assert_eq!(other["totals"], with_models["totals"]);
+}
+
+#[test]
+fn masks_of_another_tool_leave_unknown_what_they_do_not_say() {
+    let desk = Desk::new();
+    // The format's name alone: no shapes.
+    let masks = |bits: &[u8]| {
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"emprune.masks/1"}},"w":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#,
+            bits.len()
+        );
+        crate::desk::with_header(&header, bits)
+    };
+    desk.write("a", &masks(&[0b1111, 1]));
+    desk.write("b", &masks(&[0b0110, 3]));
+    desk.write("c", &masks(&[1]));
+    let totals = json!({"len": null, "kept_a": 5, "kept_b": 4, "both": 3, "neither": null, "jaccard": 0.5});
+    assert_eq!(diff(&desk, "a", "b")["totals"], totals);
+    assert_eq!(diff(&desk, "a", "c")["tensors"][0]["skipped"], "2 bytes of mask in A, 1 in B");
+    assert_eq!(desk.run(&["diff", "a", "b"]).status.code(), Some(0));
+    desk.fail(&["diff", "a", "gone"], 1, &["gone", "cannot open"]);
+    desk.fail(&["diff", "a"], 2, &["<B>"]);
+}
