@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     let paths =
         Paths { weights: Some(&args.output), masks: None, report: args.report.as_deref(), overwrite: args.overwrite };
     paths.check(&model, [args.masks.clone()])?;
-    let destination = Destination::create(&model, &paths)?;
+    let destination = Destination::create(&model, &paths, &[])?;
     let outputs = destination.outputs();
     for (number, (shard, output)) in model.shards.iter().zip(&outputs).enumerate() {
         copy_gaps(shard, number, pairs.iter().map(|pair| pair.weight), *output)?;

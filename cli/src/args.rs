@@ -49,6 +49,25 @@ Examples:
 A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
 with the same names and the report, emprune_report.json; subdirectories are not copied.
 
+A row is what has one index of the first axis: of a linear layer [outputs, inputs] the weights of an output, of a \
+convolution [outputs, inputs, height, width] a filter, of stacked experts [experts, outputs, inputs] an expert, or with \
+--row-axes 2 an output of an expert. A layer that is stored transposed, such as GPT-2's Conv1D [inputs, outputs], has the \
+weights of an input in a row. With fewer than two axes a tensor is one row.
+
+A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
+a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
+false, which prunes what is known by its name as an exception. All tensors of one rule whose granularity is global are \
+one contest.
+
+  [[rule]]
+  pattern = [\"*.0.*\", \"*.23.*\"]
+  skip = true
+
+  [[rule]]
+  pattern = \"*.mlp.*\"
+  beta = 0.8
+  granularity = \"tensor\"
+
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16 and \
 BF16 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
@@ -223,17 +242,12 @@ pub(crate) struct JobArgs {
     /// The model: a safetensors file, or a directory with an index and shards
     pub(crate) input: PathBuf,
 
-    /// Keep floor(B * N_eff) weights of every contest: a positive decimal
-    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true)]
-    pub(crate) beta: Beta,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
 
-    /// Which weights compete with each other
-    #[arg(long, value_enum, default_value = "row")]
-    pub(crate) granularity: Granularity,
-
-    /// What makes a weight important
-    #[arg(long, value_enum, default_value = "magnitude")]
-    pub(crate) score: Score,
+    /// Other settings for some tensors: a TOML file of rules, the first that matches counts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
 
     /// For --score wanda: a safetensors file with, under each weight's own name, an F32 vector of one norm per input
     #[arg(long, value_name = "FILE")]
@@ -258,6 +272,26 @@ pub(crate) struct JobArgs {
     /// The most memory to take, as KiB, MiB or GiB
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
+}
+
+/// What is asked about one tensor: by the command line, or by a rule of a recipe, which has these options as its keys.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub(crate) struct Settings {
+    /// Keep floor(B * N_eff) weights of every contest: a positive decimal
+    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true)]
+    pub(crate) beta: Beta,
+
+    /// Which weights compete with each other
+    #[arg(long, value_enum, default_value = "row")]
+    pub(crate) granularity: Granularity,
+
+    /// How many leading axes number the rows; 2 for experts that are stacked in one tensor. A row has at least the last axis
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) row_axes: u8,
+
+    /// What makes a weight important
+    #[arg(long, value_enum, default_value = "magnitude")]
+    pub(crate) score: Score,
 }
 
 /// What prune and inspect share: where to write besides the weights.
@@ -328,15 +362,14 @@ impl JobArgs {
 
     /// What clap cannot express in a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), Usage> {
-        let wrong = match (self.score, &self.norms) {
-            (Score::Wanda, None) => "--score wanda needs --norms FILE",
-            (Score::Magnitude, Some(_)) => "--norms is for --score wanda",
-            _ if self.adapter.is_some() && self.backend == BackendChoice::Cpu => "--adapter is not for --backend cpu",
-            _ => return Ok(()),
-        };
-        Err(Usage(wrong.into()))
+        if self.adapter.is_some() && self.backend == BackendChoice::Cpu {
+            return Err(Usage("--adapter is not for --backend cpu".into()));
+        }
+        Ok(())
     }
+}
 
+impl Settings {
     /// The question to ask of the library.
     pub(crate) fn rule(&self) -> emprune::Rule {
         let granularity = match self.granularity {
@@ -349,6 +382,13 @@ impl JobArgs {
             Score::Wanda => emprune::Score::Wanda,
         };
         emprune::Rule::new().with_beta(self.beta).with_granularity(granularity).with_score(score)
+    }
+
+    /// Entries of one row of a tensor; all of them where there is no second axis to tell rows apart.
+    pub(crate) fn row_len(&self, shape: &[u64]) -> u64 {
+        let axes = usize::from(self.row_axes).min(shape.len().saturating_sub(1));
+        // No overflow: the header's check multiplied all axes.
+        shape[axes..].iter().product()
     }
 }
 

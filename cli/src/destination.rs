@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, INDEX};
 use crate::interrupt;
+use crate::journal::{self, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
@@ -23,6 +24,7 @@ pub(crate) struct Destination<'a> {
     directory: Option<NewDirectory>,
     /// Those of the directory.
     shards: Vec<File>,
+    journal: Option<Journal>,
 }
 
 /// What a command line says about outputs.
@@ -50,17 +52,50 @@ impl Paths<'_> {
 }
 
 impl<'a> Destination<'a> {
-    /// Start all the files.
-    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>) -> Result<Self> {
+    /// Start all the files. With `settings`, the hashes of what is asked about each shard, a directory goes on where a killed run
+    /// stopped; not so with masks, for those of finished shards are gone, nor with a single shard.
+    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, settings: &[Option<String>]) -> Result<Self> {
         let (file, directory) = paths.split(model);
+        let resumes = !settings.is_empty() && model.shards.len() > 1 && paths.masks.is_none();
+        let goes_on = |partial: &Path| resumes && journal::is_in(partial);
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (masks, report, weights) = (create(paths.masks)?, create(paths.report)?, create(file)?);
-        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite)).transpose()?;
+        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, goes_on));
+        let directory = directory.transpose()?;
+        let journal = directory.as_ref().filter(|_| resumes).map(|new| Journal::open(new, &model.shards, settings));
+        let journal = journal.transpose()?;
+        if let Some(journal) = journal.as_ref().filter(|journal| journal.count() > 0) {
+            let (done, all) = (journal.count(), model.shards.len());
+            eprintln!("note: {done} of {all} shards were finished by a run that was ended, and are taken over");
+        }
+        let open = |new: &NewDirectory, shard: &Model| match &journal {
+            Some(journal) if journal.has(shard) => new.old_file(shard.name()),
+            _ => new.file(shard.name()),
+        };
         let shards = match &directory {
-            Some(new) => model.shards.iter().map(|shard| new.file(shard.name())).collect::<Result<Vec<_>>>()?,
+            Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards })
+        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal })
+    }
+
+    /// Of finished shards, where a killed run can be gone on from.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// Before the run ends too early: leave what is finished, if a machine ended it that may come back.
+    pub(crate) fn keep_if_terminated(&self) {
+        if let (Some(directory), Some(journal)) = (&self.directory, &self.journal)
+            && interrupt::is_termination()
+            && journal.count() > 0
+        {
+            let (done, all, place) = (journal.count(), self.model.shards.len(), directory.partial().display());
+            eprintln!(
+                "note: {done} of {all} shards are finished and stay in {place}; the same command goes on from there"
+            );
+            directory.keep();
+        }
     }
 
     /// One for each shard, or none in a dry run.
@@ -74,7 +109,7 @@ impl<'a> Destination<'a> {
 
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(self, report: &impl Serialize) -> Result<()> {
-        let Self { model, overwrite, masks, report: report_file, weights, directory, shards } = self;
+        let Self { model, overwrite, masks, report: report_file, weights, directory, shards, journal } = self;
         let write = |file: &File| -> Result<()> {
             let mut out = BufWriter::new(file);
             let written =
@@ -83,6 +118,7 @@ impl<'a> Destination<'a> {
         };
         report_file.as_ref().map_or(Ok(()), |report| write(report.file()))?;
         if let Some(directory) = &directory {
+            journal.map_or(Ok(()), |_| directory.remove(JOURNAL))?;
             finish(model, directory, &shards, write)
                 .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
         }

@@ -1,15 +1,18 @@
 //! Ctrl-C and its like: noticed between two pieces, so that the work ends as after any error and removes what it began.
 
 use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::fmt;
 use std::io;
-use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// 128 and the number of SIGINT, as shells have it.
 pub(crate) const EXIT_CODE: u8 = 130;
 
-static STOP: AtomicBool = AtomicBool::new(false);
+/// The last signal, or 0.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 #[derive(Debug)]
 struct Interrupted;
@@ -22,18 +25,25 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From now on a signal sets a flag. A second one ends the program at once; what that leaves, the next run takes away.
+/// From now on a signal is noted. A second one ends the program at once; what that leaves, the next run takes away.
 pub(crate) fn catch() -> Result<()> {
-    let handler = || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            process::exit(EXIT_CODE.into());
-        }
-    };
-    ctrlc::set_handler(handler).context("cannot catch signals")
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal must not find its own note.
+        flag::register_conditional_shutdown(signal, EXIT_CODE.into(), again.clone()).context("cannot catch signals")?;
+        flag::register(signal, again.clone()).context("cannot catch signals")?;
+        flag::register_usize(signal, SIGNAL.clone(), signal as usize).context("cannot catch signals")?;
+    }
+    Ok(())
 }
 
 pub(crate) fn happened() -> bool {
-    STOP.load(Ordering::Relaxed)
+    SIGNAL.load(Ordering::Relaxed) != 0
+}
+
+/// Whether it was no person at a keyboard who wants to be rid of it, but a machine that is about to go.
+pub(crate) fn is_termination() -> bool {
+    SIGNAL.load(Ordering::Relaxed) == SIGTERM as usize
 }
 
 /// An error if the work is to end. Not of the kind `Interrupted`, which means "try again".

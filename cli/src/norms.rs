@@ -1,5 +1,6 @@
 //! The norms file of the Wanda score: under each weight's own name, how strong each of its inputs is.
 
+use crate::journal;
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
 use anyhow::{Context, Result, ensure};
@@ -14,14 +15,19 @@ impl Norms {
         Ok(Self(Model::open(path).context("the norms file")?))
     }
 
-    /// Check that a weight has norms, one per column, from the header alone.
-    pub(crate) fn check(&self, weight: &TensorInfo) -> Result<()> {
-        self.find(weight).map(drop)
+    /// The hash of the file.
+    pub(crate) fn hash(&self) -> Result<String> {
+        journal::hash(&self.0.file, self.0.len).with_context(|| format!("cannot read {}", self.0.path.display()))
+    }
+
+    /// Check that a weight with rows of this length has norms, one per column, from the header alone.
+    pub(crate) fn check(&self, weight: &TensorInfo, row_len: u64) -> Result<()> {
+        self.find(weight, row_len).map(drop)
     }
 
     /// The norms of a weight.
-    pub(crate) fn load(&self, weight: &TensorInfo) -> Result<Vec<f32>> {
-        let norms = self.find(weight)?;
+    pub(crate) fn load(&self, weight: &TensorInfo, row_len: u64) -> Result<Vec<f32>> {
+        let norms = self.find(weight, row_len)?;
         let Self(Model { path, file, .. }) = self;
         let mut bytes = vec![0; (norms.bytes.end - norms.bytes.start) as usize];
         read_exact_at(file, &mut bytes, norms.bytes.start)
@@ -34,11 +40,11 @@ impl Norms {
         Ok(values)
     }
 
-    fn find(&self, weight: &TensorInfo) -> Result<&TensorInfo> {
+    fn find(&self, weight: &TensorInfo, row_len: u64) -> Result<&TensorInfo> {
         let Self(Model { path, tensors, .. }) = self;
         let name = &weight.name;
         let missing = || {
-            let (wants, has) = (columns(weight)[0], tensors.len());
+            let (wants, has) = (row_len, tensors.len());
             format!(
                 "{} has no norms for tensor {name:?}: it needs {wants}, and there are {has} other names",
                 path.display()
@@ -48,15 +54,9 @@ impl Norms {
         let of = || format!("the norms of tensor {name:?} in {}", path.display());
         ensure!(norms.dtype == "F32", "{} are {}, and must be F32", of(), norms.dtype);
         ensure!(norms.shape.len() <= 1, "{} have the shape {:?}, and must be one vector", of(), norms.shape);
-        let [wants, or] = columns(weight);
-        ensure!([wants, or].contains(&norms.len), "{} are {}, and its rows have {wants} columns", of(), norms.len);
+        // Where there are fewer than two axes one norm serves all; one for each entry is understood too.
+        let one = weight.shape.len() < 2 && norms.len == 1;
+        ensure!(norms.len == row_len || one, "{} are {}, and its rows have {row_len} columns", of(), norms.len);
         Ok(norms)
     }
-}
-
-/// How many norms a weight needs: the product of all axes but the first. Where there are fewer than two axes the product is
-/// of nothing, and one norm serves all; one for each entry is understood too.
-fn columns(weight: &TensorInfo) -> [u64; 2] {
-    let columns = weight.row_len();
-    [columns, if weight.shape.len() < 2 { 1 } else { columns }]
 }

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -168,18 +169,25 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// A directory that is being written under another name. Dropped before [`commit`], it leaves nothing.
+/// A directory that is being written under another name. Dropped before [`commit`], it leaves nothing, unless it is to be kept.
 #[derive(Debug)]
 pub(crate) struct NewDirectory {
     target: PathBuf,
     partial: PathBuf,
+    keep: Cell<bool>,
     /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
     _lock: NamedTempFile,
 }
 
 impl NewDirectory {
-    /// Start a directory that will be called `target`, beside and not within the directory `input`.
-    pub(crate) fn create(target: &Path, input: &Path, overwrite: bool) -> Result<Self> {
+    /// Start a directory that will be called `target`, beside and not within the directory `input`. What a killed run left of
+    /// it stays if `goes_on` says so of it, and is removed otherwise.
+    pub(crate) fn create(
+        target: &Path,
+        input: &Path,
+        overwrite: bool,
+        goes_on: impl Fn(&Path) -> bool,
+    ) -> Result<Self> {
         let (parent, place) = place(target)?;
         let real_input = input.canonicalize().with_context(|| format!("cannot look at {}", input.display()))?;
         // Where it exists, by whatever links.
@@ -192,18 +200,60 @@ impl NewDirectory {
         }
         let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
-        remove_directory(&partial)?;
+        let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
+        if !goes_on {
+            remove_directory(&partial)?;
+        }
         // A run was killed while it replaced the output: what was there before comes back, and is looked at below.
         if !exists(&place)? && exists(&old)? {
             fs::rename(&old, &place).with_context(|| format!("cannot rename {}", old.display()))?;
         }
-        discard(&old, &partial)?;
+        if exists(&old)? {
+            discard(&old, &partial)?;
+        }
         if exists(&place)? && !is_empty(&place)? {
             ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
             ensure!(place.join(REPORT).is_file(), "{out} has no {REPORT}, so it is not emprune's to replace");
         }
-        fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
-        Ok(Self { target: place, partial, _lock: lock })
+        if !exists(&partial)? {
+            fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        }
+        Ok(Self { target: place, partial, keep: Cell::new(false), _lock: lock })
+    }
+
+    /// Where it is until then.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Leave what is there, for another run to go on from.
+    pub(crate) fn keep(&self) {
+        self.keep.set(true);
+    }
+
+    /// Remove all that an earlier run left, but for these files.
+    pub(crate) fn keep_only(&self, keeps: impl Fn(&OsStr) -> bool) -> Result<()> {
+        let cannot = || format!("cannot clear {}", self.partial.display());
+        for entry in fs::read_dir(&self.partial).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            if !keeps(&entry.file_name()) {
+                fs::remove_file(entry.path()).with_context(cannot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remove a file of it.
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.partial.join(name);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+
+    /// Open a file that an earlier run wrote into it.
+    pub(crate) fn old_file(&self, name: &OsStr) -> Result<File> {
+        let path = self.partial.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        file.with_context(|| format!("cannot open {}", path.display()))
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -239,7 +289,9 @@ impl NewDirectory {
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.partial); // after a rename it is not there
+        if !self.keep.get() {
+            let _ = fs::remove_dir_all(&self.partial); // after a rename it is not there
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The report: what was asked, and what came of it. Its field names are a promise to scripts; `SCHEMA` counts the promises.
 
 use emprune::Group;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};
 
@@ -20,11 +20,29 @@ pub(crate) struct Report {
     pub(crate) beta: f64,
     pub(crate) granularity: &'static str,
     pub(crate) score: &'static str,
+    pub(crate) row_axes: u8,
+    /// The rules in their order, where there is a recipe.
+    pub(crate) recipe: Option<Vec<RuleReport>>,
     pub(crate) totals: Totals,
-    /// The one contest, where there is but one.
+    /// The one contest over many tensors, where there is one; those of the recipe's rules are with them.
     pub(crate) global: Option<GlobalReport>,
     /// In byte order of their names, skipped ones too.
     pub(crate) tensors: Vec<TensorReport>,
+}
+
+/// One rule of a recipe, and what it was asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct RuleReport {
+    pub(crate) pattern: Vec<String>,
+    pub(crate) skip: Option<bool>,
+    pub(crate) beta: f64,
+    pub(crate) granularity: &'static str,
+    pub(crate) score: &'static str,
+    pub(crate) row_axes: u8,
+    /// How many tensors it applies to, skipped ones too.
+    pub(crate) tensors: usize,
+    /// The one contest over them, where they are one.
+    pub(crate) global: Option<GlobalReport>,
 }
 
 /// Sums over the pruned tensors.
@@ -39,7 +57,7 @@ pub(crate) struct Totals {
 
 /// One tensor. Of a skipped one only the header is known: what its bytes would tell is null, for nobody has read them, and
 /// it took part in no contest.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TensorReport {
     pub(crate) name: String,
     pub(crate) dtype: String,
@@ -53,6 +71,8 @@ pub(crate) struct TensorReport {
     pub(crate) seconds: Option<f64>,
     /// Why it was left alone.
     pub(crate) skipped: Option<String>,
+    /// The recipe's rule that applies, counted from one.
+    pub(crate) rule: Option<usize>,
     // Where the tensor was one contest:
     pub(crate) n_eff: Option<f64>,
     pub(crate) mass: Option<f64>,
@@ -77,7 +97,7 @@ pub(crate) struct GlobalReport {
 }
 
 /// The rows of one tensor, summed up.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RowsReport {
     pub(crate) n_eff: MinMeanMax,
     pub(crate) mass: MinMean,
@@ -87,20 +107,20 @@ pub(crate) struct RowsReport {
     pub(crate) degenerate: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MinMeanMax {
     pub(crate) min: f64,
     pub(crate) mean: f64,
     pub(crate) max: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MinMean {
     pub(crate) min: f64,
     pub(crate) mean: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct MinMax {
     pub(crate) min: f64,
     pub(crate) max: f64,

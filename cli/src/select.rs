@@ -1,6 +1,7 @@
 //! Which tensors of a file are pruned, and why the others are not.
 
 use crate::patterns::Pattern;
+use crate::recipe::Recipe;
 use crate::safetensors::TensorInfo;
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -59,23 +60,36 @@ fn unfit(tensor: &TensorInfo) -> Option<String> {
 pub(crate) struct Selection {
     /// For each tensor of the file, in its order: why it is skipped, or nothing when it is pruned.
     pub(crate) skipped: Vec<Option<String>>,
+    /// For each tensor, the position of the recipe's rule that applies to it.
+    pub(crate) rules: Vec<Option<usize>>,
     /// For people to read, not a reason to stop.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Apply the patterns to tensors in byte order of their names: `--ignore` has the last word, `--targets` overrides the default ignores.
-pub(crate) fn select(tensors: &[TensorInfo], targets: &[String], ignores: &[String]) -> Result<Selection> {
+/// What was asked about names: the options, and a rule's patterns with what it says about skipping.
+struct Asked {
+    targets: Vec<Pattern>,
+    ignores: Vec<Pattern>,
+    rules: Vec<(Vec<Pattern>, Option<bool>)>,
+}
+
+/// Apply the patterns to tensors in byte order of their names: `--ignore` has the last word, `--targets` overrides the default
+/// ignores, and of a recipe the first rule that matches counts.
+pub(crate) fn select(
+    tensors: &[TensorInfo],
+    targets: &[String],
+    ignores: &[String],
+    recipe: &Recipe,
+) -> Result<Selection> {
     let exists = |name: &str| tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).is_ok();
     let read = |texts: &[String]| -> Result<Vec<_>> { texts.iter().map(|text| Pattern::new(text, exists)).collect() };
-    let (targets, ignores) = (read(targets)?, read(ignores)?);
-    let mut selection = Selection::default();
-    for (option, patterns) in [("--targets", &targets), ("--ignore", &ignores)] {
-        for pattern in patterns.iter().filter(|pattern| !tensors.iter().any(|t| pattern.matches(&t.name))) {
-            selection.warnings.push(format!("{option} {:?} matches no tensor", pattern.text()));
-        }
-    }
+    let rules = recipe.rules.iter().map(|rule| Ok((read(&rule.patterns)?, rule.skip)));
+    let asked = Asked { targets: read(targets)?, ignores: read(ignores)?, rules: rules.collect::<Result<_>>()? };
+    let mut selection = Selection { warnings: asked.idle(tensors), ..Selection::default() };
     for tensor in tensors {
-        selection.skipped.push(verdict(tensor, &targets, &ignores)?);
+        let rule = asked.rule(&tensor.name);
+        selection.skipped.push(asked.verdict(tensor, rule)?);
+        selection.rules.push(rule);
     }
     if selection.skipped.iter().all(Option::is_some) {
         let why = match summary(selection.skipped.iter().flatten()) {
@@ -88,26 +102,56 @@ pub(crate) fn select(tensors: &[TensorInfo], targets: &[String], ignores: &[Stri
     Ok(selection)
 }
 
-/// Why this tensor is skipped, if it is.
-fn verdict(tensor: &TensorInfo, targets: &[Pattern], ignores: &[Pattern]) -> Result<Option<String>> {
-    let name = &tensor.name;
-    if let Some(pattern) = ignores.iter().find(|pattern| pattern.matches(name)) {
-        return Ok(Some(format!("--ignore {}", pattern.text())));
+impl Asked {
+    /// Warnings about patterns that match no tensor.
+    fn idle(&self, tensors: &[TensorInfo]) -> Vec<String> {
+        let options = [("--targets".to_owned(), &self.targets), ("--ignore".to_owned(), &self.ignores)];
+        let rules = self.rules.iter().enumerate().map(|(i, (patterns, _))| (recipe_rule(i), patterns));
+        let all = options.into_iter().chain(rules).flat_map(|(who, ps)| ps.iter().map(move |p| (who.clone(), p)));
+        let idle = all.filter(|(_, pattern)| !tensors.iter().any(|tensor| pattern.matches(&tensor.name)));
+        idle.map(|(who, pattern)| format!("{who} {:?} matches no tensor", pattern.text())).collect()
     }
-    let unfit = unfit(tensor);
-    if targets.is_empty() {
-        let few_axes = || (tensor.shape.len() < 2).then(|| format!("rank {}", tensor.shape.len()));
-        return Ok(unfit.or_else(few_axes).or_else(|| default_ignore(name).map(str::to_owned)));
+
+    /// The first rule that matches a name.
+    fn rule(&self, name: &str) -> Option<usize> {
+        self.rules.iter().position(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(name)))
     }
-    let mut matching = targets.iter().filter(|pattern| pattern.matches(name)).peekable();
-    if matching.peek().is_none() {
-        return Ok(Some("not a target".into()));
+
+    /// Why this tensor is skipped, if it is.
+    fn verdict(&self, tensor: &TensorInfo, rule: Option<usize>) -> Result<Option<String>> {
+        let name = &tensor.name;
+        if let Some(pattern) = self.ignores.iter().find(|pattern| pattern.matches(name)) {
+            return Ok(Some(format!("--ignore {}", pattern.text())));
+        }
+        let skip = rule.and_then(|at| self.rules[at].1);
+        if let (Some(at), Some(true)) = (rule, skip) {
+            return Ok(Some(recipe_rule(at)));
+        }
+        // Those that ask for this tensor, if it must be asked for by a pattern.
+        let asking = match (rule, skip) {
+            (Some(at), Some(false)) if self.targets.is_empty() => &self.rules[at].0,
+            _ => &self.targets,
+        };
+        let unfit = unfit(tensor);
+        if asking.is_empty() {
+            let few_axes = || (tensor.shape.len() < 2).then(|| format!("rank {}", tensor.shape.len()));
+            return Ok(unfit.or_else(few_axes).or_else(|| default_ignore(name).map(str::to_owned)));
+        }
+        let mut matching = asking.iter().filter(|pattern| pattern.matches(name)).peekable();
+        if matching.peek().is_none() {
+            return Ok(Some("not a target".into()));
+        }
+        if let (Some(reason), true) = (&unfit, matching.any(Pattern::is_name)) {
+            ensure!(reason != "empty", "tensor {name:?} is a target and has no entries (shape {:?})", tensor.shape);
+            bail!("tensor {name:?} is a target and of {reason}: only F32, F16 and BF16 are pruned");
+        }
+        Ok(unfit)
     }
-    if let (Some(reason), true) = (&unfit, matching.any(Pattern::is_name)) {
-        ensure!(reason != "empty", "tensor {name:?} is a target and has no entries (shape {:?})", tensor.shape);
-        bail!("tensor {name:?} is a target and of {reason}: only F32, F16 and BF16 are pruned");
-    }
-    Ok(unfit)
+}
+
+/// People count from one.
+fn recipe_rule(at: usize) -> String {
+    format!("--recipe rule {}", at + 1)
 }
 
 /// Reasons with their counts, the most frequent first: "34 rank 1, 3 embedding".

@@ -24,14 +24,23 @@ pub(crate) fn render(report: &Report, backend: &Backend, output: Option<&Path>, 
 }
 
 fn tensors(report: &Report) -> String {
-    let contests: &[_] = match report.granularity {
-        "row" => &["rows", "N_eff/N", "kept", "sparsity", "mass", "bound", "seconds"],
-        "tensor" => &["N_eff/N", "kept", "sparsity", "mass", "bound", "seconds"],
-        // One contest over many tensors says nothing about the single ones, except how many weights they kept.
-        _ => &["kept", "sparsity", "seconds"],
-    };
-    let columns = [&["tensor", "dtype", "shape"], contests].concat();
     let pruned = || report.tensors.iter().filter(|tensor| tensor.skipped.is_none());
+    let has_rows = pruned().any(|tensor| tensor.rows.is_some());
+    // One contest over many tensors says nothing about the single ones, except how many weights they kept.
+    let has_own = has_rows || pruned().any(|tensor| tensor.n_eff.is_some());
+    let columns: Vec<_> = [
+        (true, &["tensor", "dtype", "shape"] as &[_]),
+        (report.recipe.is_some(), &["rule"]),
+        (has_rows, &["rows"]),
+        (has_own, &["N_eff/N"]),
+        (true, &["kept", "sparsity"]),
+        (has_own, &["mass", "bound"]),
+        (true, &["seconds"]),
+    ]
+    .into_iter()
+    .filter(|(shown, _)| *shown)
+    .flat_map(|(_, columns)| columns.iter().copied())
+    .collect();
     let line = |tensor| columns.iter().map(|column| cell(tensor, column)).collect::<Vec<_>>();
     named(&columns, 3, pruned().map(line).collect())
 }
@@ -63,7 +72,8 @@ fn cell(tensor: &TensorReport, column: &str) -> String {
         "tensor" => short(&tensor.name),
         "dtype" => tensor.dtype.clone(),
         "shape" => times(&tensor.shape),
-        "rows" => tensor.contests.to_string(),
+        "rule" => tensor.rule.map_or_else(|| "-".into(), |rule| rule.to_string()),
+        "rows" => rows.map_or_else(|| "-".into(), |_| tensor.contests.to_string()),
         "N_eff/N" => share(n_eff),
         "kept" => tensor.kept.unwrap_or_default().to_string(),
         "sparsity" => percent(tensor.sparsity.unwrap_or_default()),
@@ -81,7 +91,7 @@ fn lines(
     seconds: f64,
 ) -> Result<(), std::fmt::Error> {
     writeln!(text, "mass: the share of the sum of all scores that is kept; bound: the least it could have been")?;
-    if report.granularity == "row" {
+    if report.tensors.iter().any(|tensor| tensor.rows.is_some()) {
         writeln!(text, "N_eff/N, mass and bound are means over the rows")?;
     }
     let dead_rows: usize = report.tensors.iter().filter_map(|tensor| Some(tensor.rows.as_ref()?.degenerate)).sum();
@@ -89,9 +99,11 @@ fn lines(
         writeln!(text, "rows that are all zero, and stay: {}", grouped(dead_rows as u64))?;
     }
     writeln!(text)?;
-    if let Some(one) = &report.global {
+    let rules = report.recipe.iter().flatten().enumerate();
+    let rules = rules.filter_map(|(i, rule)| Some((format!(" of rule {}:", i + 1), rule.global.as_ref()?)));
+    for (of, one) in report.global.iter().map(|one| (String::new(), one)).chain(rules) {
         let share = one.n_eff / one.len as f64;
-        write!(text, "contest N_eff/N {share:.4}, mass {:.4}, bound {:.4}", one.mass, one.mass_bound)?;
+        write!(text, "contest{of} N_eff/N {share:.4}, mass {:.4}, bound {:.4}", one.mass, one.mass_bound)?;
         writeln!(text, ", threshold {:e}{}", one.threshold as f32, if one.degenerate { "; all zero" } else { "" })?;
     }
     let totals = &report.totals;

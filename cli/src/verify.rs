@@ -39,7 +39,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         }
     }
     let pruner = backend::open(args.job.backend, args.job.adapter.as_deref())?;
-    let report = question.answer(&pruner, &outputs, masks).map_err(|error| match Differs::of(&error) {
+    let report = question.answer(&pruner, &outputs, masks, None).map_err(|error| match Differs::of(&error) {
         Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
         None => error,
     })?;

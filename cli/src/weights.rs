@@ -48,10 +48,6 @@ impl Part {
         Self { shard: info.shard, offset: info.bytes.start, norms, mask, ..Self::default() }
     }
 
-    pub(crate) fn set_norms(&mut self, norms: Option<Vec<f32>>) {
-        self.norms = norms;
-    }
-
     /// The norms of one row; that is the length of a row, except where one norm serves a whole vector.
     pub(crate) fn norms_len(&self) -> Option<u64> {
         self.norms.as_ref().map(|norms| norms.len() as u64)

@@ -66,7 +66,7 @@ fn skipped(targets: &[&str], ignores: &[&str]) -> Result<Vec<(String, String)>> 
     };
     let tensors = tensors.map(info).to_vec();
     let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-    let selection = select(&tensors, &owned(targets), &owned(ignores))?;
+    let selection = select(&tensors, &owned(targets), &owned(ignores), &Recipe::default())?;
     let names = tensors.iter().map(|t| t.name.clone());
     Ok(names.zip(selection.skipped).filter_map(|(name, reason)| Some((name, reason?))).collect())
 }

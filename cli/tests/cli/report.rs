@@ -34,8 +34,8 @@ fn report(args: &[&str]) -> Value {
 fn about(name: &str, shape: &[u64], numbers: Value) -> Value {
     let mut tensor = json!({
         "name": name, "dtype": "F32", "shape": shape, "len": shape.iter().product::<u64>(), "contests": 1, "kept": null,
-        "sparsity": null, "zeros_before": null, "zeros_after": null, "seconds": null, "skipped": null, "n_eff": null,
-        "mass": null, "mass_bound": null, "threshold": null, "degenerate": null, "rows": null, "kept_per_row": null,
+        "sparsity": null, "zeros_before": null, "zeros_after": null, "seconds": null, "skipped": null, "rule": null,
+        "n_eff": null, "mass": null, "mass_bound": null, "threshold": null, "degenerate": null, "rows": null, "kept_per_row": null,
     });
     for (key, value) in numbers.as_object().unwrap() {
         assert!(tensor.get(key).is_some(), "{key} must be a field of every tensor");
@@ -80,7 +80,7 @@ fn rows() {
         report,
         json!({
             "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
-            "granularity": "row", "score": "magnitude",
+            "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null,
             "totals": {"len": 12, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
             "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
         })

@@ -1,0 +1,256 @@
+//! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
+
+use crate::args::{Granularity, Score, Settings};
+use crate::destination::copy_gaps;
+use crate::journal::Journal;
+use crate::masks::{self, MaskPlace};
+use crate::norms::Norms;
+use crate::progress::Progress;
+use crate::report::{GlobalReport, Rows, TensorReport, sparsity};
+use crate::safetensors::{Model, TensorInfo};
+use crate::sink::Sink;
+use crate::weights::{Clock, Part, Weights};
+use anyhow::{Context, Result};
+use emprune::{Decision, Dtype, Group, Pruner, TensorSpec, Want};
+use std::collections::BTreeMap;
+
+/// A tensor that is pruned, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selected<'a> {
+    pub(crate) info: &'a TensorInfo,
+    pub(crate) dtype: Dtype,
+    /// Of the recipe.
+    pub(crate) rule: Option<usize>,
+    pub(crate) settings: &'a Settings,
+}
+
+/// The contests over many tensors: those of each rule, and those of none.
+pub(crate) type Contests = BTreeMap<Option<usize>, GlobalReport>;
+
+/// A tensor on its way, and where its mask goes.
+type Work<'a> = (Selected<'a>, Option<MaskPlace>);
+
+/// All that the work on tensors needs to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) shards: &'a [Model],
+    pub(crate) norms: Option<&'a Norms>,
+    pub(crate) pruner: &'a Pruner,
+    /// One for each shard, or none.
+    pub(crate) outputs: &'a [Sink<'a>],
+    pub(crate) masks: Option<Sink<'a>>,
+    pub(crate) piece_bytes: usize,
+    /// What is finished, and is to be told when more is.
+    pub(crate) journal: Option<&'a Journal>,
+}
+
+impl<'a> Selected<'a> {
+    pub(crate) fn row_len(&self) -> u64 {
+        self.settings.row_len(&self.info.shape)
+    }
+
+    /// The norms file, if this tensor's score needs norms.
+    pub(crate) fn norms<'n>(&self, norms: Option<&'n Norms>) -> Option<&'n Norms> {
+        norms.filter(|_| self.settings.score == Score::Wanda)
+    }
+
+    pub(crate) fn is_global(&self) -> bool {
+        self.settings.granularity == Granularity::Global
+    }
+
+    fn bytes(&self) -> u64 {
+        self.info.bytes.end - self.info.bytes.start
+    }
+
+    /// So many of its entries, in its rows.
+    fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
+        Ok(TensorSpec::new(self.dtype, len, part.norms_len().unwrap_or(self.row_len()))?)
+    }
+}
+
+impl Job<'_> {
+    /// Prune the tensors, which come in byte order of their names, as their reports do.
+    pub(crate) fn prune(&self, selected: &[Selected<'_>]) -> Result<(Vec<TensorReport>, Contests)> {
+        let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
+        let places = match self.masks {
+            Some(file) => masks::start(file, &infos).context("the masks file")?.into_iter().map(Some).collect(),
+            None => selected.iter().map(|_| None).collect::<Vec<_>>(),
+        };
+        let (mut of_shards, mut of_rules) = (BTreeMap::<_, Vec<Work<'_>>>::new(), BTreeMap::<_, Vec<_>>::new());
+        for (one, place) in selected.iter().copied().zip(places) {
+            if one.is_global() {
+                of_rules.entry(one.rule).or_default().push((one, place));
+            } else {
+                of_shards.entry(one.info.shard).or_default().push((one, place));
+            }
+        }
+        let is_done = |number: usize| self.journal.is_some_and(|journal| journal.has(&self.shards[number]));
+        let to_do = selected.iter().filter(|one| !one.is_global() && !is_done(one.info.shard));
+        let progress = Progress::new(to_do.map(Selected::bytes).sum(), false);
+        let mut stream = Stream { job: self, buffer: Vec::new(), progress };
+        let mut reports = Vec::new();
+        for number in 0..self.shards.len() {
+            reports.extend(stream.shard(number, selected, of_shards.remove(&number).unwrap_or_default())?);
+        }
+        let mut contests = Contests::new();
+        for (rule, works) in of_rules {
+            let (contest, of_tensors) = stream.contest(works)?;
+            reports.extend(of_tensors);
+            contests.extend(contest.map(|contest| (rule, contest)));
+        }
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((reports, contests))
+    }
+
+    fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
+        let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
+        Ok(Part::new(one.info, norms, place))
+    }
+}
+
+/// What is used again from one tensor to the next.
+struct Stream<'a> {
+    job: &'a Job<'a>,
+    buffer: Vec<u8>,
+    progress: Progress,
+}
+
+impl Stream<'_> {
+    /// Write a shard, but for the tensors of contests over many, unless an earlier run has done that.
+    fn shard(&mut self, number: usize, selected: &[Selected<'_>], works: Vec<Work<'_>>) -> Result<Vec<TensorReport>> {
+        let Job { shards, outputs, journal, .. } = *self.job;
+        let shard = &shards[number];
+        if let Some(reports) = journal.and_then(|journal| journal.take(shard)) {
+            return Ok(reports);
+        }
+        let begun = journal.map(|journal| journal.begin(shard)).transpose()?.flatten();
+        if let Some(output) = outputs.get(number) {
+            copy_gaps(shard, number, selected.iter().map(|one| one.info), *output)?;
+        }
+        let reports = works.into_iter().map(|(one, place)| self.tensor(&one, place)).collect::<Result<Vec<_>>>()?;
+        if let (Some(journal), Some(begun), Some(Sink::Write(output))) = (journal, begun, outputs.get(number)) {
+            let added = journal.add(begun, output, &reports);
+            added.with_context(|| format!("cannot finish {}", shard.path.display()))?;
+        }
+        Ok(reports)
+    }
+
+    /// Prune tensors as one contest, in this order.
+    fn contest(&mut self, works: Vec<Work<'_>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
+        self.progress = Progress::new(works.iter().map(|(one, _)| one.bytes()).sum(), true);
+        let (mut selected, mut parts, mut specs) = (Vec::new(), Vec::new(), Vec::new());
+        for (one, place) in works {
+            let part = self.job.part(&one, place)?;
+            specs.push(one.spec(one.info.len, &part)?);
+            parts.push(part);
+            selected.push(one);
+        }
+        let (decision, mut parts) = self.run(&selected, specs, parts, 0)?;
+        parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
+        let reports = selected.iter().zip(&parts).map(|(one, part)| counted(one.info, 1, part.kept, part)).collect();
+        Ok((decision.groups().first().map(GlobalReport::new), reports))
+    }
+
+    /// Prune one tensor, in runs of as many rows as there is memory for their decisions.
+    fn tensor(&mut self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<TensorReport> {
+        let info = one.info;
+        let mut part = self.job.part(one, place)?;
+        let whole = one.spec(info.len, &part)?;
+        let by_row = one.settings.granularity == Granularity::Row;
+        // Without a second axis there are no rows to tell apart: the tensor is one contest.
+        let count = if info.shape.len() < 2 { 1 } else { whole.rows() };
+        let most_rows = (self.job.piece_bytes / size_of::<Group>()) as u64;
+        let run = if by_row && count > most_rows { most_rows * whole.row_len } else { info.len };
+        let (mut rows, mut kept, mut contests) = (Rows::new(count), 0, 0);
+        let mut report = TensorReport::default();
+        let mut start = 0;
+        while start < info.len {
+            let len = run.min(info.len - start);
+            let (decision, parts) = self.run(&[*one], vec![one.spec(len, &part)?], vec![part], start)?;
+            part = parts.into_iter().next().unwrap_or_default();
+            part.advance(len * one.dtype.size() as u64);
+            start += len;
+            kept += decision.kept();
+            contests += decision.groups().len() as u64;
+            match decision.groups() {
+                groups if by_row => rows.add(groups),
+                contest => contest.iter().for_each(|group| report.set_contest(group)),
+            }
+        }
+        part.finish(self.job.masks).context("the masks file")?;
+        if by_row {
+            report.set_rows(rows);
+        }
+        let TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, .. } = report;
+        let counted = counted(info, contests, kept, &part);
+        Ok(TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, ..counted })
+    }
+
+    /// Send tensors, or one from an entry on, through the library.
+    fn run(
+        &mut self,
+        selected: &[Selected<'_>],
+        specs: Vec<TensorSpec>,
+        parts: Vec<Part>,
+        start: u64,
+    ) -> Result<(Decision, Vec<Part>)> {
+        let Job { shards, pruner, outputs, masks, piece_bytes, .. } = *self.job;
+        // All of one contest have the same settings.
+        let Selected { info, settings, .. } = selected[0];
+        let mut rule = settings.rule();
+        if settings.granularity == Granularity::Row && info.shape.len() < 2 {
+            rule = rule.with_granularity(emprune::Granularity::Tensor);
+        }
+        // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
+        // contest over many tensors went in each.
+        let want = Want { zeros: true, masks: masks.is_some() || settings.granularity == Granularity::Global };
+        let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
+        let mut weights = Weights { shards, outputs, masks, specs, parts, buffer, piece_bytes, progress, clock };
+        let decision = pruner.stream(&mut weights, &rule, want).map_err(|e| match e.tensor() {
+            Some(at) => {
+                let info = selected[at].info;
+                let name = format!("tensor {:?} of {}", info.name, shards[info.shard].path.display());
+                match e.index() {
+                    Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &e.to_string())),
+                    _ => anyhow::Error::new(e).context(name),
+                }
+            }
+            None => e.into(),
+        })?;
+        Ok((decision, weights.finish()))
+    }
+}
+
+/// The library counts entries from where a run of rows began; people count from where the tensor does.
+fn from_entry(start: u64, index: u64, message: &str) -> String {
+    message.replacen(&format!("entry {index} "), &format!("entry {} ", start + index), 1)
+}
+
+/// What the header says.
+pub(crate) fn about(info: &TensorInfo) -> TensorReport {
+    let TensorInfo { name, dtype, shape, len, .. } = info.clone();
+    TensorReport { name, dtype, shape, len, ..TensorReport::default() }
+}
+
+/// What was counted while the tensor passed.
+fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &Part) -> TensorReport {
+    TensorReport {
+        contests,
+        kept: Some(kept),
+        sparsity: Some(sparsity(kept, info.len)),
+        zeros_before: Some(part.zeros_before),
+        zeros_after: Some(part.zeros_after),
+        seconds: Some(part.seconds),
+        ..about(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_entry;
+
+    #[test]
+    fn a_bad_entry_is_counted_from_the_tensors_first() {
+        assert_eq!(from_entry(4_000_000, 17, "entry 17 is NaN"), "entry 4000017 is NaN");
+    }
+}

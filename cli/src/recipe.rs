@@ -1,0 +1,167 @@
+//! `--recipe`: settings by pattern. The keys of a rule are the options of the command line, read by the same parser.
+
+use crate::Usage;
+use crate::args::Settings;
+use anyhow::{Context, Result};
+use clap::builder::Resettable;
+use clap::error::ContextKind;
+use clap::{Args, Command, FromArgMatches};
+use std::path::Path;
+
+/// Rules in their order. The first that matches a tensor is the one that applies.
+#[derive(Debug, Default)]
+pub(crate) struct Recipe {
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What is asked about the tensors that match.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) patterns: Vec<String>,
+    /// `true`: leave them alone. `false`: prune them, even where their names make them exceptions.
+    pub(crate) skip: Option<bool>,
+    pub(crate) settings: Settings,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    rule: Vec<Keys>,
+}
+
+#[derive(serde::Deserialize)]
+struct Keys {
+    pattern: OneOrMany,
+    skip: Option<bool>,
+    #[serde(flatten)]
+    options: toml::Table,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "a pattern is a string, or a list of strings")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Recipe {
+    /// Read a recipe; what a rule does not say is as in `defaults`.
+    pub(crate) fn read(path: &Path, defaults: &Settings) -> Result<Self> {
+        let name = || format!("the recipe {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(name)?;
+        let recipe = parse(&text, defaults).map_err(|reason| Usage(format!("{}: {reason}", name())))?;
+        Ok(recipe)
+    }
+}
+
+fn parse(text: &str, defaults: &Settings) -> Result<Recipe, String> {
+    let File { rule } = toml::from_str(text).map_err(|e| {
+        let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        line.map(|line| format!("line {line}: ")).unwrap_or_default() + e.message()
+    })?;
+    let rules = rule.into_iter().enumerate().map(|(i, keys)| {
+        let read = |keys: Keys| -> Result<Rule, String> {
+            let patterns = match keys.pattern {
+                OneOrMany::One(pattern) => vec![pattern],
+                OneOrMany::Many(patterns) if !patterns.is_empty() => patterns,
+                OneOrMany::Many(_) => return Err("it has no pattern".into()),
+            };
+            if keys.skip == Some(true) && !keys.options.is_empty() {
+                return Err("it skips, so it has no settings".into());
+            }
+            Ok(Rule { patterns, skip: keys.skip, settings: settings(&keys.options, defaults)? })
+        };
+        read(keys).map_err(|reason| format!("rule {}: {reason}", i + 1))
+    });
+    Ok(Recipe { rules: rules.collect::<Result<_, _>>()? })
+}
+
+/// The command line's own parser reads the keys, so that it and a recipe can say the same, now and later.
+fn settings(options: &toml::Table, defaults: &Settings) -> Result<Settings, String> {
+    // Without defaults of its own: what is not given stays as it is.
+    let command = Settings::augment_args_for_update(Command::new("rule").no_binary_name(true))
+        .mut_args(|arg| arg.default_value(Resettable::Reset));
+    let known: Vec<_> = command.get_arguments().filter_map(|arg| Some(arg.get_long()?.to_owned())).collect();
+    let mut words = Vec::new();
+    for (key, value) in options {
+        if !known.contains(key) {
+            return Err(format!("it cannot have {key:?}, only pattern, skip, {}", known.join(", ")));
+        }
+        let value = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            other => return Err(format!("{key} is a string or a number, and not of type {}", other.type_str())),
+        };
+        words.push(format!("--{key}={value}"));
+    }
+    let mut settings = defaults.clone();
+    let matches = command.try_get_matches_from(words);
+    matches.and_then(|matches| settings.update_from_arg_matches(&matches)).map_err(|e| reason(&e))?;
+    Ok(settings)
+}
+
+/// What clap says, without the hints about a command line that is none.
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").replace("--", "");
+    let valid = error.get(ContextKind::ValidValue).map(|values| format!("; it can be {values}"));
+    line + &valid.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Granularity;
+    use emprune::Beta;
+
+    fn defaults() -> Settings {
+        let command = Settings::augment_args(Command::new("x").no_binary_name(true));
+        Settings::from_arg_matches(&command.get_matches_from(["--beta=0.9", "--granularity=tensor"])).unwrap()
+    }
+
+    #[test]
+    fn what_a_rule_does_not_say_is_as_on_the_command_line() {
+        let text = "[[rule]]\npattern = 'a'\nbeta = 0.7\n[[rule]]\npattern = ['b', 'c']\ngranularity = 'global'\n\
+                    [[rule]]\npattern = 'd'\nskip = true\n[[rule]]\npattern = 'e'\nbeta = '2'\nrow-axes = 2";
+        let rules = parse(text, &defaults()).unwrap().rules;
+        let seen: Vec<_> = rules.iter().map(|r| (r.patterns.join(" "), r.skip, &r.settings)).collect();
+        let beta = |beta| Beta::new(beta).unwrap();
+        let as_default = defaults();
+        let expected = [
+            ("a".into(), None, &Settings { beta: beta(0.7), ..as_default.clone() }),
+            ("b c".into(), None, &Settings { granularity: Granularity::Global, ..as_default.clone() }),
+            ("d".into(), Some(true), &as_default),
+            ("e".into(), None, &Settings { beta: beta(2.0), row_axes: 2, ..as_default.clone() }),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(rules[0].settings.beta, beta(0.7), "a rule changes no default");
+    }
+
+    #[test]
+    fn a_recipe_that_cannot_be_meant_says_where_and_why() {
+        for (text, parts) in [
+            ("", &["rule"] as &[&str]),
+            ("[[rules]]\npattern = 'a'", &["rules"]),
+            ("\n\n[[rule]]\npattern = ", &["line 4"]),
+            ("[[rule]]\nbeta = 1", &["pattern"]),
+            ("[[rule]]\npattern = 1", &["a pattern is a string"]),
+            ("[[rule]]\npattern = []", &["rule 1", "no pattern"]),
+            (
+                "[[rule]]\npattern = 'a'\n[[rule]]\npattern = 'b'\nbetas = 1",
+                &["rule 2", "\"betas\"", "beta, granularity"],
+            ),
+            ("[[rule]]\npattern = 'a'\nbeta = -1", &["rule 1", "beta -1 is not a positive number"]),
+            ("[[rule]]\npattern = 'a'\nbeta = [1]", &["rule 1", "beta", "array"]),
+            ("[[rule]]\npattern = 'a'\ngranularity = 'rows'", &["rule 1", "rows", "row, tensor"]),
+            ("[[rule]]\npattern = 'a'\nskip = true\nbeta = 1", &["rule 1", "skips"]),
+            ("[[rule]]\npattern = 'a'\nbeta = 1\nbeta = 2", &["line 4", "duplicate"]),
+        ] {
+            let message = parse(text, &defaults()).unwrap_err();
+            for part in parts {
+                assert!(message.contains(part), "{text:?} said {message:?}, without {part:?}");
+            }
+            assert!(!message.contains('\n'), "{message:?}");
+        }
+    }
+}

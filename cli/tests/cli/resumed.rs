@@ -1,0 +1,185 @@
+//! An interrupted run of many shards, and the next one to the same place.
+
+use crate::desk::{Desk, f32s, model, texts, tree, with_header};
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SHARDS: [&str; 3] = ["a.safetensors", "b.safetensors", "c.safetensors"];
+const PARTIAL: &str = "out.emprune-partial";
+const JOURNAL: &str = "out.emprune-partial/.journal.emprune-partial";
+const PRUNE: [&str; 6] = ["prune", "in", "-o", "out", "--backend", "cpu"];
+
+fn shard(number: usize) -> Vec<u8> {
+    let values: Vec<f32> = (0..64u64).map(|i| ((i + number as u64) * 2_654_435_761 % 97) as f32 - 40.0).collect();
+    model(&[(&format!("w{number}"), "F32", &[4, 16], f32s(&values))])
+}
+
+/// Three small shards.
+fn checkpoint() -> Desk {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    for (number, name) in SHARDS.iter().enumerate() {
+        desk.write(&format!("in/{name}"), &shard(number));
+    }
+    let map = r#"{"weight_map":{"w0":"a.safetensors","w1":"b.safetensors","w2":"c.safetensors"}}"#;
+    desk.write("in/model.safetensors.index.json", map.as_bytes());
+    desk.write("in/config.json", b"{}");
+    desk
+}
+
+/// Start on a checkpoint whose last shard takes seconds, and come back when the others are finished.
+fn start(desk: &Desk) -> Child {
+    let (rows, columns) = (1 << 17, 1 << 12);
+    let bytes: u64 = 2 * rows * columns;
+    let header = format!(r#"{{"w2":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
+    desk.write("in/c.safetensors", &with_header(&header, &[]));
+    let file = File::options().write(true).open(desk.path("in/c.safetensors")).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.args(PRUNE).args(["--granularity", "tensor"]).current_dir(desk.path("."));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let lines = || fs::read_to_string(desk.path(JOURNAL)).unwrap_or_default().lines().count();
+    while lines() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+/// What a run leaves that was killed when two shards were finished.
+fn killed() -> Desk {
+    let desk = checkpoint();
+    let mut child = start(&desk);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.write("in/c.safetensors", &shard(2));
+    desk
+}
+
+/// The last run, and what it said.
+fn go_on(desk: &Desk, options: &[&str]) -> String {
+    let output = desk.run(&[&PRUNE[..], &["--granularity", "tensor"], options].concat());
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    stderr
+}
+
+/// The output is that of a run that nobody ended, and nothing is left beside it.
+fn is_whole(desk: &Desk, options: &[&str]) -> bool {
+    assert_eq!(desk.names(), ["in", "out"]);
+    let fresh = Desk::new();
+    fs::create_dir(fresh.path("in")).unwrap();
+    for (name, bytes) in tree(&desk.path("in")) {
+        fresh.write(&format!("in/{name}"), &bytes);
+    }
+    go_on(&fresh, options);
+    let files = |desk: &Desk| {
+        let mut files = tree(&desk.path("out"));
+        let report: serde_json::Value = serde_json::from_slice(&files.remove("emprune_report.json").unwrap()).unwrap();
+        let tensors = report["tensors"].as_array().unwrap().clone();
+        let kept: Vec<_> =
+            tensors.into_iter().map(|t| (t["name"].clone(), t["kept"].clone(), t["mass"].clone())).collect();
+        (files, report["totals"].clone(), kept)
+    };
+    files(desk) == files(&fresh)
+}
+
+#[test]
+fn finished_shards_of_a_killed_run_are_not_computed_again() {
+    let desk = killed();
+    // Who computes it again would not write this.
+    let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
+    *marked.last_mut().unwrap() ^= 1;
+    desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+    let stderr = go_on(&desk, &[]);
+    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert!(desk.read("out/a.safetensors") == marked, "it was computed again");
+    *marked.last_mut().unwrap() ^= 1;
+    desk.write("out/a.safetensors", &marked);
+    assert!(is_whole(&desk, &[]));
+}
+
+#[test]
+fn what_has_changed_is_computed_again() {
+    let kept = killed();
+    // Each returns the options of the run that goes on, and says how many shards can be trusted.
+    type Change = fn(&Desk) -> &'static [&'static str];
+    let changes: [(&str, Change, usize); 8] = [
+        ("nothing", |_| &[], 2),
+        (
+            "an input",
+            |desk| {
+                let mut bytes = shard(0);
+                *bytes.last_mut().unwrap() ^= 1;
+                desk.write("in/a.safetensors", &bytes);
+                &[]
+            },
+            1,
+        ),
+        ("beta", |_| &["--beta", "0.5"], 0),
+        ("the tensors", |_| &["--ignore", "w1"], 1),
+        (
+            "a recipe",
+            |desk| {
+                desk.write("in/recipe", b"[[rule]]\npattern = 'w0'\nbeta = 0.25\n");
+                &["--recipe", "in/recipe"]
+            },
+            1,
+        ),
+        ("the contests", |_| &["--row-axes", "2"], 0),
+        (
+            "the output",
+            |desk| {
+                desk.write("out.emprune-partial/a.safetensors", b"short");
+                &[]
+            },
+            1,
+        ),
+        (
+            "the journal",
+            |desk| {
+                let text = desk.read(JOURNAL);
+                desk.write(JOURNAL, &text[..text.len() - 5]);
+                &[]
+            },
+            1,
+        ),
+    ];
+    for (what, change, trusted) in changes {
+        let desk = checkpoint();
+        fs::create_dir(desk.path(PARTIAL)).unwrap();
+        for name in [&format!("{PARTIAL}/a.safetensors"), &format!("{PARTIAL}/b.safetensors"), JOURNAL] {
+            desk.write(name, &kept.read(name));
+        }
+        desk.write(&format!("{PARTIAL}/c.safetensors"), b"half");
+        let options = change(&desk);
+        let stderr = go_on(&desk, options);
+        let note = format!("note: {trusted} of 3 shards were finished");
+        assert_eq!(stderr.contains(&note), trusted > 0, "{what}: {stderr}");
+        assert_eq!(stderr.contains("shards were finished"), trusted > 0, "{what}: {stderr}");
+        assert!(is_whole(&desk, options), "{what}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_machine_that_goes_leaves_finished_shards_and_a_person_does_not() {
+    for (name, names) in [("-TERM", &["in", PARTIAL][..]), ("-INT", &["in"])] {
+        let desk = checkpoint();
+        let child = start(&desk);
+        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let (_, stderr) = texts(&output);
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert_eq!(desk.names(), names, "after {name}");
+        assert_eq!(stderr.contains("note: 2 of 3 shards are finished and stay in"), name == "-TERM", "{stderr}");
+        if name == "-TERM" {
+            desk.write("in/c.safetensors", &shard(2));
+            assert!(go_on(&desk, &[]).contains("note: 2 of 3 shards were finished"));
+            assert!(is_whole(&desk, &[]));
+        }
+    }
+}
