@@ -2,6 +2,7 @@
 
 use crate::Usage;
 use crate::backend::BackendChoice;
+use crate::bench::BenchArgs;
 use crate::demo::DemoArgs;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -35,6 +36,8 @@ Examples:
       decide again, and compare every byte
   emprune devices
       the backends of this machine
+  emprune bench
+      how fast they are
 
 Exit codes: 0 done, 1 failed (and nothing was written), 2 wrong usage, 130 interrupted (and \
 nothing was written; a second Ctrl-C ends at once and leaves partial files, which the next run removes).";
@@ -89,6 +92,17 @@ Examples:
 What a model keeps of a tensor is its entries that are not zero. both: kept in A and in B; Jaccard: of what is kept in A \
 or in B, the share that is kept in both. The exit code is 0, whatever the difference.";
 
+const BENCH_HELP: &str = "\
+Examples:
+  emprune bench
+      the CPU, and a GPU if there is one: ten seconds
+  emprune bench --sizes 1e8 --peers --memory 8GiB
+  emprune bench --sizes 2^20,2^24,2^28 --backend gpu --task prune,mask --input normal,lognormal,int8,equal,zeros --json
+  emprune bench --plan --sizes 2^28
+
+A time is the median of runs that take turns with copies of the same bytes by all threads, or from buffer to buffer on a \
+device. Every answer is checked before it is timed; a wrong one ends the run with exit code 1.";
+
 #[derive(Parser)]
 #[command(name = "emprune", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -114,6 +128,9 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// List the backends of this machine: the CPU, and every adapter
     Devices(DevicesArgs),
+    /// Time this machine's backends against a copy of the same bytes, on weights that are made up
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
     /// Prune a small network that is inside the program: nothing to download, no GPU needed
     Demo(DemoArgs),
     /// Print the JSON Schema of a report
@@ -342,7 +359,7 @@ const MOST_PIECE: usize = 64 << 20;
 /// Less leaves no room for the program itself.
 const LEAST_MEMORY: u64 = 64 << 20;
 
-fn memory(text: &str) -> Result<u64, String> {
+pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let number_and_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
     let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB or GiB")?;

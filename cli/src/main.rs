@@ -4,6 +4,7 @@
 mod apply;
 mod args;
 mod backend;
+mod bench;
 mod checkpoint;
 mod demo;
 mod destination;
@@ -75,6 +76,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Apply(args) => apply::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Devices(args) => devices::run(args.json),
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Schema(args) => print(args.command.schema()),
         Command::Completions(args) => {

@@ -4,6 +4,7 @@
 mod answers;
 mod apply;
 mod backends;
+mod bench;
 mod bad_files;
 mod bad_values;
 mod desk;
