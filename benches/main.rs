@@ -5,10 +5,13 @@
 //!
 //! Every answer is checked before it is timed. `benches/README.md` says how to read what comes out.
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use emprune::{Beta, Decision, Granularity, Pruner, Rule, TensorMut};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use emprune::{Decision, Element, Granularity, Pruner, Rule, TensorMut};
 use half::bf16;
+use rayon::prelude::*;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 fn len() -> usize {
     std::env::var("EMPRUNE_BENCH_LEN").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_000)
@@ -32,18 +35,25 @@ fn normal(len: usize) -> Vec<f32> {
     (0..len).map(one).collect()
 }
 
+/// A change of a normal number, which has an index.
+type Change = fn(f32, usize) -> f32;
+
+const INPUTS: [(&str, Change); 5] = [
+    ("normal", |x, _| x),
+    ("lognormal s=4", |x, _| (4.0 * x).exp()),
+    ("int8 levels", |x, _| (x * 32.0).round().clamp(-127.0, 127.0)),
+    ("all equal", |_, _| 0.5),
+    ("90 % zeros", |x, i| if i.is_multiple_of(10) { x } else { 0.0 }),
+];
+
 /// What the same number of bytes costs without any thought: all cores copy a part.
 fn memcpy<T: Copy + Send + Sync>(to: &mut [T], from: &[T]) {
-    let half = from.len() / 2;
-    let (a, b) = to.split_at_mut(half);
-    std::thread::scope(|scope| {
-        scope.spawn(|| a.copy_from_slice(&from[..half]));
-        b.copy_from_slice(&from[half..]);
-    });
+    let share = from.len().div_ceil(rayon::current_num_threads());
+    to.par_chunks_mut(share).zip(from.par_chunks(share)).for_each(|(to, from)| to.copy_from_slice(from));
 }
 
-/// Sums in f64 and `select_nth_unstable` on a copy of the magnitudes: the best of the obvious ways. Ties are all kept.
-fn by_select_nth(weights: &mut [f32]) -> usize {
+/// Sums in f64, then the k-th largest of the magnitudes, by whatever finds it. Ties are all kept.
+fn obvious(weights: &mut [f32], find: fn(&mut [u32], usize) -> u32) -> usize {
     let (mut sum, mut squares) = (0.0, 0.0);
     for &w in weights.iter() {
         sum += f64::from(w.abs());
@@ -51,34 +61,31 @@ fn by_select_nth(weights: &mut [f32]) -> usize {
     }
     let kept = (sum * sum / squares) as usize;
     let mut keys: Vec<u32> = weights.iter().map(|w| w.abs().to_bits()).collect();
-    let (_, &mut threshold, _) = keys.select_nth_unstable_by(kept - 1, |a, b| b.cmp(a));
-    zero_below(weights, threshold);
-    kept
-}
-
-/// The same with a full sort.
-fn by_sort(weights: &mut [f32]) -> usize {
-    let (mut sum, mut squares) = (0.0, 0.0);
-    for &w in weights.iter() {
-        sum += f64::from(w.abs());
-        squares += f64::from(w) * f64::from(w);
-    }
-    let kept = (sum * sum / squares) as usize;
-    let mut keys: Vec<u32> = weights.iter().map(|w| w.abs().to_bits()).collect();
-    keys.sort_unstable_by(|a, b| b.cmp(a));
-    zero_below(weights, keys[kept - 1]);
-    kept
-}
-
-fn zero_below(weights: &mut [f32], threshold: u32) {
+    let threshold = find(&mut keys, kept - 1);
     for w in weights.iter_mut() {
         *w = if w.abs().to_bits() >= threshold { *w } else { 0.0 };
     }
+    kept
 }
 
-fn prune(pruner: &Pruner, weights: &mut [f32], row_len: usize, rule: &Rule) -> Decision {
+/// The best of the obvious ways.
+fn by_select_nth(weights: &mut [f32]) -> usize {
+    obvious(weights, |keys, k| *keys.select_nth_unstable_by(k, |a, b| b.cmp(a)).1)
+}
+
+fn by_sort(weights: &mut [f32]) -> usize {
+    obvious(weights, |keys, k| {
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        keys[k]
+    })
+}
+
+fn prune<T: Element>(pruner: &Pruner, weights: &mut [T], row_len: usize) -> Decision {
+    // A row that is all there is would be looked at once more, for the sake of rows after it.
+    let granularity = if row_len == weights.len() { Granularity::Tensor } else { Granularity::Row };
+    let rule = Rule::new().with_granularity(granularity);
     let tensor = TensorMut::from(weights).with_row_len(row_len as u64).expect("a row length that divides");
-    pruner.prune(&mut [tensor], rule).expect("finite weights")
+    pruner.prune(&mut [tensor], &rule).expect("finite weights")
 }
 
 fn pruners() -> Vec<Pruner> {
@@ -93,90 +100,86 @@ fn pruners() -> Vec<Pruner> {
     pruners
 }
 
-fn whole(c: &mut Criterion) {
-    let len = len();
-    let data = normal(len);
-    let mut group = c.benchmark_group(format!("whole f32 {len}"));
-    group.throughput(Throughput::Bytes(4 * len as u64)).sample_size(10);
-    let mut copy = data.clone();
-    group.bench_function("memcpy", |b| b.iter(|| memcpy(black_box(&mut copy), black_box(&data))));
-    let fresh = || data.clone();
-    group.bench_function("select_nth_unstable", |b| {
-        b.iter_batched_ref(fresh, |w| by_select_nth(w), BatchSize::LargeInput);
+fn group<'c, T>(c: &'c mut Criterion, name: &str, data: &[T]) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = c.benchmark_group(format!("{name} {}", data.len()));
+    group.throughput(Throughput::Bytes(size_of_val(data) as u64)).sample_size(10);
+    group
+}
+
+/// Time `work` on the same weights again and again: pruning destroys them, and what restores them is not timed.
+fn time<T: Copy + Send + Sync, R>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    data: &[T],
+    work: impl Fn(&mut [T]) -> R,
+) {
+    let mut copy = data.to_vec();
+    group.bench_function(name, |b| {
+        b.iter_custom(|runs| {
+            let one = |_| {
+                memcpy(&mut copy, data);
+                let start = Instant::now();
+                black_box(work(black_box(&mut copy)));
+                start.elapsed()
+            };
+            (0..runs).map(one).sum::<Duration>()
+        });
     });
-    group.bench_function("sort_unstable", |b| b.iter_batched_ref(fresh, |w| by_sort(w), BatchSize::LargeInput));
+}
+
+fn whole(c: &mut Criterion) {
+    let data = normal(len());
+    let mut group = group(c, "whole f32", &data);
+    time(&mut group, "memcpy", &data, |copy| memcpy(copy, &data));
+    time(&mut group, "select_nth_unstable", &data, by_select_nth);
+    time(&mut group, "sort_unstable", &data, by_sort);
     for pruner in pruners() {
         let (mut ours, mut theirs) = (data.clone(), data.clone());
-        let decision = prune(&pruner, &mut ours, len, &Rule::new());
+        let decision = prune(&pruner, &mut ours, data.len());
         assert_eq!(decision.kept(), by_select_nth(&mut theirs) as u64, "both ways keep as many of normal weights");
         assert!(ours == theirs, "and the same ones");
-        group.bench_function(pruner.backend().to_string(), |b| {
-            b.iter_batched_ref(fresh, |w| prune(&pruner, w, len, &Rule::new()), BatchSize::LargeInput);
-        });
+        time(&mut group, &pruner.backend().to_string(), &data, |w| prune(&pruner, w, data.len()));
     }
     group.finish();
+}
+
+/// Every input, as one contest and as rows of 4096.
+fn inputs_of<T: Element + Send + Sync>(c: &mut Criterion, dtype: &str, of: fn(f32) -> T) {
+    let normal = normal(len() / 4096 * 4096);
+    let pruner = Pruner::cpu();
+    for (contest, row_len) in [("tensor", normal.len()), ("rows of 4096", 4096)] {
+        let mut group = group(c, &format!("inputs {dtype} {contest}"), &vec![of(0.0); normal.len()]);
+        for (name, change) in INPUTS {
+            let data: Vec<T> = normal.iter().enumerate().map(|(i, &x)| of(change(x, i))).collect();
+            if name == "normal" {
+                time(&mut group, "memcpy", &data, |copy| memcpy(copy, &data));
+            }
+            let decision = prune(&pruner, &mut data.clone(), row_len);
+            assert_eq!(decision.groups().len(), data.len() / row_len, "one contest a row");
+            assert_eq!(decision.kept() == data.len() as u64, name == "all equal", "{name} keeps {}", decision.kept());
+            time(&mut group, name, &data, |w| prune(&pruner, w, row_len));
+        }
+        group.finish();
+    }
 }
 
 fn inputs(c: &mut Criterion) {
-    let len = len();
-    let data = normal(len);
-    let pruner = Pruner::cpu();
-    let inputs: [(&str, Vec<f32>); 5] = [
-        ("lognormal s=4", data.iter().map(|x| (4.0 * x).exp()).collect()),
-        ("int8 levels", data.iter().map(|x| (x * 32.0).round()).collect()),
-        ("all equal", vec![0.5; len]),
-        ("90 % zeros", data.iter().enumerate().map(|(i, &x)| if i % 10 == 0 { x } else { 0.0 }).collect()),
-        ("normal", data),
-    ];
-    let mut group = c.benchmark_group(format!("inputs f32 {len}"));
-    group.throughput(Throughput::Bytes(4 * len as u64)).sample_size(10);
-    for (name, data) in &inputs {
-        let kept = prune(&pruner, &mut data.clone(), len, &Rule::new()).kept();
-        assert!(kept >= 1 && (*name != "all equal" || kept == len as u64), "{name} keeps {kept}");
-        group.bench_function(*name, |b| {
-            b.iter_batched_ref(|| data.clone(), |w| prune(&pruner, w, len, &Rule::new()), BatchSize::LargeInput);
-        });
-    }
-    group.finish();
+    inputs_of(c, "f32", |x| x);
+    inputs_of(c, "bf16", bf16::from_f32);
 }
 
 fn rows(c: &mut Criterion) {
-    let len = 1 << 22;
-    let data = normal(len);
+    let data = normal(1 << 22);
     let pruner = Pruner::cpu();
-    let rule = Rule::new().with_granularity(Granularity::Row);
-    let mut group = c.benchmark_group(format!("rows f32 {len}"));
-    group.throughput(Throughput::Bytes(4 * len as u64)).sample_size(10);
-    let mut copy = data.clone();
-    group.bench_function("memcpy", |b| b.iter(|| memcpy(black_box(&mut copy), black_box(&data))));
+    let mut group = group(c, "rows f32", &data);
+    time(&mut group, "memcpy", &data, |copy| memcpy(copy, &data));
     for row_len in [16, 64, 256, 1024, 4096, 65536] {
-        let decision = prune(&pruner, &mut data.clone(), row_len, &rule);
-        assert_eq!(decision.groups().len(), len / row_len, "one contest a row");
-        group.bench_function(format!("of {row_len}"), |b| {
-            b.iter_batched_ref(|| data.clone(), |w| prune(&pruner, w, row_len, &rule), BatchSize::LargeInput);
-        });
+        let decision = prune(&pruner, &mut data.clone(), row_len);
+        assert_eq!(decision.groups().len(), data.len() / row_len, "one contest a row");
+        time(&mut group, &format!("of {row_len}"), &data, |w| prune(&pruner, w, row_len));
     }
     group.finish();
 }
 
-fn half_width(c: &mut Criterion) {
-    let len = len();
-    let data: Vec<bf16> = normal(len).into_iter().map(bf16::from_f32).collect();
-    let pruner = Pruner::cpu();
-    let rule = Rule::new().with_beta(Beta::ONE);
-    let mut group = c.benchmark_group(format!("whole bf16 {len}"));
-    group.throughput(Throughput::Bytes(2 * len as u64)).sample_size(10);
-    let mut copy = data.clone();
-    group.bench_function("memcpy", |b| b.iter(|| memcpy(black_box(&mut copy), black_box(&data))));
-    group.bench_function("cpu", |b| {
-        b.iter_batched_ref(
-            || data.clone(),
-            |w| pruner.prune(&mut [w.into()], &rule).expect("finite weights"),
-            BatchSize::LargeInput,
-        );
-    });
-    group.finish();
-}
-
-criterion_group!(benches, whole, inputs, rows, half_width);
+criterion_group!(benches, whole, inputs, rows);
 criterion_main!(benches);
