@@ -1,7 +1,7 @@
 //! The command line: words to values, and nothing that looks at a file.
 
 use crate::Usage;
-use crate::backend::BackendChoice;
+use crate::backend::{self, BackendChoice};
 use crate::bench::BenchArgs;
 use crate::demo::DemoArgs;
 use anyhow::Result;
@@ -103,6 +103,15 @@ Examples:
 A time is the median of runs that take turns with copies of the same bytes by all threads, or from buffer to buffer on a \
 device. Every answer is checked before it is timed; a wrong one ends the run with exit code 1.";
 
+const IMAGE_HELP: &str = "\
+Examples:
+  emprune image photo.jpg -o pruned.png
+  emprune image photo.png -o pruned.png --patch 16 --report report.json
+
+The score of a pixel is |pixel - mean|, exactly, for each channel by itself. Pixels that lose become the mean, rounded to \
+the nearest integer and halves to the even one. Alpha is kept. Patches at the right and lower edges may be smaller; one \
+whose pixels are all alike is kept as it is. The picture is written upright, with its colour profile.";
+
 #[derive(Parser)]
 #[command(name = "emprune", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -126,6 +135,9 @@ pub(crate) enum Command {
     /// Say, tensor by tensor, what two models or masks files keep in common
     #[command(after_help = DIFF_HELP)]
     Diff(DiffArgs),
+    /// Keep the pixels of a picture that stand out from the mean, and give the others the mean
+    #[command(after_help = IMAGE_HELP)]
+    Image(ImageArgs),
     /// List the backends of this machine: the CPU, and every adapter
     Devices(DevicesArgs),
     /// Time this machine's backends against a copy of the same bytes, on weights that are made up
@@ -212,6 +224,44 @@ pub(crate) struct DiffArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    /// The picture: PNG or JPEG; grey or RGB, with alpha or without, 8 or 16 bits
+    pub(crate) input: PathBuf,
+
+    /// Where the pruned picture goes, as PNG
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// Keep floor(B * N_eff) pixels of every contest: a positive decimal
+    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true)]
+    pub(crate) beta: Beta,
+
+    /// One contest, and one mean, per N x N patch of a channel; without it, per channel
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) patch: Option<u32>,
+
+    /// Who does the work; the answer is the same
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendChoice,
+
+    /// Use the first adapter with this in its name, driver or backend; case does not count
+    #[arg(long, value_name = "SUBSTRING")]
+    pub(crate) adapter: Option<String>,
+
+    /// Write a report, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Print the report on stdout instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Replace files that exist
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
     /// Whose report
     #[arg(value_enum, default_value = "prune")]
@@ -227,6 +277,8 @@ pub(crate) enum Reports {
     Apply,
     /// Of diff
     Diff,
+    /// Of image
+    Image,
 }
 
 impl Reports {
@@ -235,6 +287,7 @@ impl Reports {
         match self {
             Reports::Prune => include_bytes!("report.schema.json"),
             Reports::Apply => include_bytes!("apply.schema.json"),
+            Reports::Image => include_bytes!("image.schema.json"),
             Reports::Diff => include_bytes!("diff.schema.json"),
         }
     }
@@ -379,10 +432,7 @@ impl JobArgs {
 
     /// What clap cannot express in a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), Usage> {
-        if self.adapter.is_some() && self.backend == BackendChoice::Cpu {
-            return Err(Usage("--adapter is not for --backend cpu".into()));
-        }
-        Ok(())
+        backend::check(self.backend, self.adapter.as_deref())
     }
 }
 

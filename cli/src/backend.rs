@@ -1,5 +1,6 @@
 //! `--backend` and `--adapter`: who does the work.
 
+use crate::Usage;
 use anyhow::Result;
 use clap::ValueEnum;
 use emprune::Pruner;
@@ -12,6 +13,12 @@ pub(crate) enum BackendChoice {
     Cpu,
     /// A GPU, or a software adapter where there is none
     Gpu,
+}
+
+/// Two options that contradict each other.
+pub(crate) fn check(choice: BackendChoice, adapter: Option<&str>) -> Result<(), Usage> {
+    let contradict = choice == BackendChoice::Cpu && adapter.is_some();
+    if contradict { Err(Usage("--adapter is not for --backend cpu".into())) } else { Ok(()) }
 }
 
 /// Open what was asked for, and say so where it is a processor that stands in for a GPU.

@@ -10,6 +10,7 @@ mod demo;
 mod destination;
 mod devices;
 mod diff;
+mod image;
 mod interrupt;
 mod job;
 mod journal;
@@ -17,6 +18,8 @@ mod masks;
 mod norms;
 mod output;
 mod patterns;
+mod picture;
+mod pixels;
 mod positioned;
 mod progress;
 mod prune;
@@ -75,6 +78,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Verify(args) => verify::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Image(args) => image::run(args),
         Command::Devices(args) => devices::run(args.json),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),

@@ -10,6 +10,7 @@ mod bad_values;
 mod desk;
 mod diff;
 mod files;
+mod image;
 mod interrupted;
 mod memory;
 mod patterns;

@@ -1,0 +1,118 @@
+//! Pictures in files: what they are decoded to, what is refused, and how they are written.
+
+use crate::pixels::{Layout, MOST_PIXELS};
+use anyhow::{Context, Result, bail, ensure};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
+use std::path::Path;
+
+/// More than any picture of [`MOST_PIXELS`] takes, twice.
+const MOST_BYTES: u64 = 16 * MOST_PIXELS;
+
+/// A decoded picture.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    pub(crate) layout: Layout,
+    pub(crate) samples: Samples,
+    /// What the numbers mean as colours, if the file says so.
+    profile: Option<Vec<u8>>,
+}
+
+/// Interleaved, line by line.
+#[derive(Clone, Debug)]
+pub(crate) enum Samples {
+    Eight(Vec<u8>),
+    Sixteen(Vec<u16>),
+}
+
+impl Picture {
+    /// Decode a file; nothing is allocated for a picture that is too large.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let open = || {
+            let mut file = File::open(path).context("cannot open it")?;
+            let metadata = file.metadata().context("cannot look at it")?;
+            ensure!(metadata.is_file(), "not a regular file");
+            let format =
+                ImageReader::new(BufReader::new(&file)).with_guessed_format().context("cannot read it")?.format();
+            file.rewind().context("cannot read it")?;
+            match format {
+                Some(ImageFormat::Png) => {}
+                Some(ImageFormat::Jpeg) => ensure!(is_complete_jpeg(&file)?, "truncated: the JPEG data has no end"),
+                _ => bail!("neither a PNG nor a JPEG file"),
+            }
+            file.rewind().context("cannot read it")?;
+            decode(file)
+        };
+        open().with_context(|| path.display().to_string())
+    }
+
+    /// The names of the channels that are pruned; the one that may follow is alpha.
+    pub(crate) fn colours(&self) -> &'static [&'static str] {
+        if self.layout.stride < 3 { &["grey"] } else { &["red", "green", "blue"] }
+    }
+
+    /// Write it as PNG, with other samples.
+    pub(crate) fn write(&self, samples: &Samples, out: impl Write) -> Result<()> {
+        let Layout { width, height, stride } = self.layout;
+        use ExtendedColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
+        let (bytes, kinds): (&[u8], _) = match samples {
+            Samples::Eight(samples) => (samples, [L8, La8, Rgb8, Rgba8]),
+            Samples::Sixteen(samples) => (bytemuck::cast_slice(samples), [L16, La16, Rgb16, Rgba16]),
+        };
+        let mut encoder = PngEncoder::new_with_quality(out, CompressionType::Default, FilterType::Adaptive);
+        if let Some(profile) = &self.profile {
+            encoder.set_icc_profile(profile.clone()).context("the colour profile")?;
+        }
+        encoder.write_image(bytes, width, height, kinds[stride - 1]).context("cannot write the picture")
+    }
+}
+
+fn decode(file: File) -> Result<Picture> {
+    let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().context("cannot read it")?;
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MOST_BYTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().context("the picture cannot be understood")?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(
+        (1..=MOST_PIXELS).contains(&pixels),
+        "the picture has {width} x {height} = {pixels} pixels, and may have 1 to {MOST_PIXELS}"
+    );
+    let orientation = decoder.orientation().context("the orientation cannot be understood")?;
+    let profile = decoder.icc_profile().context("the colour profile cannot be understood")?;
+    let mut image = DynamicImage::from_decoder(decoder).context("the picture cannot be decoded")?;
+    // As cameras hold it and viewers show it; the output has no word of orientation.
+    image.apply_orientation(orientation);
+    let (width, height) = (image.width(), image.height());
+    let (stride, samples) = match image {
+        DynamicImage::ImageLuma8(image) => (1, Samples::Eight(image.into_raw())),
+        DynamicImage::ImageLumaA8(image) => (2, Samples::Eight(image.into_raw())),
+        DynamicImage::ImageRgb8(image) => (3, Samples::Eight(image.into_raw())),
+        DynamicImage::ImageRgba8(image) => (4, Samples::Eight(image.into_raw())),
+        DynamicImage::ImageLuma16(image) => (1, Samples::Sixteen(image.into_raw())),
+        DynamicImage::ImageLumaA16(image) => (2, Samples::Sixteen(image.into_raw())),
+        DynamicImage::ImageRgb16(image) => (3, Samples::Sixteen(image.into_raw())),
+        DynamicImage::ImageRgba16(image) => (4, Samples::Sixteen(image.into_raw())),
+        other => bail!("the picture has pixels of the kind {:?}, and 8 or 16 bits are needed", other.color()),
+    };
+    Ok(Picture { layout: Layout { width, height, stride }, samples, profile })
+}
+
+/// Whether the end of the picture is there. The decoder paints grey what a truncated file lacks, and says nothing.
+fn is_complete_jpeg(file: &File) -> Result<bool> {
+    let mut bytes = Vec::new();
+    BufReader::new(file).take(MOST_BYTES).read_to_end(&mut bytes).context("cannot read it")?;
+    // Segments with lengths, which may hold pictures of their own, up to the first that is followed by data. In that, 0xff
+    // before the end's 0xd9 is nothing else.
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        if marker == 0xda {
+            return Ok(bytes.get(at..).unwrap_or_default().windows(2).any(|two| two == [0xff, 0xd9]));
+        }
+    }
+    Ok(true) // not what was thought: the decoder will say so
+}
