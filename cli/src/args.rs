@@ -71,6 +71,11 @@ one contest.
   beta = 0.8
   granularity = \"tensor\"
 
+With --json, each line on stderr that begins with a brace is an object whose \"event\" is started (input, output, \
+tensors, bytes, backend), progress (bytes_done, bytes_total, and pass where all tensors are one contest), tensor (its \
+part of the report), note or warning (message), finished (seconds), or failed (message, exit_code). Progress comes once \
+a second at most, finished or failed comes last.
+
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16 and \
 BF16 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
@@ -149,6 +154,8 @@ pub(crate) enum Command {
     Schema(SchemaArgs),
     /// Print the completions of a shell, for the file where it looks for them
     Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -201,7 +208,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 
-    /// Print the report on stdout instead of a table
+    /// Print the report on stdout instead of a table, and on stderr one JSON object a line: what happens
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -291,6 +298,12 @@ impl Reports {
             Reports::Diff => include_bytes!("diff.schema.json"),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where to write the pages: a directory that exists, such as /usr/local/share/man/man1
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

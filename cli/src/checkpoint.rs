@@ -4,7 +4,7 @@
 //! garbage or not at all. Here both must agree before anything is written.
 
 use crate::output::{PARTIAL, REPORT};
-use crate::safetensors::{Model, TensorInfo};
+use crate::safetensors::{MOST_TENSORS, Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,6 +184,9 @@ fn every_name_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMa
             let mut names = BTreeMap::new();
             while let Some(name) = map.next_key::<String>()? {
                 let shard = map.next_value()?;
+                if names.len() == MOST_TENSORS {
+                    return Err(A::Error::custom(format!("there are more than {MOST_TENSORS} tensors")));
+                }
                 if names.insert(name.clone(), shard).is_some() {
                     return Err(A::Error::custom(format!("the name {name:?} appears twice")));
                 }

@@ -1,6 +1,7 @@
 //! Where a model goes: a file, or a directory that has all of the input's other files too.
 
 use crate::checkpoint::{Checkpoint, INDEX};
+use crate::events;
 use crate::interrupt;
 use crate::journal::{self, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
@@ -66,7 +67,7 @@ impl<'a> Destination<'a> {
         let journal = journal.transpose()?;
         if let Some(journal) = journal.as_ref().filter(|journal| journal.count() > 0) {
             let (done, all) = (journal.count(), model.shards.len());
-            eprintln!("note: {done} of {all} shards were finished by a run that was ended, and are taken over");
+            events::note(&format!("{done} of {all} shards were finished by a run that was ended, and are taken over"));
         }
         let open = |new: &NewDirectory, shard: &Model| match &journal {
             Some(journal) if journal.has(shard) => new.old_file(shard.name()),
@@ -91,9 +92,9 @@ impl<'a> Destination<'a> {
             && journal.count() > 0
         {
             let (done, all, place) = (journal.count(), self.model.shards.len(), directory.partial().display());
-            eprintln!(
-                "note: {done} of {all} shards are finished and stay in {place}; the same command goes on from there"
-            );
+            events::note(&format!(
+                "{done} of {all} shards are finished and stay in {place}; the same command goes on from there"
+            ));
             directory.keep();
         }
     }

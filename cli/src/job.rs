@@ -1,7 +1,9 @@
 //! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
 
 use crate::args::{Granularity, Score, Settings};
+use crate::backend::Workers;
 use crate::destination::copy_gaps;
+use crate::events;
 use crate::journal::Journal;
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
@@ -11,8 +13,9 @@ use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Decision, Dtype, Group, Pruner, TensorSpec, Want};
+use emprune::{Decision, Dtype, Error, Group, TensorSpec, Want};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A tensor that is pruned, and how.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +38,7 @@ type Work<'a> = (Selected<'a>, Option<MaskPlace>);
 pub(crate) struct Job<'a> {
     pub(crate) shards: &'a [Model],
     pub(crate) norms: Option<&'a Norms>,
-    pub(crate) pruner: &'a Pruner,
+    pub(crate) workers: &'a Workers,
     /// One for each shard, or none.
     pub(crate) outputs: &'a [Sink<'a>],
     pub(crate) masks: Option<Sink<'a>>,
@@ -58,7 +61,7 @@ impl<'a> Selected<'a> {
         self.settings.granularity == Granularity::Global
     }
 
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.info.bytes.end - self.info.bytes.start
     }
 
@@ -98,13 +101,13 @@ impl Job<'_> {
             reports.extend(of_tensors);
             contests.extend(contest.map(|contest| (rule, contest)));
         }
-        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
         Ok((reports, contests))
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
         let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
-        Ok(Part::new(one.info, norms, place))
+        Ok(Part::new(one.info, norms.map(Arc::from), place))
     }
 }
 
@@ -127,7 +130,12 @@ impl Stream<'_> {
         if let Some(output) = outputs.get(number) {
             copy_gaps(shard, number, selected.iter().map(|one| one.info), *output)?;
         }
-        let reports = works.into_iter().map(|(one, place)| self.tensor(&one, place)).collect::<Result<Vec<_>>>()?;
+        let mut reports = Vec::new();
+        for (one, place) in works {
+            let report = self.tensor(&one, place)?;
+            events::tell("tensor", serde_json::to_value(&report)?);
+            reports.push(report);
+        }
         if let (Some(journal), Some(begun), Some(Sink::Write(output))) = (journal, begun, outputs.get(number)) {
             let added = journal.add(begun, output, &reports);
             added.with_context(|| format!("cannot finish {}", shard.path.display()))?;
@@ -147,7 +155,11 @@ impl Stream<'_> {
         }
         let (decision, mut parts) = self.run(&selected, specs, parts, 0)?;
         parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
-        let reports = selected.iter().zip(&parts).map(|(one, part)| counted(one.info, 1, part.kept, part)).collect();
+        let reports = selected.iter().zip(&parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
+        let reports: Vec<_> = reports.collect();
+        for report in &reports {
+            events::tell("tensor", serde_json::to_value(report)?);
+        }
         Ok((decision.groups().first().map(GlobalReport::new), reports))
     }
 
@@ -194,7 +206,7 @@ impl Stream<'_> {
         parts: Vec<Part>,
         start: u64,
     ) -> Result<(Decision, Vec<Part>)> {
-        let Job { shards, pruner, outputs, masks, piece_bytes, .. } = *self.job;
+        let Job { shards, workers, outputs, masks, piece_bytes, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
         let mut rule = settings.rule();
@@ -204,20 +216,33 @@ impl Stream<'_> {
         // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
         // contest over many tensors went in each.
         let want = Want { zeros: true, masks: masks.is_some() || settings.granularity == Granularity::Global };
-        let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
-        let mut weights = Weights { shards, outputs, masks, specs, parts, buffer, piece_bytes, progress, clock };
-        let decision = pruner.stream(&mut weights, &rule, want).map_err(|e| match e.tensor() {
-            Some(at) => {
-                let info = selected[at].info;
-                let name = format!("tensor {:?} of {}", info.name, shards[info.shard].path.display());
-                match e.index() {
-                    Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &e.to_string())),
-                    _ => anyhow::Error::new(e).context(name),
-                }
+        let mut parts = parts;
+        loop {
+            // What the CPU goes back to, should a device fail. What is written by then is written once more.
+            let before = workers.may_fall_back().then(|| parts.clone());
+            let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
+            let specs = specs.clone();
+            let mut weights = Weights { shards, outputs, masks, specs, parts, buffer, piece_bytes, progress, clock };
+            let error = match workers.current().stream(&mut weights, &rule, want) {
+                Ok(decision) => return Ok((decision, weights.finish())),
+                Err(error) => error,
+            };
+            let failed = error.tensor().map(|at| selected[at].info);
+            match before {
+                Some(before) if workers.fall_back(&error, &failed.unwrap_or(info).name) => parts = before,
+                _ => return Err(explain(error, failed, shards, start)),
             }
-            None => e.into(),
-        })?;
-        Ok((decision, weights.finish()))
+        }
+    }
+}
+
+/// The error of one tensor, from an entry on, in words for people.
+fn explain(error: Error, of: Option<&TensorInfo>, shards: &[Model], start: u64) -> anyhow::Error {
+    let Some(info) = of else { return error.into() };
+    let name = format!("tensor {:?} of {}", info.name, shards[info.shard].path.display());
+    match error.index() {
+        Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &error.to_string())),
+        _ => anyhow::Error::new(error).context(name),
     }
 }
 

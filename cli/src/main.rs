@@ -10,6 +10,7 @@ mod demo;
 mod destination;
 mod devices;
 mod diff;
+mod events;
 mod image;
 mod interrupt;
 mod job;
@@ -32,11 +33,12 @@ mod table;
 mod verify;
 mod weights;
 
-use anyhow::Result;
-use args::{Cli, Command};
+use anyhow::{Context, Result};
+use args::{Cli, Command, InspectArgs, PruneArgs};
 use clap::{CommandFactory, Parser};
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A command line that cannot be meant. Exit code 2, as for those that clap finds.
@@ -52,16 +54,23 @@ impl fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
+    let cli = Cli::parse();
+    if let Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) = &cli.command
+        && files.json
+    {
+        events::for_machines();
+    }
+    match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if interrupt::happened() => {
-            eprintln!("error: interrupted");
+            events::failed("interrupted", interrupt::EXIT_CODE);
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) => {
             // One line, whatever the parts say: for logs.
-            eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            let code = if error.is::<Usage>() { 2 } else { 1 };
+            events::failed(&format!("{error:#}").replace('\n', " "), code);
+            ExitCode::from(code)
         }
     }
 }
@@ -71,7 +80,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Prune(args) => prune::run(&args.job, &args.files, Some(&args.output)),
         Command::Inspect(args) => {
             if let Some(output) = &args.output {
-                eprintln!("note: inspect writes no weights; {} is left as it is", output.display());
+                events::note(&format!("inspect writes no weights; {} is left as it is", output.display()));
             }
             prune::run(&args.job, &args.files, None)
         }
@@ -87,6 +96,22 @@ fn run(command: &Command) -> Result<()> {
             let mut text = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "emprune", &mut text);
             print(&text)
+        }
+        Command::Man(args) => man(args.directory.as_deref()),
+    }
+}
+
+/// The pages of all commands into a directory, or the program's own to stdout.
+fn man(directory: Option<&Path>) -> Result<()> {
+    match directory {
+        Some(directory) => {
+            let written = clap_mangen::generate_to(Cli::command(), directory);
+            written.with_context(|| format!("cannot write to {}", directory.display()))
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&page)
         }
     }
 }

@@ -76,7 +76,7 @@ impl Masks {
 }
 
 /// Where one tensor's mask is going.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MaskPlace {
     /// In the file, of the first byte that is not written yet.
     at: u64,

@@ -1,6 +1,8 @@
-//! A progress bar on stderr, for people only and for work over a second.
+//! Progress of work over a second: a bar on stderr for people, or events for machines.
 
+use crate::events;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ pub(crate) struct Progress {
     start: Instant,
     /// When to show the bar; nothing when that is done, or is not to be done.
     show_at: Option<Instant>,
+    /// When to tell machines, if they are to be told.
+    tell_at: Option<Instant>,
 }
 
 impl Progress {
@@ -28,8 +32,9 @@ impl Progress {
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix("pruning");
         let start = Instant::now();
-        let show_at = std::io::stderr().is_terminal().then(|| start + PATIENCE);
-        Self { bar, pass: by_pass.then_some(0), start, show_at }
+        let machines = events::are_for_machines();
+        let show_at = (std::io::stderr().is_terminal() && !machines).then(|| start + PATIENCE);
+        Self { bar, pass: by_pass.then_some(0), start, show_at, tell_at: machines.then(|| start + PATIENCE) }
     }
 
     /// Bytes were read, from an entry of a tensor on.
@@ -60,7 +65,13 @@ impl Progress {
         let left = HumanDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX));
         self.bar.set_message(format!("{}/s, {left:#} left", HumanBytes(rate as u64)));
         self.bar.set_position(done);
-        if self.show_at.is_some_and(|at| at <= Instant::now()) {
+        let now = Instant::now();
+        if self.tell_at.is_some_and(|at| at <= now) {
+            self.tell_at = Some(now + PATIENCE);
+            let fields = json!({"pass": self.pass, "bytes_done": done, "bytes_total": self.bar.length()});
+            events::tell("progress", fields);
+        }
+        if self.show_at.is_some_and(|at| at <= now) {
             self.show_at = None;
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }

@@ -2,9 +2,10 @@
 
 use crate::Usage;
 use crate::args::{FileArgs, JobArgs, Score, Settings};
-use crate::backend;
+use crate::backend::Workers;
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Paths};
+use crate::events;
 use crate::interrupt;
 use crate::job::{Contests, Job, Selected, about};
 use crate::journal::Journal;
@@ -15,7 +16,7 @@ use crate::select::{Selection, select};
 use crate::sink::Sink;
 use crate::table;
 use anyhow::{Result, ensure};
-use emprune::Pruner;
+use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 
@@ -31,18 +32,30 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         overwrite: files.overwrite,
     };
     paths.check(model, [&args.norms, &args.recipe].into_iter().flatten().cloned())?;
-    let pruner = backend::open(args.backend, args.adapter.as_deref())?;
+    let workers = Workers::open(args.backend, args.adapter.as_deref())?;
+    let selected = question.selected();
+    events::tell(
+        "started",
+        json!({
+            "input": args.input,
+            "output": output,
+            "tensors": selected.len(),
+            "bytes": selected.iter().map(Selected::bytes).sum::<u64>(),
+            "backend": workers.backend().to_string(),
+        }),
+    );
     let destination = Destination::create(model, &paths, &question.settings_of_shards()?)?;
-    let answer = question.answer(&pruner, &destination.outputs(), destination.masks(), destination.journal());
+    let answer = question.answer(&workers, &destination.outputs(), destination.masks(), destination.journal());
     let report_of_all = answer.inspect_err(|_| destination.keep_if_terminated())?;
     destination.commit(&report_of_all)?;
 
     let mut text = Vec::new();
+    events::tell("finished", json!({"seconds": start.elapsed().as_secs_f64()}));
     if files.json {
         write_json(&mut text, &report_of_all)?;
     } else {
         let seconds = start.elapsed().as_secs_f64();
-        text = table::render(&report_of_all, pruner.backend(), output, seconds).into_bytes();
+        text = table::render(&report_of_all, workers.backend(), output, seconds).into_bytes();
     }
     crate::print(&text)
 }
@@ -68,10 +81,10 @@ impl<'a> Question<'a> {
         let norms = args.norms.as_deref().map(Norms::open).transpose()?;
         let selection = select(&model.tensors, &args.targets, &args.ignore, &recipe)?;
         for warning in &selection.warnings {
-            eprintln!("warning: {warning}");
+            events::warning(warning);
         }
         for note in model.directory.iter().flat_map(|directory| &directory.notes) {
-            eprintln!("note: {note}");
+            events::note(note);
         }
         let question = Self { args, model, norms, recipe, selection };
         for one in question.selected() {
@@ -113,13 +126,13 @@ impl<'a> Question<'a> {
     /// Decide, and send every byte of every shard to its output, if there are outputs.
     pub(crate) fn answer(
         &self,
-        pruner: &Pruner,
+        workers: &Workers,
         outputs: &[Sink<'_>],
         masks: Option<Sink<'_>>,
         journal: Option<&Journal>,
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
-        let job = Job { shards, norms, pruner, outputs, masks, piece_bytes, journal };
+        let job = Job { shards, norms, workers, outputs, masks, piece_bytes, journal };
         let (pruned, contests) = job.prune(&self.selected())?;
         let mut pruned = pruned.into_iter();
         let verdicts = self.model.tensors.iter().zip(&self.selection.skipped).zip(&self.selection.rules);
@@ -130,10 +143,10 @@ impl<'a> Question<'a> {
             };
             Some(TensorReport { rule: rule.map(|at| at + 1), ..tensor })
         });
-        Ok(self.report(pruner, tensors.collect(), contests))
+        Ok(self.report(workers, tensors.collect(), contests))
     }
 
-    fn report(&self, pruner: &Pruner, tensors: Vec<TensorReport>, mut contests: Contests) -> Report {
+    fn report(&self, workers: &Workers, tensors: Vec<TensorReport>, mut contests: Contests) -> Report {
         let mut totals = Totals::default();
         for tensor in tensors.iter().filter(|tensor| tensor.skipped.is_none()) {
             totals.len += tensor.len;
@@ -157,8 +170,9 @@ impl<'a> Question<'a> {
         Report {
             schema: SCHEMA,
             emprune_version: env!("CARGO_PKG_VERSION"),
-            backend: pruner.backend().name(),
-            adapter: pruner.backend().adapter().map(str::to_owned),
+            backend: workers.backend().name(),
+            adapter: workers.backend().adapter().map(str::to_owned),
+            fallback: workers.fallback().cloned(),
             beta: beta.get(),
             granularity: granularity.name(),
             score: score.name(),

@@ -1,5 +1,6 @@
 //! The report: what was asked, and what came of it. Its field names are a promise to scripts; `SCHEMA` counts the promises.
 
+use crate::backend::Fallback;
 use emprune::Group;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -17,6 +18,8 @@ pub(crate) struct Report {
     /// `cpu` or `gpu`.
     pub(crate) backend: &'static str,
     pub(crate) adapter: Option<String>,
+    /// Where and why the CPU took over from it.
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) beta: f64,
     pub(crate) granularity: &'static str,
     pub(crate) score: &'static str,

@@ -7,8 +7,8 @@
 use crate::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use emprune::Dtype;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use std::collections::{BTreeMap, BTreeSet};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -19,8 +19,14 @@ use std::path::{Path, PathBuf};
 const PREFIX: u64 = 8;
 /// The format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
+/// More tensors than any model has; what is known of each must fit memory. So must their names.
+pub(crate) const MOST_TENSORS: usize = 1 << 18;
+const LONGEST_NAME: usize = 4096;
+const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
+/// What of it is looked at: see `masks`.
+const KNOWN: [&str; 2] = ["format", "shapes"];
 
 pub(crate) type Metadata = BTreeMap<String, String>;
 
@@ -113,16 +119,26 @@ fn parse(header: &[u8], data_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
     let data_start = PREFIX + header.len() as u64;
     let mut tensors = entries
         .into_iter()
-        .map(|(name, entry)| check(&name, entry, data_start, data_len).with_context(|| format!("tensor {name:?}")))
+        .map(|(name, entry)| check(name, entry, data_start, data_len))
         .collect::<Result<Vec<_>>>()?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(twice) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        bail!("the name {:?} appears twice", twice[0].name);
+    }
     check_cover(&mut tensors, data_start, data_len)?;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((tensors, metadata))
 }
 
 /// What can be said about one tensor alone.
-fn check(name: &str, entry: Entry, data_start: u64, data_len: u64) -> Result<TensorInfo> {
-    let Entry { dtype, shape, data_offsets: (begin, end) } = entry;
+fn check(name: String, entry: Entry, data_start: u64, data_len: u64) -> Result<TensorInfo> {
+    let Entry { dtype, shape: Shape(shape), data_offsets: (begin, end) } = entry;
+    let len = entries(&dtype, &shape, (begin, end), data_len).with_context(|| format!("tensor {name:?}"))?;
+    Ok(TensorInfo { name, dtype, shape, len, bytes: data_start + begin..data_start + end, shard: 0 })
+}
+
+/// How many entries a tensor has, if all that is said about it agrees.
+fn entries(dtype: &str, shape: &[u64], (begin, end): (u64, u64), data_len: u64) -> Result<u64> {
     ensure!(begin <= end, "it ends at byte {end}, before it begins at byte {begin}");
     ensure!(
         end <= data_len,
@@ -130,13 +146,13 @@ fn check(name: &str, entry: Entry, data_start: u64, data_len: u64) -> Result<Ten
     );
     let len = shape.iter().try_fold(1u64, |len, axis| len.checked_mul(*axis));
     let len = len.with_context(|| format!("the shape {shape:?} has more entries than 64 bits count"))?;
-    if let Some(bits) = bits(&dtype) {
+    if let Some(bits) = bits(dtype) {
         let bits = len.checked_mul(bits).with_context(|| format!("{len} entries of {dtype} are too many"))?;
         ensure!(bits % 8 == 0, "the shape {shape:?} of {dtype} has {bits} bits, no whole number of bytes");
         let (says, has) = (bits / 8, end - begin);
         ensure!(says == has, "the shape {shape:?} of {dtype} takes {says} bytes, and the offsets give it {has}");
     }
-    Ok(TensorInfo { name: name.to_owned(), dtype, shape, len, bytes: data_start + begin..data_start + end, shard: 0 })
+    Ok(len)
 }
 
 /// Together the tensors must cover the data: no byte twice, none left out.
@@ -174,7 +190,7 @@ fn bits(dtype: &str) -> Option<u64> {
 #[derive(serde::Deserialize)]
 struct Entry {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: (u64, u64),
 }
 
@@ -197,21 +213,81 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-        let mut names = BTreeSet::new();
-        let (mut entries, mut metadata) = (Vec::new(), Metadata::new());
+        let (mut entries, mut metadata) = (Vec::new(), None);
         while let Some(name) = map.next_key::<String>()? {
-            if !names.insert(name.clone()) {
-                return Err(A::Error::custom(format!("the name {name:?} appears twice")));
+            if name.len() > LONGEST_NAME {
+                let len = name.len();
+                return Err(A::Error::custom(format!("a name has {len} bytes, and {LONGEST_NAME} are the most")));
             }
             let named = |e| A::Error::custom(format!("{name:?}: {e}"));
-            if name == METADATA {
-                metadata = map.next_value::<Option<Metadata>>().map_err(named)?.unwrap_or_default();
-            } else {
+            if name != METADATA {
                 let entry = map.next_value().map_err(named)?;
                 entries.push((name, entry));
+            } else if metadata.is_some() {
+                return Err(A::Error::custom(format!("the name {name:?} appears twice")));
+            } else {
+                metadata = Some(map.next_value::<Option<Known>>().map_err(named)?.map(|Known(known)| known));
+            }
+            if entries.len() > MOST_TENSORS {
+                return Err(A::Error::custom(format!("there are more than {MOST_TENSORS} tensors")));
             }
         }
-        Ok(Entries(entries, metadata))
+        Ok(Entries(entries, metadata.flatten().unwrap_or_default()))
+    }
+}
+
+/// A list of axes, no longer than any that is meant.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Axes;
+        impl<'de> Visitor<'de> for Axes {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of axes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+                let mut axes = Vec::new();
+                while let Some(axis) = seq.next_element()? {
+                    if axes.len() == MOST_AXES {
+                        return Err(A::Error::custom(format!("it has more than {MOST_AXES} axes")));
+                    }
+                    axes.push(axis);
+                }
+                Ok(Shape(axes))
+            }
+        }
+        deserializer.deserialize_seq(Axes)
+    }
+}
+
+/// Metadata of which only what this program writes is kept: the rest may be most of a file, and is copied as it is.
+struct Known(Metadata);
+
+impl<'de> Deserialize<'de> for Known {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strings;
+        impl<'de> Visitor<'de> for Strings {
+            type Value = Known;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known, A::Error> {
+                let mut known = Metadata::new();
+                while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if KNOWN.contains(&name.as_str()) {
+                        known.insert(name, value);
+                    }
+                }
+                Ok(Known(known))
+            }
+        }
+        deserializer.deserialize_map(Strings)
     }
 }
 

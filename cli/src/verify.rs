@@ -1,7 +1,7 @@
 //! `emprune verify`: decide again, and compare with what is there every byte that would be written.
 
 use crate::args::VerifyArgs;
-use crate::backend;
+use crate::backend::Workers;
 use crate::checkpoint::INDEX;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
             same.with_context(|| format!("{} is not that of the input", path.display()))?;
         }
     }
-    let pruner = backend::open(args.job.backend, args.job.adapter.as_deref())?;
-    let report = question.answer(&pruner, &outputs, masks, None).map_err(|error| match Differs::of(&error) {
+    let workers = Workers::open(args.job.backend, args.job.adapter.as_deref())?;
+    let report = question.answer(&workers, &outputs, masks, None).map_err(|error| match Differs::of(&error) {
         Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
         None => error,
     })?;

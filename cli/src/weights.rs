@@ -9,6 +9,7 @@ use crate::sink::Sink;
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Tensors that are streamed together.
@@ -27,12 +28,12 @@ pub(crate) struct Weights<'a> {
 }
 
 /// One tensor: what is known of it, and what is counted while it passes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Part {
     shard: usize,
     /// Of its first byte, in input and output.
     offset: u64,
-    norms: Option<Vec<f32>>,
+    norms: Option<Arc<[f32]>>,
     mask: Option<MaskPlace>,
     /// Entries below this one are in `zeros_before`. A range is read several times, and counted once.
     counted: u64,
@@ -44,7 +45,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(info: &TensorInfo, norms: Option<Vec<f32>>, mask: Option<MaskPlace>) -> Self {
+    pub(crate) fn new(info: &TensorInfo, norms: Option<Arc<[f32]>>, mask: Option<MaskPlace>) -> Self {
         Self { shard: info.shard, offset: info.bytes.start, norms, mask, ..Self::default() }
     }
 

@@ -64,9 +64,29 @@ pub(crate) fn read_back(
 }
 
 pub(crate) fn submit_and_wait(device: &Device, encoder: wgpu::CommandEncoder) -> Result<(), Error> {
+    #[cfg(debug_assertions)]
+    fault(device)?;
     device.queue.submit([encoder.finish()]);
     let waited = device.device.poll(wgpu::PollType::wait_indefinitely());
     // What the device complained about explains a failed wait better than the wait does.
     device.check()?;
     waited.map(drop).map_err(|e| Error::new(ErrorKind::DeviceLost, format!("the device does not answer: {e}")))
+}
+
+/// For tests, and in no release build: `EMPRUNE_FAULT=lost:3` takes the device away before the third submission of the
+/// process, `memory:3` its memory.
+#[cfg(debug_assertions)]
+fn fault(device: &Device) -> Result<(), Error> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static SUBMISSIONS: AtomicUsize = AtomicUsize::new(0);
+    let Ok(fault) = std::env::var("EMPRUNE_FAULT") else { return Ok(()) };
+    let submission = 1 + SUBMISSIONS.fetch_add(1, Ordering::Relaxed);
+    match fault.split_once(':') {
+        Some(("lost", at)) if at == submission.to_string() => device.device.destroy(),
+        Some(("memory", at)) if at == submission.to_string() => {
+            return Err(Error::new(ErrorKind::OutOfMemory, "the device has no memory left"));
+        }
+        _ => {}
+    }
+    Ok(())
 }

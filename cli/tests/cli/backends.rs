@@ -107,3 +107,47 @@ fn a_bad_value_is_the_same_error_on_the_gpu() {
         desk.fail(&args, 1, &["\"b\"", "entry 3", "NaN"]);
     }
 }
+
+#[test]
+fn a_device_that_fails_in_the_middle_leaves_the_work_to_the_cpu_or_fails_clearly() {
+    if !is_wanted() {
+        return;
+    }
+    if !cfg!(debug_assertions) {
+        eprintln!("SKIPPED: a release build has no faults to inject");
+        return;
+    }
+    let desk = Desk::new();
+    write_model(&desk);
+    let name = emprune::gpu::adapters().remove(0).name;
+    for granularity in ["row", "tensor", "global"] {
+        desk.succeed(&["prune", "in", "-o", "cpu", "--masks", "masks", "--granularity", granularity, "--overwrite"]);
+        for (fault, reason) in [("lost:2", "lost"), ("memory:2", "memory")] {
+            let run = |backend: &str, out: &str| {
+                let args =
+                    ["prune", "in", "-o", out, "--masks", "new", "--report", "report", "--granularity", granularity];
+                let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
+                command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).env("EMPRUNE_FAULT", fault);
+                let command = command.args(args).args(["--backend", backend, "--adapter", &name, "--overwrite"]);
+                command.current_dir(desk.path(".")).output().unwrap()
+            };
+            let output = run("auto", "out");
+            let (_, stderr) = texts(&output);
+            assert_eq!(output.status.code(), Some(0), "{stderr}");
+            assert!(stderr.contains("warning: ") && stderr.contains("the CPU goes on from there"), "{stderr}");
+            assert!(desk.read("out") == desk.read("cpu"), "{granularity} {fault}");
+            assert!(desk.read("new") == desk.read("masks"), "{granularity} {fault}");
+            let report = desk.json("report");
+            assert_eq!(report["backend"], "gpu");
+            let fallback = &report["fallback"];
+            assert!(fallback["reason"].as_str().unwrap().contains(reason), "{fallback}");
+            assert!(report["tensors"].as_array().unwrap().iter().any(|t| t["name"] == fallback["tensor"]));
+            let before = desk.names();
+            let output = run("gpu", "none");
+            let (stdout, stderr) = texts(&output);
+            assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+            assert!(stderr.contains("error: ") && stderr.contains(reason), "{stderr}");
+            assert_eq!(desk.names(), before, "debris");
+        }
+    }
+}

@@ -165,9 +165,11 @@ fn killed_at_any_moment_the_output_is_absent_or_whole() {
     let pruned = |tree: &BTreeMap<String, Vec<u8>>| tree["model.safetensors"] == whole["model.safetensors"];
     fs::remove_dir_all(desk.path("out")).unwrap();
     let mut unfinished = 0;
+    let mut random = 1u64;
     for moment in 0..100 {
         let mut child = command.spawn().unwrap();
-        std::thread::sleep(took.mul_f64(f64::from(moment) * 1.2 / 100.0));
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(took.mul_f64((random >> 40) as f64 / (1 << 24) as f64 * 1.2));
         let _ = child.kill(); // it may have ended
         unfinished += usize::from(!child.wait().unwrap().success());
         if desk.path("out").exists() {

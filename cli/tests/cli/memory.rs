@@ -76,3 +76,63 @@ fn rows_that_are_decided_in_several_runs_have_one_report() {
         &["\"w\"", "entry 1100000 is NaN"],
     );
 }
+
+/// A header of a hundred million bytes, made of these parts over and over.
+fn long_header(start: &str, part: impl Fn(usize) -> String, end: &str) -> Vec<u8> {
+    let mut header = String::with_capacity(100_000_000);
+    header.push_str(start);
+    for i in 0.. {
+        let part = part(i);
+        if header.len() + part.len() + end.len() > 100_000_000 {
+            break;
+        }
+        header.push_str(&part);
+    }
+    header.push_str(end);
+    with_header(&header, &f32s(&[1.0; 4]))
+}
+
+#[test]
+fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
+    let last = r#""w":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
+    let none = r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
+    let tensors = |i| format!(r#""{i}":{none},"#);
+    let named = |i| format!(r#""{i:0>4096}":{none},"#);
+    // One at a time: they are long.
+    type Make<'a> = &'a dyn Fn() -> Vec<u8>;
+    let headers: [(&str, Make<'_>, &str); 8] = [
+        ("tensors", &|| long_header("{", tensors, last), "more than 262144 tensors"),
+        ("long names", &|| long_header("{", named, last), ""),
+        ("a name", &|| long_header("{\"", |_| "x".into(), &format!("\":{none},{last}")), "4096 are the most"),
+        (
+            "metadata",
+            &|| long_header(r#"{"__metadata__":{"#, |i| format!(r#""{i}":"","#), &format!("\"\":\"\"}},{last}")),
+            "",
+        ),
+        ("axes", &|| long_header(r#"{"v":{"shape":[1"#, |_| ",1".into(), &format!("]}},{last}")), "more than 64 axes"),
+        ("a field", &|| long_header(r#"{"v":{"new":[1"#, |_| ",1".into(), &format!("]}},{last}")), "missing field"),
+        ("depth", &|| long_header(r#"{"v":{"new":"#, |_| "[".into(), last), "expected `,` or `]`"),
+        ("space", &|| long_header("{", |_| " ".into(), last), ""),
+    ];
+    for (what, make, error) in headers {
+        let desk = Desk::new();
+        desk.write("in", &make());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+        command.args(["inspect", "in", "--backend", "cpu"]).current_dir(desk.path("."));
+        let begin = std::time::Instant::now();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut most = 0;
+        while child.try_wait().unwrap().is_none() {
+            most = most.max(peak(&child).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let took = begin.elapsed();
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(if error.is_empty() { 0 } else { 1 }), "{what}: {:.300}", stderr);
+        assert!(stderr.contains(error), "{what}: {:.300}", stderr);
+        println!("{what}: {} MiB, {took:.1?}", most >> 20);
+        assert!((90 << 20..512 << 20).contains(&most), "{what}: {} MiB", most >> 20);
+        assert!(took < Duration::from_secs(60), "{what}: {took:?}");
+    }
+}

@@ -1,0 +1,76 @@
+//! What machines are told with `--json`, and the manual pages.
+
+use crate::desk::{Desk, f32s, model, texts};
+use serde_json::Value;
+
+/// The events of a run; libraries may say other things on the same stream.
+fn events(stderr: &str) -> Vec<Value> {
+    stderr.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["event"].as_str().unwrap()).collect()
+}
+
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let (a, b) = (f32s(&[1.0, 3.0, 1.0, 1.0]), f32s(&[2.0, 2.0]));
+    desk.write("in", &model(&[("a", "F32", &[1, 4], a), ("b", "F32", &[1, 2], b), ("i", "I8", &[1], vec![1])]));
+    desk
+}
+
+#[test]
+fn machines_are_told_what_happens_and_get_the_report() {
+    for granularity in ["row", "global"] {
+        let desk = desk();
+        let args = ["prune", "in", "-o", "out", "--json", "--ignore", "nope", "--granularity", granularity];
+        let (stdout, stderr) = desk.succeed(&args);
+        let (report, events) = (serde_json::from_str::<Value>(&stdout).unwrap(), events(&stderr));
+        assert_eq!(events.len(), stderr.lines().count(), "{stderr}");
+        assert_eq!(kinds(&events), ["warning", "started", "tensor", "tensor", "finished"], "{stderr}");
+        assert_eq!(events[0]["message"], "--ignore \"nope\" matches no tensor");
+        let started = &events[1];
+        assert_eq!((&started["input"], &started["output"]), (&"in".into(), &"out".into()));
+        assert_eq!((&started["tensors"], &started["bytes"]), (&2.into(), &24.into()));
+        for (event, tensor) in events[2..4].iter().zip(report["tensors"].as_array().unwrap()) {
+            for field in ["name", "kept", "contests", "zeros_after", "mass", "seconds"] {
+                assert_eq!(event[field], tensor[field], "{field}");
+            }
+        }
+        assert!(events[4]["seconds"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn machines_are_told_why_nothing_was_done() {
+    let desk = desk();
+    desk.write("bad", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, f32::NAN]))]));
+    for (args, code, part) in [
+        (&["prune", "bad", "-o", "out", "--json", "--backend", "cpu"][..], 1, "entry 1 is NaN"),
+        (&["inspect", "gone", "--json", "--backend", "cpu"], 1, "gone"),
+        (&["inspect", "in", "--json", "--score", "wanda"], 2, "--norms"),
+    ] {
+        let output = desk.run(args);
+        let (stdout, stderr) = texts(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(code), ""));
+        let events = events(&stderr);
+        let last = events.last().unwrap();
+        assert_eq!((&last["event"], &last["exit_code"]), (&"failed".into(), &code.into()), "{stderr}");
+        assert!(last["message"].as_str().unwrap().contains(part), "{stderr}");
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let desk = Desk::new();
+    let (page, stderr) = texts(&desk.run(&["man"]));
+    assert!(page.contains(".TH emprune 1") && page.contains("emprune\\-prune(1)"), "{page} {stderr}");
+    std::fs::create_dir(desk.path("pages")).unwrap();
+    let output = desk.run(&["man", "pages"]);
+    assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
+    for (name, part) in [("emprune", "Exit codes"), ("emprune-prune", "row\\-axes"), ("emprune-verify", "masks")] {
+        let page = String::from_utf8(desk.read(&format!("pages/{name}.1"))).unwrap();
+        assert!(page.contains(part), "{name}: {page}");
+    }
+    desk.fail(&["man", "gone"], 1, &["cannot write to gone"]);
+}

@@ -1,0 +1,72 @@
+//! Disks without room, and files that may not grow.
+#![cfg(target_os = "linux")]
+
+use crate::desk::{Desk, f32s, model, texts, tree};
+use std::fs;
+use std::process::Command;
+
+/// A checkpoint of two megabytes.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    let values: Vec<f32> = (0..1u64 << 19).map(|i| (i * 2_654_435_761 % 8191) as f32 - 4000.0).collect();
+    desk.write("in/model.safetensors", &model(&[("w", "F32", &[1 << 9, 1 << 10], f32s(&values))]));
+    desk.write("in/other", &[7; 1 << 16]);
+    desk
+}
+
+/// Both of a file and of a directory.
+fn runs(output: &str) -> [Vec<String>; 2] {
+    let args = |input: &str, more: &[&str]| {
+        let all = [&["prune", input, "-o", output, "--backend", "cpu"], more].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
+    [args("in/model.safetensors", &["--granularity", "global"]), args("in", &[])]
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_without_debris() {
+    let desk = desk();
+    for args in runs("out") {
+        // In blocks of 512 or 1024 bytes; a signal that nobody waits for would end the program.
+        let script = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_emprune")]).args(&args).current_dir(desk.path("."));
+        let output = command.output().unwrap();
+        let (stdout, stderr) = texts(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains("File too large"), "{stderr}");
+        assert_eq!(desk.names(), ["in"]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_without_debris() {
+    let desk = desk();
+    fs::create_dir(desk.path("disk")).unwrap();
+    let mount = |args: &[&str]| Command::new("mount").args(args).current_dir(desk.path(".")).output();
+    let mounted = mount(&["-t", "tmpfs", "-o", "size=1m", "emprune-test", "disk"]);
+    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: a small file system cannot be mounted here, which only root may do: {mounted:?}");
+        return;
+    }
+    let check = || {
+        for args in runs("disk/out") {
+            let args: Vec<_> = args.iter().map(String::as_str).collect();
+            let output = desk.run(&args);
+            let (stdout, stderr) = texts(&output);
+            assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+            assert!(stderr.starts_with("error: ") && stderr.contains("No space left on device"), "{stderr}");
+            assert!(tree(&desk.path("disk")).is_empty(), "debris: {:?}", tree(&desk.path("disk")).keys());
+        }
+        // Room for the weights, and none for the rest.
+        let args = ["prune", "in", "-o", "out", "--masks", "disk/masks", "--report", "disk/report", "--backend", "cpu"];
+        fs::write(desk.path("disk/filler"), vec![1; (1 << 20) - 4096]).unwrap();
+        desk.fail(&args, 1, &["No space left on device"]);
+        assert_eq!(desk.names(), ["disk", "in"]);
+    };
+    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+    let unmounted = Command::new("umount").arg(desk.path("disk")).status();
+    assert!(unmounted.unwrap().success());
+    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
