@@ -1,7 +1,6 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
-// Grid       one workgroup per row; 256 lanes, or 64 for rows up to 1024 words; a lane takes every 256th or
-//            64th word of the row
+// Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every 256th word of the row
 // Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
 // Barriers   about forty, and three to six per 192 entries a lane and per 4096 words

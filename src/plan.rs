@@ -12,9 +12,6 @@ const LEAST_PART: u64 = 16 * 1024;
 /// Rows up to this many entries are one workgroup's work.
 pub(crate) const LONGEST_ROW: u64 = 1 << 17;
 
-/// Rows up to this many words are a small workgroup's: 16 words a lane.
-pub(crate) const SHORT_ROW_WORDS: u64 = 1024;
-
 /// Candidates that a contest has room for: the share of the threshold's bin is 2 % for normal scores, 4 % for gradient times weight.
 /// A contest with more entries than that in the bin has its digits counted in full reads. Each takes two words of a binding.
 pub(crate) fn candidates(contest_len: u64, groups: u64, slices: u64, most_bytes: u64) -> u64 {

@@ -1,19 +1,9 @@
 // Carry a decision out on some entries of one contest: mask bits, zeroed losers, the sum of what is kept.
 //
-// A tile is 16 words a lane. Each lane keeps a bit per entry; then each lane gathers the 32 bits of a mask word from the lanes that saw its
-// entries. A word of the mask or of the weights that a neighbouring contest shares is touched by atomics (mask) or left to the
-// stage `edges` (weights), so bits that are not ours are never written.
+// A word of the mask or of the weights that a neighbouring contest shares is touched by atomics (mask) or left to the stage `edges`
+// (weights), so bits that are not ours are never written.
 //
 // Rust twin: src/cpu/apply.rs.
-
-@group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
-
-const TILE_WORDS: u32 = 16u;
-const TILE_ENTRIES: u32 = LANES * TILE_WORDS * PER_WORD;
-// Words of weights that make a word of the mask.
-const MASK_SPAN: u32 = 32u / PER_WORD;
-
-var<workgroup> wg_flags: array<u32, LANES>;
 
 // Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
 // `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
@@ -69,34 +59,5 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
         } else {
             workgroupBarrier();
         }
-    }
-}
-
-// The bits of the tile's mask word number `number`. Each lane begins elsewhere, so that lanes read different banks.
-fn gather(number: u32) -> u32 {
-    var word = 0u;
-    for (var i = 0u; i < MASK_SPAN; i += 1u) {
-        let j = (i + number) % MASK_SPAN;
-        let at = number * MASK_SPAN + j;
-        let flags = (wg_flags[at % LANES] >> ((at / LANES) * PER_WORD)) & ((1u << PER_WORD) - 1u);
-        word |= flags << (j * PER_WORD);
-    }
-    return word;
-}
-
-// Write the bits of entries first..end; the last entry of the slice brings the unused bits behind it.
-fn write_mask(at: u32, bits: u32, first: u32, end: u32) {
-    var ours = 0xffffffffu;
-    if (at * 32u < first) {
-        ours &= 0xffffffffu << (first - at * 32u);
-    }
-    if (at * 32u + 32u > end && end != params.len) {
-        ours &= 0xffffffffu >> (at * 32u + 32u - end);
-    }
-    if (ours == 0xffffffffu) {
-        atomicStore(&mask[at], bits);
-    } else {
-        atomicAnd(&mask[at], ~ours);
-        atomicOr(&mask[at], bits & ours);
     }
 }

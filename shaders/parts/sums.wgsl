@@ -3,12 +3,11 @@
 // A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and not too far below are
 // integers v = m << 18 >> (top - e) of 42 bits, exact when no set bit is shifted out. v is three limbs of 14 bits; a lane
 // adds up the limbs and the six products of two limbs. A score that does not fit moves the window: what it holds goes to the
-// workgroup's digits, and it begins again around the new score. Normal data moves it once or twice, sixty decades at every entry.
+// digits, and it begins again around the new score. Normal data moves it once or twice, sixty decades at every entry.
 //
 // Sixteen products of 28 bits fit a word (16 * (2^14 - 1)^2 < 2^32) and seventeen do not: call `widen_products` after every 16 entries.
 //
-// A workgroup's digits are words of 16 bits worth of value, so that 65536 additions fit before carries must be spread: call
-// `spread_carries` after at most 192 entries a lane.
+// Where the digits lie is another part's choice: `add_digit` of parts/digits_workgroup.wgsl, parts/team_one.wgsl or parts/team_many.wgsl.
 //
 // The unit of a sum is 2^-167, that of a sum of squares its square; a window's sums are added at bit top - 1 and 2 * (top - 1).
 //
@@ -24,9 +23,6 @@ const HEADROOM: u32 = 2u;
 
 const LIMB: u32 = 14u;
 const LIMB_MASK: u32 = 0x3fffu;
-
-var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
-var<workgroup> wg_carries: array<u32, DIGITS>;
 
 struct Window {
     top: u32,
@@ -46,18 +42,24 @@ fn window_add(window: ptr<function, Window>, key: u32, squares: bool) {
     if (key == 0u) {
         return;
     }
-    let m = significand(key);
-    let e = exponent(key);
-    let top = (*window).top;
-    let below = top - e; // wraps when the score is above the window: then it is large
-    let extra = below - 18u; // wraps when the shift loses nothing: then it is large
-    // Bits that the shift would lose: none down to 18 below the top, and further down where they are zeros.
-    let fits = below <= 18u || (extra < 24u && (m & ((1u << (extra & 31u)) - 1u)) == 0u);
-    if (!fits) {
+    if (!window_fits((*window).top, key)) {
         window_flush(window, squares);
-        (*window).top = e + HEADROOM;
+        (*window).top = exponent(key) + HEADROOM;
     }
-    let depth = (*window).top - e;
+    window_take(window, key, squares);
+}
+
+// Whether the shift loses no bit: none is lost down to 18 below the top, and further down where they are zeros.
+fn window_fits(top: u32, key: u32) -> bool {
+    let below = top - exponent(key); // wraps when the score is above the window: then it is large
+    let extra = below - 18u; // wraps when the shift loses nothing: then it is large
+    return below <= 18u || (extra < 24u && (significand(key) & ((1u << (extra & 31u)) - 1u)) == 0u);
+}
+
+// Add a score that fits.
+fn window_take(window: ptr<function, Window>, key: u32, squares: bool) {
+    let m = significand(key);
+    let depth = (*window).top - exponent(key);
     var limbs = vec3<u32>(0u);
     if (depth <= 18u) {
         let up = 18u - depth;
@@ -83,37 +85,44 @@ fn widen_products(window: ptr<function, Window>) {
     (*window).high = vec3<u32>(0u);
 }
 
-// Empty the window into the workgroup's digits.
+// Empty the window into the digits.
 fn window_flush(window: ptr<function, Window>, squares: bool) {
     if (any((*window).limbs != vec3<u32>(0u))) {
         let at = (*window).top - 1u;
-        let limbs = (*window).limbs;
-        var sum = vec4<u32>(limbs.x, 0u, 0u, 0u);
-        sum = add_at(sum, limbs.y, LIMB);
-        sum = add_at(sum, limbs.z, 2u * LIMB);
-        deposit(SUM, at, sum);
+        deposit(SUM, at, window_sum(window));
         if (squares) {
             widen_products(window);
-            // A product of different limbs counts twice: one bit further up.
-            var square = vec4<u32>(0u);
-            square = add_at(square, (*window).low_0.x, 0u);
-            square = add_at(square, (*window).low_16.x, 16u);
-            square = add_at(square, (*window).low_0.y, LIMB + 1u);
-            square = add_at(square, (*window).low_16.y, LIMB + 17u);
-            square = add_at(square, (*window).low_0.z, 2u * LIMB);
-            square = add_at(square, (*window).low_16.z, 2u * LIMB + 16u);
-            square = add_at(square, (*window).high_0.x, 2u * LIMB + 1u);
-            square = add_at(square, (*window).high_16.x, 2u * LIMB + 17u);
-            square = add_at(square, (*window).high_0.y, 3u * LIMB + 1u);
-            square = add_at(square, (*window).high_16.y, 3u * LIMB + 17u);
-            square = add_at(square, (*window).high_0.z, 4u * LIMB);
-            square = add_at(square, (*window).high_16.z, 4u * LIMB + 16u);
-            deposit(SQUARE, 2u * at, square);
+            deposit(SQUARE, 2u * at, window_square(window));
         }
     }
     let top = (*window).top;
     *window = Window();
     (*window).top = top;
+}
+
+// What the window holds, at bit top - 1.
+fn window_sum(window: ptr<function, Window>) -> vec4<u32> {
+    let limbs = (*window).limbs;
+    var sum = vec4<u32>(limbs.x, 0u, 0u, 0u);
+    sum = add_at(sum, limbs.y, LIMB);
+    return add_at(sum, limbs.z, 2u * LIMB);
+}
+
+// The squares that it holds, widened, at bit 2 * (top - 1). A product of different limbs counts twice: one bit further up.
+fn window_square(window: ptr<function, Window>) -> vec4<u32> {
+    var square = vec4<u32>(0u);
+    square = add_at(square, (*window).low_0.x, 0u);
+    square = add_at(square, (*window).low_16.x, 16u);
+    square = add_at(square, (*window).low_0.y, LIMB + 1u);
+    square = add_at(square, (*window).low_16.y, LIMB + 17u);
+    square = add_at(square, (*window).low_0.z, 2u * LIMB);
+    square = add_at(square, (*window).low_16.z, 2u * LIMB + 16u);
+    square = add_at(square, (*window).high_0.x, 2u * LIMB + 1u);
+    square = add_at(square, (*window).high_16.x, 2u * LIMB + 17u);
+    square = add_at(square, (*window).high_0.y, 3u * LIMB + 1u);
+    square = add_at(square, (*window).high_16.y, 3u * LIMB + 17u);
+    square = add_at(square, (*window).high_0.z, 4u * LIMB);
+    return add_at(square, (*window).high_16.z, 4u * LIMB + 16u);
 }
 
 // `sum + (value << at)` in 128 bits, at < 96.
@@ -141,7 +150,7 @@ fn add_at(sum: vec4<u32>, value: u32, at: u32) -> vec4<u32> {
     return out;
 }
 
-// Add `value << at` to the workgroup's digits from `base` on.
+// Add `value << at` to the digits from `base` on.
 fn deposit(base: u32, at: u32, value: vec4<u32>) {
     let first = base + at / 16u;
     let shift = at % 16u;
@@ -154,34 +163,4 @@ fn deposit(base: u32, at: u32, value: vec4<u32>) {
         add_digit(first + 2u * i + 1u, shifted >> 16u);
     }
     add_digit(first + 8u, carry);
-}
-
-fn add_digit(at: u32, value: u32) {
-    if (value != 0u) {
-        atomicAdd(&wg_digits[at], value);
-    }
-}
-
-fn clear_digits(lane: u32) {
-    for (var i = lane; i < DIGITS; i += LANES) {
-        atomicStore(&wg_digits[i], 0u);
-    }
-}
-
-// Hand each digit's excess to the next one. Uniform flow; a barrier before (so that all have added) and two inside. Afterwards a digit
-// is below 2^17. The last digit of a sum is never large enough to have an excess.
-fn spread_carries(lane: u32) {
-    workgroupBarrier();
-    for (var i = lane; i < DIGITS; i += LANES) {
-        wg_carries[i] = atomicLoad(&wg_digits[i]) >> 16u;
-    }
-    workgroupBarrier();
-    for (var i = lane; i < DIGITS; i += LANES) {
-        var digit = atomicLoad(&wg_digits[i]) & 0xffffu;
-        if (i != SUM && i != SQUARE) {
-            digit += wg_carries[i - 1u];
-        }
-        atomicStore(&wg_digits[i], digit);
-    }
-    workgroupBarrier();
 }

@@ -221,7 +221,7 @@ impl Kernels {
         for slice in &plan.slices {
             let compile = |stage, write| self.compile(stage, slice.dtype, plan.rule.score, write);
             if plan.rows {
-                let stage = kernels::rows_stage(slice.row_len as u32, slice.dtype);
+                let stage = kernels::rows_stage(slice.row_len as u32);
                 compile(stage, false);
                 compile(stage, true);
             } else {

@@ -1,10 +1,9 @@
 //! Pipelines for one device, compiled when they are first needed, and one function per stage that records it.
 
-use super::layout::{LANES, Params, REFINERS, binding};
+use super::layout::{LANE_KEYS, LANES, Params, REFINERS, TEAMS, binding};
 use super::shaders::{self, Stage, Variant};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
-use crate::plan;
 use crate::rule::Score;
 use std::sync::{Arc, OnceLock};
 
@@ -204,10 +203,20 @@ impl Kernels {
         self.edges(pass, slice, write);
     }
 
-    /// Every stage for contests of one workgroup each.
+    /// Every stage for contests of one workgroup each, or less.
     pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        self.record_stage(pass, rows_stage(slice.params.group_len, slice.dtype), slice, write, slice.params.groups);
+        match rows_stage(slice.params.group_len) {
+            Stage::Teams(team) => self.teams(pass, slice, write, team),
+            stage => self.record_stage(pass, stage, slice, write, slice.params.groups),
+        }
         self.edges(pass, slice, write);
+    }
+
+    /// Every stage for short contests, several to a workgroup; `team` is a place in the table of them.
+    fn teams(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool, team: usize) {
+        let (lanes, lanes_a_row) = TEAMS[team];
+        let workgroups = slice.params.groups.div_ceil(lanes / lanes_a_row);
+        self.record_stage(pass, Stage::Teams(team), slice, write, workgroups);
     }
 
     /// Words that two contests share.
@@ -270,9 +279,8 @@ impl Layouts {
 }
 
 /// The stage for rows of this length.
-pub(crate) fn rows_stage(row_len: u32, dtype: Dtype) -> Stage {
-    let words = plan::weight_bytes(row_len.into(), dtype) / 4;
-    if words <= plan::SHORT_ROW_WORDS { Stage::ShortRows } else { Stage::Rows }
+pub(crate) fn rows_stage(row_len: u32) -> Stage {
+    TEAMS.iter().position(|(_, team)| row_len <= team * LANE_KEYS).map_or(Stage::Rows, Stage::Teams)
 }
 
 fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {

@@ -4,6 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 /// Lanes of a workgroup.
 pub(crate) const LANES: u32 = 256;
+/// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken.
+pub(crate) const TEAMS: [(u32, u32); 5] = [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)];
+/// Most entries of a row for each of its lanes.
+pub(crate) const LANE_KEYS: u32 = 16;
 /// Counters of one contest, 64 bits each; where the three sums begin among them.
 pub(crate) const TALLY: u64 = 2140;
 pub(crate) const TALLY_SUM: usize = 2048;

@@ -3,6 +3,7 @@
 //! WGSL does not care in which order names are declared, so a pipeline's source is its stage file followed by the chosen
 //! parts. A variant is another choice of a part that defines the same function.
 
+use super::layout::{LANES, TEAMS};
 use crate::dtype::Dtype;
 use crate::rule::Score;
 
@@ -20,8 +21,8 @@ pub(crate) enum Stage {
     Sift,
     Refine,
     Settle,
-    /// `rows` with a small workgroup.
-    ShortRows,
+    /// Short rows, by so many lanes each: a place in [`layout::TEAMS`].
+    Teams(usize),
 }
 
 /// A pipeline: a stage, and what it is composed for.
@@ -34,7 +35,7 @@ pub(crate) struct Variant {
     pub(crate) write: bool,
 }
 
-pub(crate) const STAGES: [Stage; 12] = [
+pub(crate) const STAGES: [Stage; 16] = [
     Stage::Stats,
     Stage::Budget,
     Stage::Narrow,
@@ -46,7 +47,11 @@ pub(crate) const STAGES: [Stage; 12] = [
     Stage::Sift,
     Stage::Refine,
     Stage::Settle,
-    Stage::ShortRows,
+    Stage::Teams(0),
+    Stage::Teams(1),
+    Stage::Teams(2),
+    Stage::Teams(3),
+    Stage::Teams(4),
 ];
 pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
@@ -64,6 +69,9 @@ const TALLY: &str = wgsl!("parts/tally");
 const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
+const COUNT_KEPT: &str = wgsl!("parts/count");
+const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
+const MASK_WORDS: &str = wgsl!("parts/mask_words");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
 const COLLECT: &str = wgsl!("parts/collect");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
@@ -79,7 +87,8 @@ impl Stage {
             Stage::Histogram => "histogram",
             Stage::Ties => "ties",
             Stage::Apply => "apply",
-            Stage::Rows | Stage::ShortRows => "rows",
+            Stage::Rows => "rows",
+            Stage::Teams(_) => "teams",
             Stage::Edges => "edges",
             Stage::Sift => "sift",
             Stage::Refine => "refine",
@@ -95,7 +104,8 @@ impl Stage {
             Stage::Histogram => wgsl!("histogram"),
             Stage::Ties => wgsl!("ties"),
             Stage::Apply => wgsl!("apply"),
-            Stage::Rows | Stage::ShortRows => wgsl!("rows"),
+            Stage::Rows => wgsl!("rows"),
+            Stage::Teams(_) => wgsl!("teams"),
             Stage::Edges => wgsl!("edges"),
             Stage::Sift => wgsl!("sift"),
             Stage::Refine => wgsl!("refine"),
@@ -106,18 +116,58 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP],
             Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
             Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
-            Stage::Apply => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, COLLECT_NONE],
-            Stage::Rows | Stage::ShortRows => &[PARAMS, RECORD, DIGITS, KEY, SUMS, BUDGET, CARRY_OUT, COLLECT_NONE],
+            Stage::Apply => {
+                &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, MASK_WORDS, CARRY_OUT, COLLECT_NONE]
+            }
+            Stage::Rows => {
+                &[PARAMS, RECORD, DIGITS, KEY, SUMS, DIGITS_WORKGROUP, BUDGET, MASK_WORDS, CARRY_OUT, COLLECT_NONE]
+            }
+            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, MASK_WORDS],
             Stage::Edges => &[PARAMS, RECORD, DIGITS],
-            Stage::Sift => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CARRY_OUT, CANDIDATES, COLLECT],
+            Stage::Sift => &[
+                PARAMS,
+                RECORD,
+                DIGITS,
+                TALLY,
+                KEY,
+                SUMS,
+                DIGITS_WORKGROUP,
+                MASK_WORDS,
+                CARRY_OUT,
+                CANDIDATES,
+                COLLECT,
+            ],
             Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, CANDIDATES],
-            Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, CANDIDATES],
+            Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, CANDIDATES],
         }
+    }
+
+    /// Its place in [`STAGES`].
+    const fn number(self) -> usize {
+        match self {
+            Stage::Stats => 0,
+            Stage::Budget => 1,
+            Stage::Narrow => 2,
+            Stage::Histogram => 3,
+            Stage::Ties => 4,
+            Stage::Apply => 5,
+            Stage::Rows => 6,
+            Stage::Edges => 7,
+            Stage::Sift => 8,
+            Stage::Refine => 9,
+            Stage::Settle => 10,
+            Stage::Teams(i) => 11 + i,
+        }
+    }
+
+    /// Lanes of a workgroup.
+    pub(crate) const fn lanes(self) -> u32 {
+        if let Stage::Teams(i) = self { TEAMS[i].0 } else { LANES }
     }
 
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
@@ -130,7 +180,7 @@ impl Stage {
     }
 
     const fn writes(self) -> bool {
-        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle | Stage::ShortRows)
+        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle | Stage::Teams(_))
     }
 }
 
@@ -160,18 +210,20 @@ impl Variant {
             Score::Magnitude => 0,
             Score::Wanda => 1,
         };
-        ((stage as usize * DTYPES.len() + dtype) * SCORES.len() + score) * 2 + usize::from(write)
+        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 2 + usize::from(write)
     }
 
     /// The whole module.
     pub(crate) fn source(self) -> String {
         let mut source = self.stage.file().to_owned();
         let (loads, scores) = self.stage.loads();
-        source.push_str(if self.stage == Stage::ShortRows {
-            wgsl!("parts/lanes_64")
-        } else {
-            wgsl!("parts/lanes_256")
-        });
+        // The only part that is no file: numbers from the table in layout.rs.
+        source += &format!("\nconst LANES: u32 = {}u;\n", self.stage.lanes());
+        if let Stage::Teams(i) = self.stage {
+            let (_, team) = TEAMS[i];
+            source += &format!("const TEAM: u32 = {team}u;\n");
+            source.push_str(if team == 1 { wgsl!("parts/team_one") } else { wgsl!("parts/team_many") });
+        }
         source.extend(self.stage.parts().iter().copied());
         if loads {
             source.push_str(match (self.stage, self.write) {
@@ -206,8 +258,8 @@ impl Variant {
         if scores && score == Score::Wanda {
             label += ".wanda";
         }
-        if stage == Stage::ShortRows {
-            label += ".short";
+        if let Stage::Teams(i) = stage {
+            label += &format!(".{}", TEAMS[i].1);
         }
         if write {
             label += ".write";

@@ -30,9 +30,9 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Variant::all().collect();
-    // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift and rows (of
-    // two sizes) 12 each; settle 6; edges 2; budget, narrow and refine 1.
-    assert_eq!(all.len(), 3 * 6 + 4 * 12 + 6 + 2 + 3, "the list of pipelines");
+    // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift, rows and teams (of
+    // five sizes) 12 each; settle 6; edges 2; budget, narrow and refine 1.
+    assert_eq!(all.len(), 3 * 6 + 8 * 12 + 6 + 2 + 3, "the list of pipelines");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.dedup();
     assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
@@ -42,12 +42,7 @@ fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
         let entries: Vec<_> = module.entry_points.iter().collect();
         assert_eq!(entries.len(), 1, "{}", variant.label());
         assert_eq!(entries[0].name, variant.stage.name(), "the entry point is called as its file");
-        assert_eq!(
-            entries[0].workgroup_size,
-            [if variant.stage == Stage::ShortRows { 64 } else { layout::LANES }, 1, 1],
-            "{}",
-            variant.label()
-        );
+        assert_eq!(entries[0].workgroup_size, [variant.stage.lanes(), 1, 1], "{}", variant.label());
     }
 }
 
@@ -119,7 +114,7 @@ fn bindings_and_constants_agree() {
         ("candidates", binding::CANDIDATES),
     ]);
     let expected = BTreeMap::from([
-        ("LANES", layout::LANES),
+        ("LANE_KEYS", layout::LANE_KEYS),
         ("REFINERS", layout::REFINERS),
         ("TALLY", layout::TALLY as u32),
         ("TALLY_SUM", layout::TALLY_SUM as u32),
@@ -149,13 +144,14 @@ fn bindings_and_constants_agree() {
                     };
                     assert_eq!(writes, may_write, "{name} in {}", variant.label());
                 }
-                None => assert!(name.starts_with("wg_"), "a workgroup variable says so: {name}"),
+                None => {
+                    let prefix = if global.space == naga::AddressSpace::WorkGroup { "wg_" } else { "my_" };
+                    assert!(name.starts_with(prefix), "a variable says whose it is: {name}");
+                }
             }
         }
         for (name, value) in constants(&module) {
-            if name == "LANES" && variant.stage == Stage::ShortRows {
-                assert_eq!(value, 64, "{}", variant.label());
-            } else if let Some(&wanted) = expected.get(name.as_str()) {
+            if let Some(&wanted) = expected.get(name.as_str()) {
                 assert_eq!(value, wanted, "{name} in {}", variant.label());
                 seen_constants.insert(name, ());
             }
