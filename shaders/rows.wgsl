@@ -104,6 +104,7 @@ fn clear_bins(lane: u32) {
 
 fn row_stats(first: u32, end: u32, lane: u32) {
     var window = Window();
+    window.top = first_top(first, end, lane);
     var zeros = 0u;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
@@ -135,11 +136,12 @@ fn row_stats(first: u32, end: u32, lane: u32) {
                 break;
             }
         }
-        window_flush(&window, true);
+        windows_flush(&window, true);
         spread_carries(lane);
     }
-    if (zeros != 0u) {
-        atomicAdd(&wg_bins[0], zeros);
+    let all_zeros = joined(zeros);
+    if (is_speaker() && all_zeros != 0u) {
+        atomicAdd(&wg_bins[0], all_zeros);
     }
     workgroupBarrier();
 }
@@ -205,8 +207,9 @@ fn row_histogram(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
             }
         }
     }
-    if (zeros != 0u) {
-        atomicAdd(&wg_bins[0], zeros);
+    let all_zeros = joined(zeros);
+    if (is_speaker() && all_zeros != 0u) {
+        atomicAdd(&wg_bins[0], all_zeros);
     }
     workgroupBarrier();
 }

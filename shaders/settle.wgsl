@@ -55,7 +55,7 @@ fn settle(
                 }
             }
         }
-        window_flush(&window, false);
+        windows_flush(&window, false);
         spread_carries(lane);
     }
     workgroupBarrier();

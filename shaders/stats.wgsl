@@ -30,6 +30,7 @@ fn stats(
     workgroupBarrier();
 
     var window = Window();
+    window.top = first_top(range.first, range.end, lane);
     // Zeros are common and would all meet in one bin: they are counted here.
     var zeros = 0u;
     let end_word = (range.end + PER_WORD - 1u) / PER_WORD;
@@ -58,11 +59,12 @@ fn stats(
             }
             widen_products(&window);
         }
-        window_flush(&window, true);
+        windows_flush(&window, true);
         spread_carries(lane);
     }
-    if (zeros != 0u) {
-        atomicAdd(&wg_bins[0], zeros);
+    let all_zeros = joined(zeros);
+    if (is_speaker() && all_zeros != 0u) {
+        atomicAdd(&wg_bins[0], all_zeros);
     }
     workgroupBarrier();
 

@@ -24,8 +24,10 @@ var<workgroup> wg_limit: array<u32, TEAMS>;
 const STRAYS: u32 = 15u;
 const MOST: u32 = 16u;
 
-// A digit of 4 bits has 16 counters. Three sets of them take turns, so that one barrier is enough for a digit.
+// A digit of 4 bits has 16 counters, two in a word: a row has at most 2048 entries. Three sets of them take turns, so that one barrier is
+// enough for a digit.
 const NIBBLES: u32 = 16u;
+const SET_WORDS: u32 = 8u;
 const SETS: u32 = 3u;
 // Digits of a key, and of an entry's place in its row.
 const KEY_ROUNDS: u32 = 8u;
@@ -61,6 +63,7 @@ fn teams(
     if (lane == 0u) {
         atomicStore(&wg_first_bad, 0u);
     }
+    team_begin(lane);
     team_clear(lane);
     workgroupBarrier();
     load_keys(first, end, lane);
@@ -134,15 +137,15 @@ fn teams(
     var threshold = 0u;
     var ties = 0u;
     for (var round = 0u; round < KEY_ROUNDS; round += 1u) {
-        let counters = (round % SETS) * NIBBLES;
+        let counters = (round % SETS) * SET_WORDS;
         count_keys(base, n, me, threshold, 28u - 4u * round, counters);
         team_barrier();
         var digit = NIBBLES - 1u;
-        ties = team_word(counters + digit);
+        ties = counted(counters, digit);
         while (digit > 0u && ties < rank) {
             rank -= ties;
             digit -= 1u;
-            ties = team_word(counters + digit);
+            ties = counted(counters, digit);
         }
         threshold = (threshold << 4u) | digit;
         clear_set(round + 2u, me);
@@ -150,16 +153,16 @@ fn teams(
     var place = 0u;
     var left = rank;
     for (var round = KEY_ROUNDS; round < KEY_ROUNDS + PLACE_ROUNDS; round += 1u) {
-        let counters = (round % SETS) * NIBBLES;
+        let counters = (round % SETS) * SET_WORDS;
         let shift = 4u * (KEY_ROUNDS + PLACE_ROUNDS - 1u - round);
         count_places(base, n, me, threshold, place, shift, counters);
         team_barrier();
         var digit = 0u;
-        var count = team_word(counters);
+        var count = counted(counters, digit);
         while (digit < NIBBLES - 1u && count < left) {
             left -= count;
             digit += 1u;
-            count = team_word(counters + digit);
+            count = counted(counters, digit);
         }
         place = (place << 4u) | digit;
         clear_set(round + 2u, me);
@@ -315,15 +318,20 @@ fn count_places(base: u32, n: u32, me: u32, threshold: u32, prefix: u32, shift: 
 }
 
 fn add_counts(counts: vec4<u32>, counters: u32) {
-    for (var i = 0u; i < NIBBLES; i += 1u) {
-        team_add(counters + i, (counts[i / 4u] >> (8u * (i % 4u))) & 0xffu);
+    for (var i = 0u; i < 4u; i += 1u) {
+        team_add(counters + 2u * i, counts[i] & 0xff00ffu);
+        team_add(counters + 2u * i + 1u, (counts[i] >> 8u) & 0xff00ffu);
     }
+}
+
+fn counted(counters: u32, digit: u32) -> u32 {
+    return (team_word(counters + digit / 4u * 2u + digit % 2u) >> (digit / 2u % 2u * 16u)) & 0xffffu;
 }
 
 // The set of two rounds ahead: everybody has read it before the barrier that is just behind us.
 fn clear_set(round: u32, me: u32) {
-    for (var i = me; i < NIBBLES; i += TEAM) {
-        team_set((round % SETS) * NIBBLES + i, 0u);
+    for (var i = me; i < SET_WORDS; i += TEAM) {
+        team_set((round % SETS) * SET_WORDS + i, 0u);
     }
 }
 

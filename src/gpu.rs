@@ -17,7 +17,7 @@ mod transfer;
 
 pub use device::{Adapter, Options, adapters};
 pub use job::{Buffers, Job, Plan, SliceBuffers};
-pub use kernels::{Kernels, required_limits};
+pub use kernels::{Checks, KernelOptions, Kernels, Variant, required_limits};
 pub use layout::Record;
 /// The version of wgpu that this crate speaks.
 pub use wgpu;

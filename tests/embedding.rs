@@ -13,7 +13,9 @@ use common::check::{check_mask, check_pruned};
 use common::inputs::{self, Rng, distribution, infinity, mixture, near, one, with_norms};
 use common::oracle::{self, Answer, Bad, Contests, Kind, Question, Refusal, Weights};
 use emprune::gpu::wgpu::{self, BufferUsages};
-use emprune::gpu::{Buffers, Job, Kernels, Plan, Record, SliceBuffers, required_limits};
+use emprune::gpu::{
+    Buffers, Checks, Job, KernelOptions, Kernels, Plan, Record, SliceBuffers, Variant, required_limits,
+};
 use emprune::{Dtype, Error, ErrorKind, Granularity, Rule, Score, TensorSpec};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -41,6 +43,9 @@ fn adapters() -> Vec<wgpu::Adapter> {
         let info = adapter.get_info();
         [info.name, info.driver, format!("{:?}", info.backend)].iter().any(|text| text.to_lowercase().contains(&part))
     });
+    if common::kernel_choices().0 == Variant::Subgroup {
+        adapters.retain(|adapter| adapter.features().contains(wgpu::Features::SUBGROUP));
+    }
     assert!(!adapters.is_empty(), "no adapter with {part:?} here; EMPRUNE_NO_GPU=1 says that none is wanted");
     adapters
 }
@@ -66,7 +71,12 @@ fn open(
 }
 
 fn open_by_default(adapter: &wgpu::Adapter) -> (String, wgpu::Device, wgpu::Queue) {
-    open(adapter, "default limits", wgpu::Features::empty(), wgpu::Limits::default())
+    // Subgroups, where the tests are asked to use them; else no feature at all.
+    let features = match common::kernel_choices().0 {
+        Variant::Subgroup => wgpu::Features::SUBGROUP,
+        _ => wgpu::Features::empty(),
+    };
+    open(adapter, "default limits", features, wgpu::Limits::default())
 }
 
 const EVERYTHING: &str = "everything";
@@ -80,7 +90,9 @@ fn gpus() -> &'static [Gpu] {
             [open_by_default(adapter), open(adapter, EVERYTHING, all_features, adapter.limits())]
         };
         let gpu = |(name, device, queue)| {
-            let kernels = Kernels::new(&device);
+            let (variant, checks) = common::kernel_choices();
+            let options = KernelOptions::new().with_variant(variant).with_checks(checks);
+            let kernels = Kernels::with_options(&device, options).unwrap();
             Gpu { name, device, queue, kernels }
         };
         adapters().iter().flat_map(open_both).map(gpu).collect()
@@ -888,6 +900,48 @@ fn a_shader_of_the_caller_reads_the_record() {
 }
 
 /// Recording is only that: nothing happens on the device, and what is not submitted never happens.
+/// Whatever the other tests are asked to use: the variants and the checked shaders agree with the oracle too.
+#[test]
+fn every_variant_checked_and_not() {
+    let rows = |rows, len, seed| distribution("any_bits").weights(Kind::F16, rows, len, seed);
+    let cases = [
+        (rows(9, 13, 1), Contests::Row),
+        (mixture(Kind::F32, 7, 200, 2), Contests::Row),
+        (mixture(Kind::Bf16, 3, 2047, 3), Contests::Row),
+        (mixture(Kind::F32, 2, 2100, 4), Contests::Row),
+        (distribution("normal").weights(Kind::F32, 1, 40_000, 5), Contests::Tensor),
+        (distribution("int8_levels").weights(Kind::Bf16, 1, 40_001, 6), Contests::Tensor),
+    ];
+    for turn in turns() {
+        let gpu = turn.gpu;
+        for (variant, checks) in [Variant::Portable, Variant::Subgroup]
+            .into_iter()
+            .flat_map(|variant| [Checks::Proven, Checks::All].map(|checks| (variant, checks)))
+        {
+            let options = KernelOptions::new().with_variant(variant).with_checks(checks);
+            let kernels = match Kernels::with_options(&gpu.device, options) {
+                Ok(kernels) => kernels,
+                Err(error) => {
+                    let has = gpu.device.features().contains(wgpu::Features::SUBGROUP);
+                    assert!(variant == Variant::Subgroup && !has, "{}: {error}", gpu.name);
+                    assert_eq!(error.kind(), ErrorKind::Limit, "{}", gpu.name);
+                    assert!(error.to_string().contains("SUBGROUP"), "{}: {error}", gpu.name);
+                    continue;
+                }
+            };
+            assert_eq!(kernels.variant(), variant, "{}", gpu.name);
+            let name = format!("{}, {variant:?}, {checks:?}", gpu.name);
+            let gpu = Gpu { name, device: gpu.device.clone(), queue: gpu.queue.clone(), kernels };
+            for (weights, contests) in &cases {
+                let asked = question(*contests, false, 1.0);
+                let weights = std::slice::from_ref(weights);
+                let Ok(want) = oracle::answer(weights, &asked) else { panic!("the input is bad") };
+                ask_one(&gpu, weights, &asked, &want);
+            }
+        }
+    }
+}
+
 #[test]
 fn recording_does_nothing_by_itself() {
     let weights = distribution("normal").weights(Kind::F32, 3, 1001, 340);
@@ -974,7 +1028,7 @@ fn a_pipeline_cache_of_the_caller() {
         let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: None, fallback: false };
         // SAFETY: there is no data that could come from elsewhere.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-        let kernels = Kernels::with_cache(&device, Some(cache.clone()));
+        let kernels = Kernels::with_options(&device, KernelOptions::new().with_cache(cache.clone())).unwrap();
         let gpu = Gpu { name, device, queue, kernels };
         let task = Task::new(&gpu, std::slice::from_ref(&weights), &asked);
         gpu.submit(|encoder| task.job.record_prune(encoder));

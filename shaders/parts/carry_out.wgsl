@@ -54,7 +54,7 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
             }
         }
         if (params.mass != 0u) {
-            window_flush(&window, false);
+            windows_flush(&window, false);
             spread_carries(lane);
         } else {
             workgroupBarrier();

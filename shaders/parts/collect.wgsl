@@ -15,10 +15,12 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     }
     workgroupBarrier();
     let mine = countOneBits(flags);
+    let ours = joined(mine);
     var place = 0u;
-    if (mine != 0u) {
-        place = atomicAdd(&wg_found, mine);
+    if (is_speaker() && ours != 0u) {
+        place = atomicAdd(&wg_found, ours);
     }
+    place = from_speaker(place) + before_me(mine);
     workgroupBarrier();
     if (lane == 0u) {
         wg_place = 0u;

@@ -63,14 +63,14 @@ fn count_in_digits(len: u32) -> u32 {
 
 // k * beta_down * Q <= beta_up * S^2, column by column of 16 bits from the lowest on.
 fn digits_hold(k: u32, sum_first: u32, sum_end: u32, columns: u32) -> bool {
-    var factor = array<u32, 6>(); // k * beta_down
+    var factor = Number(); // k * beta_down, in digits too
     var carry = 0u;
     for (var i = 0u; i < 4u; i += 1u) {
         let product = digit_64(params.beta_down, i) * k + carry;
-        factor[i] = product & 0xffffu;
+        factor.words[i] = product & 0xffffu;
         carry = product >> 16u;
     }
-    factor[4] = carry;
+    factor.words[4] = carry;
     // The last four digits of S^2, and what each column hands to the next one. At most 24 products meet in a column: their halves are
     // added apart.
     var last = vec4<u32>(0u);
@@ -107,7 +107,7 @@ fn digits_hold(k: u32, sum_first: u32, sum_end: u32, columns: u32) -> bool {
         high = left_carry >> 16u;
         for (var i = 0u; i < 5u; i += 1u) {
             if (column >= i && column - i < 44u) {
-                let product = factor[i] * team_word(SQUARE + column - i);
+                let product = factor.words[i] * team_word(SQUARE + column - i);
                 low += product & 0xffffu;
                 high += product >> 16u;
             }
@@ -193,21 +193,25 @@ fn scaled_digits(at: u32, end: u32) -> Scaled {
 }
 
 fn scaled(value: Number) -> Scaled {
-    var words = value.words;
+    var copy = value;
     var top = NUMBER_WORDS - 1u;
-    while (top > 0u && words[top] == 0u) {
+    while (top > 0u && copy.words[top] == 0u) {
         top -= 1u;
     }
     var below = 0u;
     if (top > 0u) {
-        below = words[top - 1u];
+        below = copy.words[top - 1u];
     }
-    let shift = countLeadingZeros(words[top]);
-    return Scaled((words[top] << shift) | ((below >> 1u) >> (31u - shift)), 32u * top - shift);
+    let shift = countLeadingZeros(copy.words[top]);
+    return Scaled((copy.words[top] << shift) | ((below >> 1u) >> (31u - shift)), 32u * top - shift);
 }
 
 fn number(low: vec4<u32>) -> Number {
-    return Number(array<u32, NUMBER_WORDS>(low.x, low.y, low.z, low.w, 0u, 0u));
+    var out = Number();
+    for (var word = 0u; word < 4u; word += 1u) {
+        out.words[word] = low[word];
+    }
+    return out;
 }
 
 fn square_of(value: vec2<u32>) -> Number {

@@ -6,10 +6,17 @@ const TEAM_WORDS: u32 = 69u;
 
 var<workgroup> wg_team: array<atomic<u32>, TEAMS * TEAM_WORDS>;
 var<private> my_words: u32;
+// Whether joined lanes are all of one team, and can speak with one voice.
+var<private> my_alike: bool;
 
-// Uniform flow; after the words of other teams or other uses are done with.
-fn team_clear(lane: u32) {
+// Uniform flow, as for `team_barrier`, `team_add` and `team_max`.
+fn team_begin(lane: u32) {
     my_words = lane / TEAM * TEAM_WORDS;
+    my_alike = joined_all(from_speaker(lane / TEAM) == lane / TEAM);
+}
+
+// After the words of other teams or other uses are done with.
+fn team_clear(lane: u32) {
     for (var i = lane % TEAM; i < TEAM_WORDS; i += TEAM) {
         atomicStore(&wg_team[my_words + i], 0u);
     }
@@ -19,17 +26,29 @@ fn team_barrier() {
     workgroupBarrier();
 }
 
-// Each lane's share of a sum. Uniform flow.
+// Each lane's share of a sum.
 fn team_add(at: u32, value: u32) {
-    add_digit(at, value);
+    let sum = joined(value);
+    let speaker = is_speaker();
+    if (!my_alike) {
+        add_digit(at, value);
+    } else if (speaker) {
+        add_digit(at, sum);
+    }
 }
 
-// Each lane's share of a maximum. Uniform flow.
+// Each lane's share of a maximum.
 fn team_max(at: u32, value: u32) {
-    atomicMax(&wg_team[my_words + at], value);
+    let most = joined_max(value);
+    let speaker = is_speaker();
+    if (!my_alike) {
+        atomicMax(&wg_team[my_words + at], value);
+    } else if (speaker) {
+        atomicMax(&wg_team[my_words + at], most);
+    }
 }
 
-// Also in flow of its own, as sums need it.
+// As sums need it.
 fn add_digit(at: u32, value: u32) {
     if (value != 0u) {
         atomicAdd(&wg_team[my_words + at], value);

@@ -1,5 +1,6 @@
 //! Adapters: what there is, which one to take, and opening it.
 
+use super::kernels::{Checks, Variant};
 use crate::error::{Error, ErrorKind};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,10 @@ pub struct Options {
     pub allow_software: bool,
     /// Most bytes in one binding; by default what the device allows. Larger weights are cut into windows.
     pub max_binding_bytes: Option<u64>,
+    /// Which shaders run.
+    pub variant: Variant,
+    /// What they check while they run.
+    pub checks: Checks,
 }
 
 impl Options {
@@ -32,6 +37,18 @@ impl Options {
     /// Accept a software adapter too.
     pub fn with_software(mut self, allow: bool) -> Self {
         self.allow_software = allow;
+        self
+    }
+
+    /// Choose the shaders.
+    pub fn with_variant(mut self, variant: Variant) -> Self {
+        self.variant = variant;
+        self
+    }
+
+    /// Choose what the shaders check.
+    pub fn with_checks(mut self, checks: Checks) -> Self {
+        self.checks = checks;
         self
     }
 
@@ -70,7 +87,7 @@ pub struct Adapter {
     pub workgroup_invocations: u32,
     /// Storage buffers that one stage can see.
     pub storage_buffers: u32,
-    /// The shader variant that would run.
+    /// The shader variant that runs, or would: `portable` or `subgroup`.
     pub variant: &'static str,
 }
 
@@ -91,7 +108,7 @@ impl Adapter {
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
-            variant: "portable",
+            variant: variant_of(adapter.features().contains(wgpu::Features::SUBGROUP)),
             name: info.name,
         }
     }
@@ -118,6 +135,10 @@ impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}{})", self.name, self.backend, if self.software { ", software" } else { "" })
     }
+}
+
+fn variant_of(subgroup: bool) -> &'static str {
+    if subgroup { Variant::Subgroup.name() } else { Variant::Portable.name() }
 }
 
 fn instance() -> wgpu::Instance {
@@ -164,9 +185,14 @@ impl Device {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);
         }
         info.max_binding_bytes = limits.max_storage_buffer_binding_size;
+        let subgroup = options
+            .variant
+            .uses_subgroups(adapter.features())
+            .map_err(|e| Error::new(ErrorKind::Limit, format!("{info}: {e}")))?;
+        info.variant = variant_of(subgroup);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("emprune"),
-            required_features: wgpu::Features::empty(),
+            required_features: if subgroup { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
             required_limits: limits,
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,

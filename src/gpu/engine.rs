@@ -1,7 +1,7 @@
 //! A device of our own, for weights that live on the host.
 
 use super::device::{Adapter, Device, Options};
-use super::kernels::{self, Bindings, Kernels, Slice};
+use super::kernels::{self, Bindings, KernelOptions, Kernels, Slice};
 use super::layout::{Params, ROW_SUMS, split};
 use super::transfer;
 use crate::dtype::Dtype;
@@ -48,7 +48,8 @@ impl Engine {
     pub(crate) fn open(options: &Options) -> Result<Self, Error> {
         let device = Device::open(options)?;
         kernels::check_limits(&device.device.limits())?;
-        let kernels = Kernels::new(&device.device);
+        let choices = KernelOptions::new().with_variant(options.variant).with_checks(options.checks);
+        let kernels = Kernels::with_options(&device.device, choices)?;
         device.check()?;
         let turns = (device.adapter.backend == "Gl").then(Mutex::default);
         Ok(Self { device, kernels, turns })

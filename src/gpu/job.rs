@@ -275,6 +275,7 @@ impl Kernels {
                 }
             }
         }
+        plan.check_overlaps(buffers)?;
         let params = plan.params();
         // Uniform bindings begin at multiples of 256.
         let stride = (size_of::<Params>() as u64).next_multiple_of(256);
@@ -346,6 +347,30 @@ impl Kernels {
 }
 
 impl Plan {
+    /// What is written must not share bytes: a decision would read what another one wrote.
+    fn check_overlaps(&self, buffers: &Buffers<'_>) -> Result<(), Error> {
+        let mut written = vec![
+            ("records".to_owned(), &buffers.records, self.records_bytes()),
+            ("workspace".to_owned(), &buffers.workspace, self.workspace_bytes()),
+        ];
+        for (i, (slice, spec)) in buffers.slices.iter().zip(&self.slices).enumerate() {
+            written.push((format!("mask of slice {i}"), &slice.mask, plan::mask_bytes(spec.len)));
+            written.push((format!("weights of slice {i}"), &slice.weights, plan::weight_bytes(spec.len, spec.dtype)));
+        }
+        // Neighbours in a buffer are neighbours in this order.
+        written.sort_by_key(|(_, binding, _)| (binding.buffer, binding.offset));
+        for pair in written.windows(2) {
+            let [(one, a, bytes), (other, b, _)] = pair else { continue };
+            if a.buffer == b.buffer && a.offset + bytes > b.offset {
+                return Err(Error::invalid(format!(
+                    "the {one} binding, of {bytes} bytes from {}, overlaps the {other} binding, from {}",
+                    a.offset, b.offset
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn params(&self) -> Vec<Params> {
         let contest_len = match self.rule.granularity {
             Granularity::Row => self.slices[0].row_len,

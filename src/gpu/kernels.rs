@@ -1,7 +1,7 @@
 //! Pipelines for one device, compiled when they are first needed, and one function per stage that records it.
 
 use super::layout::{LANE_KEYS, LANES, Params, REFINERS, TEAMS, binding};
-use super::shaders::{self, Stage, Variant};
+use super::shaders::{self, Pipeline, Stage};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::rule::Score;
@@ -14,9 +14,94 @@ pub struct Kernels {
     /// Made when first needed: a device that lacks what they take is refused by `plan` before that.
     layouts: Arc<OnceLock<Layouts>>,
     pipelines: Arc<[OnceLock<wgpu::ComputePipeline>]>,
-    cache: Option<wgpu::PipelineCache>,
+    options: KernelOptions,
+    subgroup: bool,
     /// Stands in where a rule has no norms.
     nothing: wgpu::Buffer,
+}
+
+/// Which shaders run. The answer is the same.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variant {
+    /// The subgroup variant where the device has subgroups, else the portable one.
+    #[default]
+    Auto,
+    /// Within WebGPU's default limits and without any feature.
+    Portable,
+    /// Lanes of a subgroup, of whatever size, add up among themselves before they meet in workgroup memory.
+    Subgroup,
+}
+
+impl Variant {
+    /// As on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Auto => "auto",
+            Variant::Portable => "portable",
+            Variant::Subgroup => "subgroup",
+        }
+    }
+
+    /// Whether it takes subgroups, on a device with these features.
+    pub(crate) fn uses_subgroups(self, features: wgpu::Features) -> Result<bool, Error> {
+        let has = features.contains(wgpu::Features::SUBGROUP);
+        if self == Variant::Subgroup && !has {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the subgroup variant needs the feature SUBGROUP, which is not there",
+            ));
+        }
+        Ok(has && self != Variant::Portable)
+    }
+}
+
+/// What a shader checks while it runs. The answer is the same.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Not what is proven: that indices are in bounds and that loops end.
+    #[default]
+    Proven,
+    /// Everything, as WebGPU asks for.
+    All,
+}
+
+/// Choices about the kernels; the default is the fastest.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct KernelOptions {
+    /// Compiled pipelines come from here and go here.
+    pub cache: Option<wgpu::PipelineCache>,
+    /// Which shaders run.
+    pub variant: Variant,
+    /// What they check.
+    pub checks: Checks,
+}
+
+impl KernelOptions {
+    /// The fastest, without a cache.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keep compiled pipelines in a cache of yours.
+    pub fn with_cache(mut self, cache: wgpu::PipelineCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Choose the shaders.
+    pub fn with_variant(mut self, variant: Variant) -> Self {
+        self.variant = variant;
+        self
+    }
+
+    /// Choose what they check.
+    pub fn with_checks(mut self, checks: Checks) -> Self {
+        self.checks = checks;
+        self
+    }
 }
 
 /// Of bind groups and pipelines: for looking at weights and for writing them.
@@ -52,13 +137,22 @@ pub(crate) struct Bindings<'a> {
 }
 
 impl Kernels {
-    /// Kernels for `device`; compiles nothing yet.
+    /// Kernels for `device`, the best variant that it can run; compiles nothing yet.
     pub fn new(device: &wgpu::Device) -> Self {
-        Self::with_cache(device, None)
+        let subgroup = device.features().contains(wgpu::Features::SUBGROUP);
+        Self::of(device, KernelOptions::default(), subgroup)
     }
 
-    /// As [`new`](Self::new); compiled pipelines come from and go to a cache of yours.
-    pub fn with_cache(device: &wgpu::Device, cache: Option<wgpu::PipelineCache>) -> Self {
+    /// As [`new`](Self::new), with choices of your own.
+    ///
+    /// # Errors
+    /// `Limit` when [`Variant::Subgroup`] is asked for and the device was opened without [`wgpu::Features::SUBGROUP`].
+    pub fn with_options(device: &wgpu::Device, options: KernelOptions) -> Result<Self, Error> {
+        let subgroup = options.variant.uses_subgroups(device.features())?;
+        Ok(Self::of(device, options, subgroup))
+    }
+
+    fn of(device: &wgpu::Device, options: KernelOptions, subgroup: bool) -> Self {
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("emprune.nothing"),
             size: 16,
@@ -66,7 +160,12 @@ impl Kernels {
             mapped_at_creation: false,
         });
         let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
-        Self { device: device.clone(), layouts: Arc::default(), pipelines, cache, nothing }
+        Self { device: device.clone(), layouts: Arc::default(), pipelines, options, subgroup, nothing }
+    }
+
+    /// Which shaders run: [`Variant::Portable`] or [`Variant::Subgroup`].
+    pub fn variant(&self) -> Variant {
+        if self.subgroup { Variant::Subgroup } else { Variant::Portable }
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
@@ -79,30 +178,61 @@ impl Kernels {
 
     /// Compile a pipeline now.
     pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool) {
-        self.pipeline(Variant { stage, dtype, score, write });
+        self.pipeline(Pipeline { stage, dtype, score, write, subgroup: self.subgroup });
     }
 
-    fn pipeline(&self, variant: Variant) -> &wgpu::ComputePipeline {
-        let variant = variant.canonical();
-        self.pipelines[variant.index()].get_or_init(|| {
-            let label = variant.label();
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(&label),
-                source: wgpu::ShaderSource::Wgsl(variant.source().into()),
-            });
+    fn pipeline(&self, pipeline: Pipeline) -> &wgpu::ComputePipeline {
+        let pipeline = pipeline.canonical();
+        self.pipelines[pipeline.index()].get_or_init(|| {
+            let label = pipeline.label();
+            let module = self.module(&label, pipeline.source());
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
-                layout: Some(&self.layouts().pipelines[usize::from(variant.write)]),
+                layout: Some(&self.layouts().pipelines[usize::from(pipeline.write)]),
                 module: &module,
-                entry_point: Some(variant.stage.name()),
+                entry_point: Some(pipeline.stage.name()),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &[],
                     // The shaders clear what they read; doing it for them costs seconds on some drivers.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: self.cache.as_ref(),
+                cache: self.options.cache.as_ref(),
             })
         })
+    }
+
+    /// A shader, compiled with the checks that were asked for.
+    ///
+    /// Without them, these hold by what `bind` and the host side of `Pruner` check before anything is recorded:
+    ///
+    /// * Indices. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
+    ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
+    ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
+    ///   counters below `params.all_spans`. What is read from a buffer becomes an index in four places: a key's digit, masked
+    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 43 of 44; a cut's span,
+    ///   compared with the slice's own; and a candidate's number, which stays below the capacity because `narrow` has counted
+    ///   the bin before `sift` collects from it, in the same pass over the same weights. Ranges of the caller's buffers that are
+    ///   written do not overlap: `bind` refuses them.
+    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or clears one bit of a word at each turn.
+    /// * Division by zero stays checked.
+    fn module(&self, label: &str, source: String) -> wgpu::ShaderModule {
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        match self.options.checks {
+            Checks::All => self.device.create_shader_module(descriptor),
+            Checks::Proven => {
+                let checks = wgpu::ShaderRuntimeChecks {
+                    bounds_checks: false,
+                    force_loop_bounding: false,
+                    ..wgpu::ShaderRuntimeChecks::checked()
+                };
+                // SAFETY: no index leaves its buffer or array and every loop ends, by the proof above.
+                #[allow(unsafe_code, reason = "checks of what is proven cost time in every inner loop")]
+                unsafe {
+                    self.device.create_shader_module_trusted(descriptor, checks)
+                }
+            }
+        }
     }
 
     /// Put buffers together into a slice.
@@ -234,9 +364,9 @@ impl Kernels {
         write: bool,
         workgroups: u32,
     ) {
-        let variant = Variant { stage, dtype: slice.dtype, score: slice.score, write };
+        let pipeline = Pipeline { stage, dtype: slice.dtype, score: slice.score, write, subgroup: self.subgroup };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
-        pass.set_pipeline(self.pipeline(variant));
+        pass.set_pipeline(self.pipeline(pipeline));
         pass.set_bind_group(0, group, &[]);
         // A grid at most as wide as a dimension may be; the shaders fold it again.
         let widest = self.device.limits().max_compute_workgroups_per_dimension;

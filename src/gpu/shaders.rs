@@ -1,7 +1,7 @@
 //! The table of pipelines: every stage is a file in `shaders/` and the parts that it is composed with.
 //!
 //! WGSL does not care in which order names are declared, so a pipeline's source is its stage file followed by the chosen
-//! parts. A variant is another choice of a part that defines the same function.
+//! parts. A variant is another choice of a part that defines the same functions.
 
 use super::layout::{LANES, TEAMS};
 use crate::dtype::Dtype;
@@ -27,12 +27,14 @@ pub(crate) enum Stage {
 
 /// A pipeline: a stage, and what it is composed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Variant {
+pub(crate) struct Pipeline {
     pub(crate) stage: Stage,
     pub(crate) dtype: Dtype,
     pub(crate) score: Score,
     /// Whether weights are zeroed where they lie.
     pub(crate) write: bool,
+    /// Whether lanes join their subgroup.
+    pub(crate) subgroup: bool,
 }
 
 pub(crate) const STAGES: [Stage; 16] = [
@@ -71,6 +73,7 @@ const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const COUNT_KEPT: &str = wgsl!("parts/count");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
+const FIRST_TOP: &str = wgsl!("parts/first_top");
 const MASK_WORDS: &str = wgsl!("parts/mask_words");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
 const COLLECT: &str = wgsl!("parts/collect");
@@ -116,7 +119,7 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, FIRST_TOP],
             Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
@@ -124,9 +127,19 @@ impl Stage {
             Stage::Apply => {
                 &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, MASK_WORDS, CARRY_OUT, COLLECT_NONE]
             }
-            Stage::Rows => {
-                &[PARAMS, RECORD, DIGITS, KEY, SUMS, DIGITS_WORKGROUP, BUDGET, MASK_WORDS, CARRY_OUT, COLLECT_NONE]
-            }
+            Stage::Rows => &[
+                PARAMS,
+                RECORD,
+                DIGITS,
+                KEY,
+                SUMS,
+                DIGITS_WORKGROUP,
+                FIRST_TOP,
+                BUDGET,
+                MASK_WORDS,
+                CARRY_OUT,
+                COLLECT_NONE,
+            ],
             Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, MASK_WORDS],
             Stage::Edges => &[PARAMS, RECORD, DIGITS],
             Stage::Sift => &[
@@ -179,12 +192,21 @@ impl Stage {
         }
     }
 
+    /// Whether it matters which lanes are in one subgroup.
+    const fn joins(self) -> bool {
+        match self {
+            Stage::Stats | Stage::Apply | Stage::Rows | Stage::Sift | Stage::Settle => true,
+            Stage::Teams(i) => TEAMS[i].1 > 1,
+            _ => false,
+        }
+    }
+
     const fn writes(self) -> bool {
         matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle | Stage::Teams(_))
     }
 }
 
-impl Variant {
+impl Pipeline {
     /// The same pipeline under one name: what a stage does not depend on is set to its first value.
     pub(crate) fn canonical(mut self) -> Self {
         let (loads, scores) = self.stage.loads();
@@ -195,12 +217,13 @@ impl Variant {
             self.score = Score::Magnitude;
         }
         self.write &= self.stage.writes();
+        self.subgroup &= self.stage.joins();
         self
     }
 
     /// The number of the canonical pipeline, below [`COUNT`].
     pub(crate) fn index(self) -> usize {
-        let Self { stage, dtype, score, write } = self.canonical();
+        let Self { stage, dtype, score, write, subgroup } = self.canonical();
         let dtype = match dtype {
             Dtype::F32 => 0,
             Dtype::F16 => 1,
@@ -210,7 +233,9 @@ impl Variant {
             Score::Magnitude => 0,
             Score::Wanda => 1,
         };
-        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 2 + usize::from(write)
+        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 4
+            + 2 * usize::from(subgroup)
+            + usize::from(write)
     }
 
     /// The whole module.
@@ -223,6 +248,9 @@ impl Variant {
             let (_, team) = TEAMS[i];
             source += &format!("const TEAM: u32 = {team}u;\n");
             source.push_str(if team == 1 { wgsl!("parts/team_one") } else { wgsl!("parts/team_many") });
+        }
+        if self.stage.joins() {
+            source.push_str(if self.subgroup { wgsl!("parts/lanes_subgroup") } else { wgsl!("parts/lanes_portable") });
         }
         source.extend(self.stage.parts().iter().copied());
         if loads {
@@ -249,7 +277,7 @@ impl Variant {
 
     /// A name for captures and validation errors, such as `emprune.apply.bf16.wanda.write`.
     pub(crate) fn label(self) -> String {
-        let Self { stage, dtype, score, write } = self;
+        let Self { stage, dtype, score, write, subgroup } = self;
         let mut label = format!("emprune.{}", stage.name());
         let (loads, scores) = stage.loads();
         if loads {
@@ -264,6 +292,9 @@ impl Variant {
         if write {
             label += ".write";
         }
+        if subgroup {
+            label += ".subgroup";
+        }
         label
     }
 
@@ -273,7 +304,9 @@ impl Variant {
         let each = STAGES.into_iter().flat_map(|stage| {
             DTYPES.into_iter().flat_map(move |dtype| {
                 SCORES.into_iter().flat_map(move |score| {
-                    [false, true].into_iter().map(move |write| Variant { stage, dtype, score, write })
+                    [(false, false), (true, false), (false, true), (true, true)]
+                        .into_iter()
+                        .map(move |(write, subgroup)| Pipeline { stage, dtype, score, write, subgroup })
                 })
             })
         });
@@ -283,4 +316,4 @@ impl Variant {
 }
 
 /// Slots for pipelines.
-pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 2;
+pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 4;

@@ -1,20 +1,26 @@
 //! The shaders, judged without a GPU: every pipeline parses and validates, and what it declares is what the Rust side thinks.
 
 use super::layout::{self, Params, Record, binding};
-use super::shaders::{self, Stage, Variant};
+use super::shaders::{self, Pipeline, Stage};
+use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
-fn parse(variant: Variant) -> (naga::Module, ModuleInfo) {
-    let source = variant.source();
-    let label = variant.label();
+fn parse(pipeline: Pipeline) -> (naga::Module, ModuleInfo) {
+    let source = pipeline.source();
+    let label = pipeline.label();
     let module =
         naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
-    // No capability: what passes here passes on a device opened with no feature at all.
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
+    // No capability but what a variant says that it needs: the portable one passes on a device opened with no feature at all.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    if pipeline.subgroup {
+        validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    }
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
     (module, info)
 }
 
@@ -29,26 +35,29 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
-    let all: Vec<_> = Variant::all().collect();
+    let all: Vec<_> = Pipeline::all().collect();
     // Three dtypes and two scores: stats, histogram, ties 6 each, apply, sift, rows and teams (of
     // five sizes) 12 each; settle 6; edges 2; budget, narrow and refine 1.
-    assert_eq!(all.len(), 3 * 6 + 8 * 12 + 6 + 2 + 3, "the list of pipelines");
+    let portable = all.iter().filter(|p| !p.subgroup).count();
+    assert_eq!(portable, 3 * 6 + 8 * 12 + 6 + 2 + 3, "the list of pipelines");
+    // Of these, stats, apply, sift, rows, settle, and teams of more than one lane know subgroups.
+    assert_eq!(all.len() - portable, 6 + 3 * 12 + 6 + 4 * 12, "the list of pipelines with subgroups");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.dedup();
     assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
     assert!(slots.iter().all(|&slot| slot < shaders::COUNT), "a slot past the end");
-    for variant in all {
-        let (module, _) = parse(variant);
+    for pipeline in all {
+        let (module, _) = parse(pipeline);
         let entries: Vec<_> = module.entry_points.iter().collect();
-        assert_eq!(entries.len(), 1, "{}", variant.label());
-        assert_eq!(entries[0].name, variant.stage.name(), "the entry point is called as its file");
-        assert_eq!(entries[0].workgroup_size, [variant.stage.lanes(), 1, 1], "{}", variant.label());
+        assert_eq!(entries.len(), 1, "{}", pipeline.label());
+        assert_eq!(entries[0].name, pipeline.stage.name(), "the entry point is called as its file");
+        assert_eq!(entries[0].workgroup_size, [pipeline.stage.lanes(), 1, 1], "{}", pipeline.label());
     }
 }
 
 #[test]
 fn structs_have_the_same_layout_on_both_sides() {
-    let (module, _) = parse(Variant::all().find(|v| v.stage == Stage::Apply).expect("apply"));
+    let (module, _) = parse(Pipeline::all().find(|v| v.stage == Stage::Apply).expect("apply"));
     let members = |name: &str| {
         let found = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name));
         let Some((_, naga::Type { inner: naga::TypeInner::Struct { members, span }, .. })) = found else {
@@ -128,21 +137,26 @@ fn bindings_and_constants_agree() {
         ("KEY_END", crate::key::KEY_END),
     ]);
     let (mut seen_bindings, mut seen_constants) = (BTreeMap::new(), BTreeMap::new());
-    for variant in Variant::all() {
-        let (module, _) = parse(variant);
+    for pipeline in Pipeline::all() {
+        let (module, _) = parse(pipeline);
         for (_, global) in module.global_variables.iter() {
             let name = global.name.as_deref().unwrap_or_default();
             match &global.binding {
                 Some(at) => {
-                    assert_eq!((at.group, Some(&at.binding)), (0, bindings.get(name)), "{name} in {}", variant.label());
+                    assert_eq!(
+                        (at.group, Some(&at.binding)),
+                        (0, bindings.get(name)),
+                        "{name} in {}",
+                        pipeline.label()
+                    );
                     seen_bindings.insert(name.to_owned(), ());
                     let writes = matches!(global.space, naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE));
                     let may_write = match name {
                         "params" | "norms" => false,
-                        "weights" => variant.write,
+                        "weights" => pipeline.write,
                         _ => true,
                     };
-                    assert_eq!(writes, may_write, "{name} in {}", variant.label());
+                    assert_eq!(writes, may_write, "{name} in {}", pipeline.label());
                 }
                 None => {
                     let prefix = if global.space == naga::AddressSpace::WorkGroup { "wg_" } else { "my_" };
@@ -152,7 +166,7 @@ fn bindings_and_constants_agree() {
         }
         for (name, value) in constants(&module) {
             if let Some(&wanted) = expected.get(name.as_str()) {
-                assert_eq!(value, wanted, "{name} in {}", variant.label());
+                assert_eq!(value, wanted, "{name} in {}", pipeline.label());
                 seen_constants.insert(name, ());
             }
         }
@@ -164,8 +178,8 @@ fn bindings_and_constants_agree() {
 #[test]
 fn workgroup_memory_fits_the_default_limit() {
     let mut largest = 0;
-    for variant in Variant::all() {
-        let (module, info) = parse(variant);
+    for pipeline in Pipeline::all() {
+        let (module, info) = parse(pipeline);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("sizes");
         let entry = info.get_entry_point(0);
@@ -175,7 +189,7 @@ fn workgroup_memory_fits_the_default_limit() {
             .filter(|(handle, global)| global.space == naga::AddressSpace::WorkGroup && !entry[*handle].is_empty())
             .map(|(_, global)| layouter[global.ty].size)
             .sum::<u32>();
-        assert!(used <= 16 * 1024, "{} uses {used} bytes of workgroup memory", variant.label());
+        assert!(used <= 16 * 1024, "{} uses {used} bytes of workgroup memory", pipeline.label());
         largest = largest.max(used);
     }
     assert!(largest > 8 * 1024, "the histogram alone takes 8 KiB; {largest} means that nothing was counted");
@@ -184,19 +198,19 @@ fn workgroup_memory_fits_the_default_limit() {
 /// `select` evaluates both sides: an index that one side guards must be guarded by `if`. Float types have no place here.
 #[test]
 fn no_shader_computes_with_floats_or_guards_with_select() {
-    for variant in Variant::all() {
-        let source = variant.source();
+    for pipeline in Pipeline::all() {
+        let source = pipeline.source();
         let code: String =
             source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
         for word in ["f32", "f16", "select(", "bitcast", "unpack2x16float"] {
-            assert!(!code.contains(word), "{} says {word}", variant.label());
+            assert!(!code.contains(word), "{} says {word}", pipeline.label());
         }
     }
 }
 
 #[test]
 fn every_file_in_the_shader_folder_is_used() {
-    let used: Vec<String> = Variant::all().map(Variant::source).collect();
+    let used: Vec<String> = Pipeline::all().map(Pipeline::source).collect();
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files = 0;
     for folder in [root.clone(), root.join("parts")] {
@@ -223,11 +237,13 @@ fn every_pipeline_translates_to_every_language() {
             std::fs::write(folder.join(name), bytes).expect("a file");
         }
     };
-    for variant in Variant::all() {
-        let (module, info) = parse(variant);
-        let (label, stage) = (variant.label(), naga::ShaderStage::Compute);
-        let entry = variant.stage.name();
-        write(format!("{label}.wgsl"), variant.source().as_bytes());
+    for pipeline in Pipeline::all() {
+        let (module, info) = parse(pipeline);
+        let (label, stage) = (pipeline.label(), naga::ShaderStage::Compute);
+        let entry = pipeline.stage.name();
+        // Tint wants it said; naga does not know the word.
+        let enable = if pipeline.subgroup { "enable subgroups;\n" } else { "" };
+        write(format!("{label}.wgsl"), format!("{enable}{}", pipeline.source()).as_bytes());
 
         let options = naga::back::spv::Options {
             lang_version: (1, 3),
@@ -239,17 +255,20 @@ fn every_pipeline_translates_to_every_language() {
 
         let mut hlsl = String::new();
         let options = naga::back::hlsl::Options {
-            shader_model: naga::back::hlsl::ShaderModel::V5_1,
+            shader_model: if pipeline.subgroup { ShaderModel::V6_0 } else { ShaderModel::V5_1 },
             zero_initialize_workgroup_memory: false,
             fake_missing_bindings: true,
             ..Default::default()
         };
-        let pipeline = naga::back::hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
-        naga::back::hlsl::Writer::new(&mut hlsl, &options, &pipeline).write(&module, &info, None).expect(&label);
+        let hlsl_entry = naga::back::hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
+        naga::back::hlsl::Writer::new(&mut hlsl, &options, &hlsl_entry).write(&module, &info, None).expect(&label);
         write(format!("{label}.hlsl"), hlsl.as_bytes());
 
-        let options =
-            naga::back::msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..Default::default() };
+        let options = naga::back::msl::Options {
+            fake_missing_bindings: true,
+            lang_version: if pipeline.subgroup { (2, 1) } else { (2, 0) },
+            ..Default::default()
+        };
         let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default()).expect(&label);
         write(format!("{label}.metal"), msl.as_bytes());
 
@@ -259,11 +278,11 @@ fn every_pipeline_translates_to_every_language() {
             zero_initialize_workgroup_memory: false,
             ..Default::default()
         };
-        let pipeline =
+        let glsl_entry =
             naga::back::glsl::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned(), multiview: None };
         let policies = naga::proc::BoundsCheckPolicies::default();
         let mut writer =
-            naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &pipeline, policies).expect(&label);
+            naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &glsl_entry, policies).expect(&label);
         writer.write().expect(&label);
         write(format!("{label}.comp"), glsl.as_bytes());
     }

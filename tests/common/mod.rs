@@ -3,6 +3,8 @@
 //! Environment:
 //! * `EMPRUNE_NO_GPU=1` says that no GPU is wanted. Without it, a machine without an adapter fails the GPU tests.
 //! * `EMPRUNE_TEST_ADAPTER=TEXT` takes only adapters with this text in their name, driver or backend.
+//! * `EMPRUNE_TEST_VARIANT=portable|subgroup` takes these shaders; `subgroup` only adapters that can run them.
+//! * `EMPRUNE_TEST_CHECKS=all` leaves every check in the shaders.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 pub(crate) mod check;
@@ -32,20 +34,41 @@ pub(crate) fn cpu() -> &'static [Named] {
     })
 }
 
+/// Which shaders are wanted, and what they check.
+#[cfg(feature = "gpu")]
+pub(crate) fn kernel_choices() -> (emprune::gpu::Variant, emprune::gpu::Checks) {
+    use emprune::gpu::{Checks, Variant};
+    let variant = match std::env::var("EMPRUNE_TEST_VARIANT").as_deref() {
+        Ok("portable") => Variant::Portable,
+        Ok("subgroup") => Variant::Subgroup,
+        Ok("auto") | Err(_) => Variant::Auto,
+        Ok(other) => panic!("EMPRUNE_TEST_VARIANT is {other}"),
+    };
+    let checks = match std::env::var("EMPRUNE_TEST_CHECKS").as_deref() {
+        Ok("all") => Checks::All,
+        Ok("proven") | Err(_) => Checks::Proven,
+        Ok(other) => panic!("EMPRUNE_TEST_CHECKS is {other}"),
+    };
+    (variant, checks)
+}
+
 /// Every adapter there is, software ones too.
 #[cfg(feature = "gpu")]
 pub(crate) fn gpus() -> &'static [Named] {
-    use emprune::gpu::{Adapter, Options, adapters};
+    use emprune::gpu::{Adapter, Options, Variant, adapters};
 
     fn is(pruner: &Pruner, wanted: &Adapter) -> bool {
         let same = |a: &Adapter| (&a.name, &a.driver, &a.backend) == (&wanted.name, &wanted.driver, &wanted.backend);
-        matches!(pruner.backend(), Backend::Gpu(adapter) if same(adapter))
+        let variant = |a: &Adapter| kernel_choices().0 == Variant::Auto || a.variant == kernel_choices().0.name();
+        matches!(pruner.backend(), Backend::Gpu(adapter) if same(adapter) && variant(adapter))
     }
 
     /// An adapter is asked for by a word, and two adapters may share one: the word that gives this one is looked for.
     fn open(adapter: &Adapter) -> Named {
         for word in [&adapter.name, &adapter.driver, &adapter.backend] {
+            let (variant, checks) = kernel_choices();
             let options = Options::new().with_adapter(word.as_str()).with_software(true);
+            let options = options.with_variant(variant).with_checks(checks);
             let pruner =
                 Pruner::gpu(&options).unwrap_or_else(|error| panic!("adapter {adapter:?} by {word:?}: {error}"));
             assert_eq!(pruner.backend().name(), "gpu", "never another backend in disguise");
@@ -67,6 +90,9 @@ pub(crate) fn gpus() -> &'static [Named] {
         let fits = |text: &String| text.to_lowercase().contains(&part);
         let mut wanted: Vec<Adapter> = Vec::new();
         for adapter in adapters() {
+            if kernel_choices().0 == Variant::Subgroup && adapter.variant != Variant::Subgroup.name() {
+                continue;
+            }
             let twin =
                 |a: &Adapter| (&a.name, &a.driver, &a.backend) == (&adapter.name, &adapter.driver, &adapter.backend);
             if [&adapter.name, &adapter.driver, &adapter.backend].into_iter().any(fits) && !wanted.iter().any(twin) {
