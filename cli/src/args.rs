@@ -1,7 +1,7 @@
 //! The command line: words to values, and nothing that looks at a file.
 
 use crate::Usage;
-use crate::backend::{self, BackendChoice};
+use crate::backend::BackendArgs;
 use crate::bench::BenchArgs;
 use crate::demo::DemoArgs;
 use anyhow::Result;
@@ -247,13 +247,8 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) patch: Option<u32>,
 
-    /// Who does the work; the answer is the same
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) backend: BackendChoice,
-
-    /// Use the first adapter with this in its name, driver or backend; case does not count
-    #[arg(long, value_name = "SUBSTRING")]
-    pub(crate) adapter: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
 
     /// Write a report, as JSON
     #[arg(long, value_name = "FILE")]
@@ -344,13 +339,8 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "PATTERN")]
     pub(crate) ignore: Vec<String>,
 
-    /// Who does the work; the answer is the same
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) backend: BackendChoice,
-
-    /// Use the first adapter with this in its name, driver or backend; case does not count
-    #[arg(long, value_name = "SUBSTRING")]
-    pub(crate) adapter: Option<String>,
+    #[command(flatten)]
+    pub(crate) backend: BackendArgs,
 
     /// The most memory to take, as KiB, MiB or GiB
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
@@ -445,7 +435,7 @@ impl JobArgs {
 
     /// What clap cannot express in a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), Usage> {
-        backend::check(self.backend, self.adapter.as_deref())
+        self.backend.check()
     }
 }
 

@@ -1,9 +1,9 @@
-//! `--backend` and `--adapter`: who does the work.
+//! `--backend`, `--adapter` and `--gpu-variant`: who does the work.
 
 use crate::Usage;
 use crate::events;
 use anyhow::Result;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use emprune::{Backend, Error, ErrorKind, Pruner};
 use serde::Serialize;
 use std::cell::OnceCell;
@@ -18,10 +18,15 @@ pub(crate) enum BackendChoice {
     Gpu,
 }
 
-/// Two options that contradict each other.
-pub(crate) fn check(choice: BackendChoice, adapter: Option<&str>) -> Result<(), Usage> {
-    let contradict = choice == BackendChoice::Cpu && adapter.is_some();
-    if contradict { Err(Usage("--adapter is not for --backend cpu".into())) } else { Ok(()) }
+/// The shaders of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VariantChoice {
+    /// Subgroup where the adapter has subgroups, else portable
+    Auto,
+    /// What WebGPU guarantees everywhere
+    Portable,
+    /// Lanes of a subgroup add up among themselves first
+    Subgroup,
 }
 
 /// Who does the work, and who takes over when that fails.
@@ -40,24 +45,86 @@ pub(crate) struct Fallback {
     pub(crate) reason: String,
 }
 
-/// Open what was asked for, and say so where it is a processor that stands in for a GPU.
-pub(crate) fn open(choice: BackendChoice, adapter: Option<&str>) -> Result<Pruner> {
-    let pruner = match (choice, adapter) {
-        (BackendChoice::Cpu, _) => Pruner::cpu(),
-        (BackendChoice::Auto, None) => Pruner::best(),
-        (BackendChoice::Gpu, _) | (BackendChoice::Auto, Some(_)) => gpu(adapter)?,
-    };
-    if pruner.backend().is_software() {
-        events::note(&format!("{} is a software adapter: the processor does the work of a GPU", pruner.backend()));
+#[derive(Debug, Args)]
+pub(crate) struct BackendArgs {
+    /// Who does the work; the answer is the same
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendChoice,
+
+    /// Use the first adapter with this in its name, driver or backend; case does not count
+    #[arg(long, value_name = "SUBSTRING")]
+    pub(crate) adapter: Option<String>,
+
+    /// Which shaders a GPU runs; the answer is the same
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) gpu_variant: VariantChoice,
+}
+
+impl BackendArgs {
+    /// Options that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        if self.backend != BackendChoice::Cpu {
+            Ok(())
+        } else if self.adapter.is_some() {
+            Err(Usage("--adapter is not for --backend cpu".into()))
+        } else if self.gpu_variant != VariantChoice::Auto {
+            Err(Usage("--gpu-variant is not for --backend cpu".into()))
+        } else {
+            Ok(())
+        }
     }
-    Ok(pruner)
+
+    /// Open what was asked for, and say so where it is a processor that stands in for a GPU.
+    pub(crate) fn open(&self) -> Result<Pruner> {
+        let pruner = match (self.backend, &self.adapter) {
+            (BackendChoice::Cpu, _) => Pruner::cpu(),
+            (BackendChoice::Auto, None) => self.best()?,
+            (BackendChoice::Gpu, _) | (BackendChoice::Auto, Some(_)) => self.gpu(true)?,
+        };
+        if pruner.backend().is_software() {
+            events::note(&format!("{} is a software adapter: the processor does the work of a GPU", pruner.backend()));
+        }
+        Ok(pruner)
+    }
+
+    /// Hardware if there is some, else the CPU. Hardware that cannot do what was asked for is an error.
+    fn best(&self) -> Result<Pruner> {
+        if self.gpu_variant == VariantChoice::Auto {
+            return Ok(Pruner::best());
+        }
+        match self.gpu(false) {
+            Err(error) if is_no_adapter(&error) => Ok(Pruner::cpu()),
+            result => result,
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu(&self, allow_software: bool) -> Result<Pruner> {
+        use emprune::gpu::{Options, Variant};
+        let variant = match self.gpu_variant {
+            VariantChoice::Auto => Variant::Auto,
+            VariantChoice::Portable => Variant::Portable,
+            VariantChoice::Subgroup => Variant::Subgroup,
+        };
+        let options = Options::new().with_software(allow_software).with_variant(variant);
+        let options = match &self.adapter {
+            Some(part) => options.with_adapter(part),
+            None => options,
+        };
+        Ok(Pruner::gpu(&options)?)
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn gpu(&self, _allow_software: bool) -> Result<Pruner> {
+        anyhow::bail!("no adapter: this program was built without GPU support")
+    }
 }
 
 impl Workers {
-    /// As [`open`].
-    pub(crate) fn open(choice: BackendChoice, adapter: Option<&str>) -> Result<Self> {
-        let first = open(choice, adapter)?;
-        let may_fall_back = choice == BackendChoice::Auto && first.backend().name() != "cpu";
+    /// As [`BackendArgs::open`].
+    pub(crate) fn open(args: &BackendArgs) -> Result<Self> {
+        let first = args.open()?;
+        let may_fall_back = args.backend == BackendChoice::Auto && first.backend().name() != "cpu";
         Ok(Self { first, may_fall_back, fallback: OnceCell::new() })
     }
 
@@ -94,17 +161,15 @@ impl Workers {
     }
 }
 
-#[cfg(feature = "gpu")]
-fn gpu(adapter: Option<&str>) -> Result<Pruner> {
-    let options = emprune::gpu::Options::new().with_software(true);
-    let options = match adapter {
-        Some(part) => options.with_adapter(part),
-        None => options,
-    };
-    Ok(Pruner::gpu(&options)?)
+fn is_no_adapter(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::NoAdapter)
 }
 
-#[cfg(not(feature = "gpu"))]
-fn gpu(_adapter: Option<&str>) -> Result<Pruner> {
-    anyhow::bail!("no adapter: this program was built without GPU support")
+/// The shaders of a GPU, for the report.
+pub(crate) fn variant(backend: &Backend) -> Option<&'static str> {
+    match backend {
+        #[cfg(feature = "gpu")]
+        Backend::Gpu(adapter) => Some(adapter.variant),
+        _ => None,
+    }
 }

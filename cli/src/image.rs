@@ -1,7 +1,6 @@
 //! `emprune image`: a picture of which every channel keeps the pixels that stand out.
 
 use crate::args::ImageArgs;
-use crate::backend;
 use crate::interrupt;
 use crate::output::{self, NewFile};
 use crate::picture::{Picture, Samples};
@@ -63,12 +62,12 @@ struct Channel {
 /// Prune a picture.
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let start = Instant::now();
-    backend::check(args.backend, args.adapter.as_deref())?;
+    args.backend.check()?;
     interrupt::catch()?;
     let picture = Picture::open(&args.input)?;
     let targets: Vec<&Path> = args.report.as_deref().into_iter().chain([args.output.as_path()]).collect();
     output::check(&targets, std::slice::from_ref(&args.input), None, args.overwrite)?;
-    let pruner = backend::open(args.backend, args.adapter.as_deref())?;
+    let pruner = args.backend.open()?;
     let new_report = args.report.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
 

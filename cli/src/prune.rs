@@ -2,7 +2,7 @@
 
 use crate::Usage;
 use crate::args::{FileArgs, JobArgs, Score, Settings};
-use crate::backend::Workers;
+use crate::backend::{self, Workers};
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Paths};
 use crate::events;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         overwrite: files.overwrite,
     };
     paths.check(model, [&args.norms, &args.recipe].into_iter().flatten().cloned())?;
-    let workers = Workers::open(args.backend, args.adapter.as_deref())?;
+    let workers = Workers::open(&args.backend)?;
     let selected = question.selected();
     events::tell(
         "started",
@@ -172,6 +172,7 @@ impl<'a> Question<'a> {
             emprune_version: env!("CARGO_PKG_VERSION"),
             backend: workers.backend().name(),
             adapter: workers.backend().adapter().map(str::to_owned),
+            variant: backend::variant(workers.backend()),
             fallback: workers.fallback().cloned(),
             beta: beta.get(),
             granularity: granularity.name(),

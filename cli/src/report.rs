@@ -18,6 +18,8 @@ pub(crate) struct Report {
     /// `cpu` or `gpu`.
     pub(crate) backend: &'static str,
     pub(crate) adapter: Option<String>,
+    /// The shaders, if a GPU did the work: `portable` or `subgroup`.
+    pub(crate) variant: Option<&'static str>,
     /// Where and why the CPU took over from it.
     pub(crate) fallback: Option<Fallback>,
     pub(crate) beta: f64,

@@ -56,6 +56,7 @@ fn the_gpu_writes_the_same_files_as_the_cpu() {
                 let mut report = desk.json(&format!("report-{backend}"));
                 assert_eq!(report["backend"].take(), backend);
                 assert_eq!(report["adapter"].take().is_string(), backend == "gpu");
+                assert_eq!(report["variant"].take().is_string(), backend == "gpu");
                 for tensor in report["tensors"].as_array_mut().unwrap() {
                     tensor["seconds"].take();
                 }
@@ -64,6 +65,27 @@ fn the_gpu_writes_the_same_files_as_the_cpu() {
             assert_eq!(numbers("cpu"), numbers("gpu"), "{what}");
         }
     }
+}
+
+#[test]
+fn subgroups_are_used_where_they_are_and_refused_where_not() {
+    if !is_wanted() {
+        return;
+    }
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[1, 4], f32s(&[1.0, 3.0, 1.0, 1.0]))]));
+    for adapter in emprune::gpu::adapters() {
+        // Of adapters with one name the first is taken: by its backend there is one.
+        let asked = ["inspect", "in", "--json", "--adapter", &adapter.backend, "--gpu-variant", "subgroup"];
+        let (stdout, stderr) = texts(&desk.run(&asked));
+        if adapter.variant == "subgroup" {
+            let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+            assert_eq!(report["variant"], "subgroup", "{adapter}");
+        } else {
+            assert!(stderr.contains("SUBGROUP"), "{adapter}: {stderr}");
+        }
+    }
+    desk.fail(&["inspect", "in", "--backend", "cpu", "--gpu-variant", "subgroup"], 2, &["--gpu-variant"]);
 }
 
 #[test]
@@ -85,6 +107,12 @@ fn a_software_adapter_is_used_when_asked_for_and_says_so() {
             assert_eq!((&report["backend"], &report["adapter"]), (&"gpu".into(), &adapter.name.clone().into()));
             assert_eq!(stderr.contains("is a software adapter"), adapter.software, "{stderr}");
         }
+    }
+    for adapter in emprune::gpu::adapters() {
+        let ask =
+            |variant| desk.run(&["inspect", "in", "--json", "--adapter", &adapter.name, "--gpu-variant", variant]);
+        let report: serde_json::Value = serde_json::from_slice(&ask("portable").stdout).unwrap();
+        assert_eq!(report["variant"], "portable", "{adapter}");
     }
     let hardware = emprune::gpu::adapters().iter().any(|adapter| !adapter.software);
     let output = desk.run(&["inspect", "in", "--json"]);
