@@ -27,14 +27,9 @@ fn budget(
     }
     canonical(group, TALLY_SUM, BIG_SUM, 24u);
     canonical(group, TALLY_SQUARE, BIG_SQUARE, 44u);
-    record.kept = keep_count(params.contest_len);
-    if (all(record.kept == vec2<u32>(0u))) {
-        record.degenerate = 1u;
-        record.kept = params.contest_len;
-    }
-    record.rank = record.kept;
-    if (record.status != 0u || record.degenerate == 1u) {
-        record.digits = params.digits; // nothing is left to find
+    record = with_budget(record, params.contest_len);
+    if (record.status != 0u) {
+        record.digits = params.digits; // there is nothing to find
     }
     records[group] = record;
 }

@@ -151,14 +151,7 @@ fn row_budget(row: u32) {
     row_canonical(SUM, BIG_SUM, 24u);
     row_canonical(SQUARE, BIG_SQUARE, 44u);
     row_write(row * ROW_SUMS, BIG_SUM, 34u);
-    var record = wg_record;
-    let len = vec2<u32>(params.group_len, 0u);
-    record.kept = keep_count(len);
-    if (all(record.kept == vec2<u32>(0u))) {
-        record.degenerate = 1u;
-        record.kept = len;
-    }
-    record.rank = record.kept;
+    var record = with_budget(wg_record, vec2<u32>(params.group_len, 0u));
     let bad = atomicLoad(&wg_bad);
     if (bad != 0u) {
         record.status = 1u + (~bad & 3u);
@@ -166,7 +159,7 @@ fn row_budget(row: u32) {
         record.bad_index = ~bad >> 2u;
         atomicMax(&first_bad[params.slice], bad);
     }
-    if (record.status != 0u || record.degenerate == 1u) {
+    if (record.status != 0u) {
         record.digits = params.digits;
     }
     wg_record = record;

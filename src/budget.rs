@@ -84,8 +84,16 @@ impl Effective {
     }
 }
 
-/// The nearest `f64` to `kept / all`, which is 1 when nothing has a score.
+/// The nearest `f64` to `kept / all`.
 pub(crate) fn mass(kept: &Sum, all: &Sum) -> f64 {
-    let all = all.wide();
-    if all.is_zero() { 1.0 } else { kept.wide().ratio(&all) }
+    kept.wide().ratio(&all.wide())
+}
+
+/// Mass and certificate of scores that are all alike, zeros in particular: the kept share, the second rounded down.
+pub(crate) fn mass_of_equals(len: u64, kept: u64) -> (f64, f64) {
+    if kept == len {
+        return (1.0, 1.0);
+    }
+    let share = Wide::from_limbs(&[kept]).ratio(&Wide::from_limbs(&[len]));
+    (share, share * (1.0 - f64::EPSILON * 4.0))
 }

@@ -2,9 +2,10 @@
 //! the same names.
 //!
 //! Two shapes of work. Many contests: each is one thread's ([`rows`]). One contest: its stages run over all cores, piece
-//! by piece ([`Contest`]). Both read weights as keys, a tile at a time, into a buffer that stays in the first-level cache.
+//! by piece ([`Contest`]). Contests that are no runs of neighbours are brought into the first shape ([`arrange`]). All read weights as keys, a tile at a time, into a buffer that stays in the first-level cache.
 
 mod apply;
+mod blocks;
 mod contest;
 mod histogram;
 mod rows;
@@ -13,6 +14,7 @@ mod stats;
 mod ties;
 
 pub(crate) use apply::Piece;
+pub(crate) use blocks::{Fate, Fates, arrange, carry_out_fates};
 pub(crate) use contest::Contest;
 pub(crate) use rows::rows;
 pub(crate) use simd::name as simd_name;

@@ -1,7 +1,8 @@
 //! The answer: a few words per contest. Every bit of a mask follows from them and the scores.
 
 use crate::budget::{self, Effective};
-use crate::rule::Beta;
+use crate::key::KEY_END;
+use crate::rule::{Budget, Rule};
 use crate::sums::{Moments, Sum};
 
 /// One contest and its outcome.
@@ -12,9 +13,9 @@ use crate::sums::{Moments, Sum};
 pub struct Group {
     /// Entries that competed.
     pub len: u64,
-    /// Entries kept: `clamp(floor(beta * N_eff), 1, len)`.
+    /// Entries kept: `clamp(floor(beta * N_eff), 1, len)`, or what another [`Budget`] says.
     pub kept: u64,
-    /// The smallest kept score.
+    /// The smallest kept score; infinity when a [`Sparsity`](crate::Sparsity) leaves nothing.
     pub threshold: f32,
     /// Index, within the contest, from which on entries equal to the threshold lose; `len` when none does.
     pub cut: u64,
@@ -24,12 +25,12 @@ pub struct Group {
     pub mass: f64,
     /// The certificate: no scores with this `len`, `n_eff` and `kept` preserve less mass. Never above the exact bound.
     pub mass_bound: f64,
-    /// All scores are zero; everything is kept.
+    /// All scores are zero: `n_eff` is `len`, and unless the budget is a count or a sparsity, everything is kept.
     pub degenerate: bool,
 }
 
 /// The outcome of every contest, in order: for [`Granularity::Global`](crate::Granularity::Global) one, for `Tensor` one per
-/// tensor, for `Row` the rows of the first tensor, then those of the second.
+/// tensor, for `Row` the rows of the first tensor, then those of the second; blocks are numbered row by row.
 ///
 /// The same on every backend, bit for bit.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,18 +66,22 @@ impl Decision {
 
 /// A contest that knows how many it keeps, and not yet which.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub(crate) struct Quota {
     pub(crate) len: u64,
     pub(crate) kept: u64,
     sum: Sum,
     effective: Option<Effective>,
 }
 
-impl Budget {
-    pub(crate) fn new(moments: &Moments, len: u64, beta: Beta) -> Self {
+impl Quota {
+    pub(crate) fn new(moments: &Moments, len: u64, rule: &Rule) -> Self {
         let effective = Effective::new(moments);
-        let kept = effective.as_ref().map_or(len, |e| e.keep_count(beta, len));
-        Self { len, kept, sum: moments.sum, effective }
+        let kept = match rule.budget {
+            // Scores that are all zero are all alike: everything is kept, whatever beta.
+            Budget::Effective(beta) => effective.as_ref().map_or(len, |e| e.keep_count(beta, len)),
+            budget => budget.fixed(len).unwrap_or(len),
+        };
+        Self { len, kept: rule.at_least(kept, len), sum: moments.sum, effective }
     }
 
     /// A contest that a device has decided: its count, and the sums that it came from.
@@ -85,21 +90,34 @@ impl Budget {
         Self { len, kept, sum: moments.sum, effective: Effective::new(moments) }
     }
 
-    pub(crate) fn degenerate(&self) -> bool {
-        self.effective.is_none()
+    /// The threshold, where there is nothing to look for: all or none are kept of scores that are zero, none of others.
+    pub(crate) fn threshold(&self) -> Option<u32> {
+        match self.kept {
+            0 => Some(NOTHING_KEPT),
+            kept if kept == self.len && self.effective.is_none() => Some(0),
+            _ => None,
+        }
     }
 
     /// Close the contest: `kept_sum` is the sum of the kept scores.
     pub(crate) fn settle(&self, threshold_key: u32, cut: u64, kept_sum: &Sum) -> Group {
+        let (mass, mass_bound) = match &self.effective {
+            Some(effective) => (budget::mass(kept_sum, &self.sum), effective.mass_bound(self.len, self.kept)),
+            // Every entry weighs the same.
+            None => budget::mass_of_equals(self.len, self.kept),
+        };
         Group {
             len: self.len,
             kept: self.kept,
             threshold: f32::from_bits(threshold_key),
             cut,
             n_eff: self.effective.as_ref().map_or(self.len as f64, Effective::n_eff),
-            mass: budget::mass(kept_sum, &self.sum),
-            mass_bound: self.effective.as_ref().map_or(1.0, |e| e.mass_bound(self.len, self.kept)),
-            degenerate: self.degenerate(),
+            mass,
+            mass_bound,
+            degenerate: self.effective.is_none(),
         }
     }
 }
+
+/// The threshold of a contest that keeps nothing: infinity, which no score reaches.
+pub(crate) const NOTHING_KEPT: u32 = KEY_END;

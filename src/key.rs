@@ -25,6 +25,13 @@ pub(crate) struct Norms<'a> {
     pub(crate) column: usize,
 }
 
+/// Scores that the caller gave for some weights, one each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scores<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) dtype: Dtype,
+}
+
 /// The first entry, of some run, whose score is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bad {
@@ -46,6 +53,12 @@ impl<'a> Keys<'a> {
 
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.dtype.size()
+    }
+
+    /// What the keys are made of, for a device to make them.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn parts(&self) -> (&'a [u8], Dtype, Option<Norms<'a>>) {
+        (self.bytes, self.dtype, self.norms)
     }
 
     /// The keys of the entries `first..first + out.len()`.

@@ -35,8 +35,9 @@
 //!
 //! # Which contest
 //!
-//! [`Granularity`] says who competes: every row by itself, a tensor, or several tensors together. [`Score`] says with what:
-//! magnitude, or magnitude times an input norm (Wanda). [`Beta`] scales the budget.
+//! [`Granularity`] says who competes: every row, column, head or block by itself, a tensor, or several tensors together. [`Score`]
+//! says with what: magnitude, magnitude times an input norm (Wanda), or numbers of yours. [`Budget`] says how many are kept: by
+//! the rule, or for comparison a count or a sparsity, decided in the same exact way.
 //!
 //! # Features
 //!
@@ -48,19 +49,21 @@ mod error;
 mod exact;
 mod rule;
 mod dtype;
-mod tensor;
 mod key;
+mod tensor;
 mod sums;
 mod budget;
 mod mask;
 mod decision;
 mod narrow;
+mod grid;
 mod source;
 #[cfg(feature = "gpu")]
 mod plan;
 mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod drive;
 mod pruner;
 
 pub use decision::{Decision, Group};
@@ -68,6 +71,6 @@ pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind};
 pub use mask::Mask;
 pub use pruner::{Backend, Pruner, mask, prune};
-pub use rule::{Beta, Granularity, Rule, Score};
+pub use rule::{Beta, Budget, Granularity, Rule, Score, Sparsity};
 pub use source::{Source, Want};
 pub use tensor::{Tensor, TensorMut, TensorSpec};

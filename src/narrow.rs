@@ -14,10 +14,10 @@ pub(crate) const BINS: usize = 1 << 11;
 /// Bins of the digits after the first.
 pub(crate) const LOW_BINS: usize = 1 << 10;
 
-/// How many digits of a key can differ: weights of 16 bits leave the lowest ten bits zero.
+/// How many digits of a key can differ that is made from numbers of this dtype: those of 16 bits leave the lowest ten bits zero.
 pub(crate) fn digits_of(dtype: Dtype, score: Score) -> usize {
     match (dtype, score) {
-        (Dtype::F16 | Dtype::Bf16, Score::Magnitude) => 2,
+        (Dtype::F16 | Dtype::Bf16, Score::Magnitude | Score::Given) => 2,
         _ => 3,
     }
 }

@@ -1,20 +1,16 @@
-//! Choosing a backend, and driving it over pieces: written once, for both.
+//! The calls, and the choice of a backend.
 
 use crate::cpu;
-use crate::decision::{Decision, Group};
+use crate::decision::Decision;
+use crate::drive::{Engine, check, drive};
 use crate::error::Error;
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::key::{Keys, Norms};
 use crate::mask::Mask;
-use crate::narrow;
-use crate::rule::{Granularity, Rule, Score};
-use crate::source::{Borrowed, Bytes, InPlace, Input, Source, Streamed, Want};
-use crate::tensor::{Tensor, TensorMut, TensorSpec, check_norms};
+use crate::rule::{Granularity, Rule};
+use crate::source::{Borrowed, InPlace, Source, Streamed, Want};
+use crate::tensor::{Tensor, TensorMut};
 use std::fmt;
-use std::io;
-use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Zero the losers in place, on the best backend that this machine has; the answer does not depend on which.
@@ -47,13 +43,6 @@ fn best() -> &'static Pruner {
 pub struct Pruner {
     engine: Engine,
     backend: Backend,
-}
-
-#[derive(Debug)]
-enum Engine {
-    Cpu,
-    #[cfg(feature = "gpu")]
-    Gpu(Box<gpu::Engine>),
 }
 
 /// Who does the work.
@@ -151,16 +140,17 @@ impl Pruner {
         check(&InPlace::new(tensors), rule)?;
         // One contest over one piece looks at every score before it zeroes any; all else could meet a bad score after
         // its first zero. One read more buys that nothing is ever half pruned.
-        let one_contest = tensors.len() == 1 && rule.granularity != Granularity::Row;
-        if !one_contest && !matches!(rule.granularity, Granularity::Global) {
+        let one_contest = match rule.granularity {
+            Granularity::Global => true,
+            Granularity::Tensor => tensors.len() == 1,
+            _ => false,
+        };
+        if !one_contest {
             for (i, tensor) in tensors.iter().enumerate() {
-                let tensor = tensor.as_tensor();
-                let norms = tensor.norms().filter(|_| rule.score == Score::Wanda);
-                let norms = norms.map(|values| Norms { values, column: 0 });
-                cpu::check_finite(&Keys::new(tensor.bytes(), tensor.dtype(), norms)).map_err(|bad| bad.error(i, 0))?;
+                cpu::check_finite(&tensor.as_tensor().keys(rule.score)).map_err(|bad| bad.error(i, 0))?;
             }
         }
-        self.drive(&mut InPlace::new(tensors), rule)
+        drive(&self.engine, &mut InPlace::new(tensors), rule)
     }
 
     /// One mask per tensor; the weights are left alone.
@@ -169,7 +159,7 @@ impl Pruner {
     /// As [`prune`](Self::prune).
     pub fn mask(&self, tensors: &[Tensor<'_>], rule: &Rule) -> Result<(Decision, Vec<Mask>), Error> {
         let mut input = Borrowed::new(tensors);
-        let decision = self.drive(&mut input, rule)?;
+        let decision = drive(&self.engine, &mut input, rule)?;
         Ok((decision, input.masks))
     }
 
@@ -179,291 +169,6 @@ impl Pruner {
     /// As [`prune`](Self::prune), and `Io` when the source fails. Ranges that were stored before the error stay stored: a
     /// source that writes somewhere must be able to throw that away.
     pub fn stream(&self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
-        self.drive(&mut Streamed { source, want }, rule)
-    }
-
-    fn drive(&self, input: &mut dyn Input, rule: &Rule) -> Result<Decision, Error> {
-        check(input, rule)?;
-        let mut drive = Drive { engine: &self.engine, rule, input, norms: Vec::new() };
-        drive.borrow_norms();
-        Ok(Decision::new(drive.run()?))
-    }
-}
-
-/// What can be said about the tensors before any is read.
-fn check(input: &dyn Input, rule: &Rule) -> Result<(), Error> {
-    if input.tensors().is_empty() {
-        return Err(Error::invalid("there is no tensor"));
-    }
-    for (i, spec) in input.tensors().iter().enumerate() {
-        check_tensor(spec, input.norms(i), rule.score).map_err(|e| e.of_tensor(i))?;
-    }
-    Ok(())
-}
-
-fn check_tensor(spec: &TensorSpec, norms: Option<&[f32]>, score: Score) -> Result<(), Error> {
-    if spec.len == 0 {
-        return Err(Error::invalid("a contest of 0 entries has no effective number"));
-    }
-    TensorSpec::new(spec.dtype, spec.len, spec.row_len)?;
-    match (score, norms) {
-        (Score::Wanda, None) => Err(Error::invalid("the score is Wanda and the tensor has no norms")),
-        (Score::Wanda, Some(norms)) => check_norms(norms, spec.row_len),
-        (Score::Magnitude, Some(norms)) => {
-            Err(Error::invalid(format!("the score is magnitude and the tensor has {} norms", norms.len())))
-        }
-        (Score::Magnitude, None) => Ok(()),
-    }
-}
-
-/// One call on its way through the pieces.
-struct Drive<'a> {
-    engine: &'a Engine,
-    rule: &'a Rule,
-    input: &'a mut dyn Input,
-    /// Copies: a source cannot lend its norms while it lends its bytes to be written to.
-    norms: Vec<Option<Vec<f32>>>,
-}
-
-/// Entries of one tensor that are loaded together.
-#[derive(Clone, Debug)]
-struct Piece {
-    tensor: usize,
-    range: Range<u64>,
-}
-
-/// On the CPU, rows from here on are worth all cores.
-const LONG_ROW: u64 = 1 << 20;
-
-impl Drive<'_> {
-    fn borrow_norms(&mut self) {
-        self.norms = (0..self.input.tensors().len()).map(|i| self.input.norms(i).map(<[f32]>::to_vec)).collect();
-    }
-
-    fn run(&mut self) -> Result<Vec<Group>, Error> {
-        let specs = self.input.tensors().to_vec();
-        let whole = |tensor: usize| Piece { tensor, range: 0..specs[tensor].len };
-        match self.rule.granularity {
-            Granularity::Global => Ok(vec![self.contest((0..specs.len()).map(whole).collect())?]),
-            Granularity::Tensor => (0..specs.len()).map(|i| self.contest(vec![whole(i)])).collect(),
-            Granularity::Row => {
-                let mut groups = Vec::new();
-                for tensor in 0..specs.len() {
-                    self.rows(tensor, &mut groups)?;
-                }
-                Ok(groups)
-            }
-        }
-    }
-
-    /// Every row of a tensor: many at a time where they fit a piece, else one by one.
-    fn rows(&mut self, tensor: usize, groups: &mut Vec<Group>) -> Result<(), Error> {
-        let spec = self.input.tensors()[tensor];
-        let piece_len = self.piece_len(spec);
-        if spec.row_len > piece_len.min(self.engine.longest_row(spec.len)) {
-            for row in 0..spec.rows() {
-                let range = row * spec.row_len..(row + 1) * spec.row_len;
-                groups.push(self.contest(vec![Piece { tensor, range }])?);
-            }
-            return Ok(());
-        }
-        let rows_at_once = (piece_len / spec.row_len).min(self.engine.most_rows());
-        for piece in cut(&Piece { tensor, range: 0..spec.len }, rows_at_once * spec.row_len) {
-            let norms = norms_at(&self.norms, &piece, spec);
-            let mut mask =
-                self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
-            let bytes = self.input.load(tensor, piece.range.clone()).map_err(|e| Error::io(tensor, e))?;
-            let row_len = spec.row_len as usize;
-            let work = cpu::Piece { bytes, dtype: spec.dtype, norms, mask: mask.as_mut().map(|m| m.as_bytes_mut()) };
-            let decided = match self.engine {
-                Engine::Cpu => {
-                    cpu::rows(work, row_len, self.rule.beta).map_err(|bad| bad.error(tensor, piece.range.start))
-                }
-                #[cfg(feature = "gpu")]
-                Engine::Gpu(engine) => engine.rows(work, row_len, self.rule, tensor, piece.range.start),
-            };
-            groups.extend(decided?);
-            self.input.store(tensor, piece.range, mask).map_err(|e| Error::io(tensor, e))?;
-        }
-        Ok(())
-    }
-
-    /// One contest over all the entries of `parts`, cut into pieces.
-    fn contest(&mut self, parts: Vec<Piece>) -> Result<Group, Error> {
-        let specs = self.input.tensors().to_vec();
-        let pieces: Vec<_> = parts.iter().flat_map(|p| cut(p, self.piece_len(specs[p.tensor]))).collect();
-        let digits = parts.iter().map(|p| narrow::digits_of(specs[p.tensor].dtype, self.rule.score)).max().unwrap_or(3);
-        let mut contest = match self.engine {
-            Engine::Cpu => Contest::Cpu(Box::new(cpu::Contest::new(self.rule.beta, digits)), PhantomData),
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => {
-                let lens = pieces.iter().map(|p| (p.range.end - p.range.start, specs[p.tensor].dtype));
-                Contest::Gpu(Box::new(engine.contest(self.rule, digits, lens.collect())?))
-            }
-        };
-        for (i, piece) in pieces.iter().enumerate() {
-            let spec = specs[piece.tensor];
-            let norms = norms_at(&self.norms, piece, spec);
-            let bytes = load(self.input, piece)?;
-            contest.stats(i, bytes.get(), spec, norms, piece)?;
-        }
-        contest.narrow()?;
-        while !contest.is_narrowed() {
-            for (i, piece) in pieces.iter().enumerate() {
-                let spec = specs[piece.tensor];
-                let norms = norms_at(&self.norms, piece, spec);
-                let bytes = if contest.holds(i) { Bytes::Shared(&[]) } else { load(self.input, piece)? };
-                contest.histogram(i, bytes.get(), spec, norms)?;
-            }
-            contest.narrow()?;
-        }
-        for (i, piece) in pieces.into_iter().enumerate() {
-            let spec = specs[piece.tensor];
-            let norms = norms_at(&self.norms, &piece, spec);
-            let mut mask =
-                self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
-            let bytes = load(self.input, &piece)?;
-            let mask_bytes = mask.as_mut().map(|m| m.as_bytes_mut());
-            contest.apply(i, cpu::Piece { bytes, dtype: spec.dtype, norms, mask: mask_bytes }, spec)?;
-            self.input.store(piece.tensor, piece.range, mask).map_err(|e| Error::io(piece.tensor, e))?;
-        }
-        contest.settle()
-    }
-
-    /// Entries of the largest piece.
-    fn piece_len(&self, spec: TensorSpec) -> u64 {
-        let bytes = self.input.piece_bytes().min(self.engine.piece_bytes());
-        // A piece's norms, one f32 a column, must fit a device's binding as its weights do.
-        let entry = if self.rule.score == Score::Wanda { size_of::<f32>() } else { spec.dtype.size() };
-        ((bytes / entry) as u64).max(1)
-    }
-}
-
-fn load<'a>(input: &'a mut dyn Input, piece: &Piece) -> Result<Bytes<'a>, Error> {
-    input.load(piece.tensor, piece.range.clone()).map_err(|e: io::Error| Error::io(piece.tensor, e))
-}
-
-fn norms_at<'a>(norms: &'a [Option<Vec<f32>>], piece: &Piece, spec: TensorSpec) -> Option<Norms<'a>> {
-    let values = norms[piece.tensor].as_deref()?;
-    Some(Norms { values, column: (piece.range.start % spec.row_len) as usize })
-}
-
-/// The pieces of at most `len` entries that cover `whole`.
-fn cut(whole: &Piece, len: u64) -> Vec<Piece> {
-    let Piece { tensor, range } = whole;
-    let starts = (range.start..range.end).step_by(usize::try_from(len).unwrap_or(usize::MAX));
-    starts.map(|start| Piece { tensor: *tensor, range: start..start.saturating_add(len).min(range.end) }).collect()
-}
-
-impl Engine {
-    /// Rows up to this length are decided many at a time.
-    fn longest_row(&self, _tensor_len: u64) -> u64 {
-        match self {
-            Engine::Cpu => LONG_ROW,
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.longest_row(),
-        }
-    }
-
-    /// Rows that are decided in one go.
-    fn most_rows(&self) -> u64 {
-        match self {
-            Engine::Cpu => u64::MAX,
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.most_rows(),
-        }
-    }
-
-    /// Bytes that one piece can have.
-    fn piece_bytes(&self) -> usize {
-        match self {
-            Engine::Cpu => usize::MAX,
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.piece_bytes(),
-        }
-    }
-}
-
-/// A contest on either backend: the same stages under the same names.
-enum Contest<'e> {
-    Cpu(Box<cpu::Contest>, PhantomData<&'e ()>),
-    #[cfg(feature = "gpu")]
-    Gpu(Box<gpu::Contest<'e>>),
-}
-
-impl Contest<'_> {
-    fn stats(
-        &mut self,
-        _i: usize,
-        bytes: &[u8],
-        spec: TensorSpec,
-        norms: Option<Norms<'_>>,
-        piece: &Piece,
-    ) -> Result<(), Error> {
-        match self {
-            Contest::Cpu(contest, _) => contest
-                .stats(&Keys::new(bytes, spec.dtype, norms))
-                .map_err(|bad| bad.error(piece.tensor, piece.range.start)),
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.stats(_i, bytes, spec, norms, piece.tensor, piece.range.start),
-        }
-    }
-
-    fn narrow(&mut self) -> Result<(), Error> {
-        match self {
-            Contest::Cpu(contest, _) => {
-                contest.narrow();
-                Ok(())
-            }
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.narrow(),
-        }
-    }
-
-    fn is_narrowed(&self) -> bool {
-        match self {
-            Contest::Cpu(contest, _) => contest.is_narrowed(),
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.is_narrowed(),
-        }
-    }
-
-    /// Whether the backend still has the bytes of piece `i`.
-    fn holds(&self, _i: usize) -> bool {
-        match self {
-            Contest::Cpu(..) => false,
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.holds(_i),
-        }
-    }
-
-    fn histogram(&mut self, _i: usize, bytes: &[u8], spec: TensorSpec, norms: Option<Norms<'_>>) -> Result<(), Error> {
-        match self {
-            Contest::Cpu(contest, _) => {
-                contest.histogram(&Keys::new(bytes, spec.dtype, norms));
-                Ok(())
-            }
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.histogram(_i, bytes, spec, norms),
-        }
-    }
-
-    fn apply(&mut self, _i: usize, piece: cpu::Piece<'_>, _spec: TensorSpec) -> Result<(), Error> {
-        match self {
-            Contest::Cpu(contest, _) => {
-                contest.apply(piece);
-                Ok(())
-            }
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.apply(_i, piece),
-        }
-    }
-
-    fn settle(self) -> Result<Group, Error> {
-        match self {
-            Contest::Cpu(contest, _) => Ok(contest.settle()),
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.settle(),
-        }
+        drive(&self.engine, &mut Streamed { source, want }, rule)
     }
 }

@@ -3,7 +3,9 @@
 
 use crate::error::Error;
 use crate::exact::Wide;
+use std::cmp::Ordering;
 use std::fmt;
+use std::str::FromStr;
 
 /// What makes one weight more important than another. Only the magnitude of a score counts.
 #[non_exhaustive]
@@ -15,9 +17,11 @@ pub enum Score {
     /// `|w| * norm` of the input that the weight meets (Sun et al., arXiv 2306.11695): the exact product rounded once to
     /// the nearest `f32`, ties to even, subnormals kept. Takes one norm per column.
     Wanda,
+    /// A score per weight that the caller brings: gradient times weight, saliency, attention, anything.
+    Given,
 }
 
-/// Who competes with whom.
+/// Who competes with whom. A tensor is seen as a matrix: a row is one index of its first axis.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Granularity {
@@ -26,8 +30,76 @@ pub enum Granularity {
     /// One contest per tensor.
     #[default]
     Tensor,
-    /// One contest per row; a row is one index of the first axis.
+    /// One contest per row.
     Row,
+    /// One contest per column.
+    Column,
+    /// One contest per block of so many rows and columns, row by row of blocks; blocks at the right and lower edge are smaller.
+    Block {
+        /// Rows of a block.
+        rows: u64,
+        /// Columns of a block.
+        columns: u64,
+    },
+    /// So many contests of equal size, each over neighbouring rows; the number must divide that of the rows.
+    Heads(u64),
+    /// One contest per run of so many entries of a row; the last of a row is shorter where they do not fill it.
+    Chunks(u64),
+    /// One contest per segment that the caller names, of any length.
+    Segments,
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Magnitude => "magnitude",
+            Self::Wanda => "wanda",
+            Self::Given => "given",
+        })
+    }
+}
+
+/// As [`FromStr`] reads it.
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Global => f.write_str("global"),
+            Self::Tensor => f.write_str("tensor"),
+            Self::Row => f.write_str("row"),
+            Self::Column => f.write_str("column"),
+            Self::Block { rows, columns } => write!(f, "block:{rows}x{columns}"),
+            Self::Heads(heads) => write!(f, "head:{heads}"),
+            Self::Chunks(len) => write!(f, "chunk:{len}"),
+            Self::Segments => f.write_str("segments"),
+        }
+    }
+}
+
+/// `global`, `tensor`, `row`, `column`, `block:RxC`, `head:N`, `chunk:N` or `segments`.
+impl FromStr for Granularity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = |text: &str| text.parse().ok().filter(|&number: &u64| number > 0);
+        let found = match text.split_once(':') {
+            None => match text {
+                "global" => Some(Self::Global),
+                "tensor" => Some(Self::Tensor),
+                "row" => Some(Self::Row),
+                "column" => Some(Self::Column),
+                "segments" => Some(Self::Segments),
+                _ => None,
+            },
+            Some(("block", size)) => size
+                .split_once('x')
+                .and_then(|(rows, columns)| Some(Self::Block { rows: number(rows)?, columns: number(columns)? })),
+            Some(("head", heads)) => number(heads).map(Self::Heads),
+            Some(("chunk", len)) => number(len).map(Self::Chunks),
+            Some(_) => None,
+        };
+        let known = "global, tensor, row, column, block:RxC, head:N, chunk:N and segments";
+        found.ok_or_else(|| Error::invalid(format!("{text:?} is no granularity; there are {known}")))
+    }
 }
 
 /// The factor in `floor(beta * N_eff)`: an exact ratio of two `u64`, in lowest terms.
@@ -37,28 +109,61 @@ pub struct Beta {
     denominator: u64,
 }
 
-/// The question asked of every contest: keep the `floor(beta * N_eff)` highest scores.
+/// The part to zero: an exact ratio of two `u64` from 0 to 1, in lowest terms.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sparsity {
+    numerator: u64,
+    denominator: u64,
+}
+
+/// How many entries a contest keeps.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// The rule itself: `clamp(floor(beta * N_eff), 1, len)`.
+    Effective(Beta),
+    /// So many, or all where there are fewer.
+    Count(u64),
+    /// All but `sparsity * len` of them, rounded half to even.
+    Sparsity(Sparsity),
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::Effective(Beta::ONE)
+    }
+}
+
+impl Budget {
+    /// What a contest of `len` entries keeps, where its scores have no say in that.
+    pub(crate) fn fixed(self, len: u64) -> Option<u64> {
+        match self {
+            Self::Effective(_) => None,
+            Self::Count(count) => Some(count.min(len)),
+            Self::Sparsity(sparsity) => Some(len - sparsity.of(len)),
+        }
+    }
+}
+
+/// The question asked of every contest: which scores, how many are kept, who competes.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// What is compared.
     pub score: Score,
-    /// How much of the effective number is kept.
-    pub beta: Beta,
+    /// How many are kept.
+    pub budget: Budget,
+    /// Every contest keeps at least so many, or all where there are fewer.
+    pub min_kept: u64,
     /// Who competes.
     pub granularity: Granularity,
-}
-
-impl Default for Rule {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Rule {
     /// Magnitude, `beta` = 1, one contest per tensor.
     pub const fn new() -> Self {
-        Self { score: Score::Magnitude, beta: Beta::ONE, granularity: Granularity::Tensor }
+        let budget = Budget::Effective(Beta::ONE);
+        Self { score: Score::Magnitude, budget, min_kept: 0, granularity: Granularity::Tensor }
     }
 
     /// The same rule about another score.
@@ -67,9 +172,20 @@ impl Rule {
         self
     }
 
-    /// The same rule with another factor.
-    pub const fn with_beta(mut self, beta: Beta) -> Self {
-        self.beta = beta;
+    /// The same rule, keeping `floor(beta * N_eff)`.
+    pub const fn with_beta(self, beta: Beta) -> Self {
+        self.with_budget(Budget::Effective(beta))
+    }
+
+    /// The same rule with another budget.
+    pub const fn with_budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The same rule, each contest keeping at least `count` entries.
+    pub const fn with_min_kept(mut self, count: u64) -> Self {
+        self.min_kept = count;
         self
     }
 
@@ -77,6 +193,31 @@ impl Rule {
     pub const fn with_granularity(mut self, granularity: Granularity) -> Self {
         self.granularity = granularity;
         self
+    }
+
+    /// Keep `n` of every `m` entries along a row; a shorter last run keeps `n` too, or all of it.
+    pub const fn n_of_m(self, n: u64, m: u64) -> Self {
+        self.with_budget(Budget::Count(n)).with_granularity(Granularity::Chunks(m))
+    }
+
+    /// What no contest could be asked.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let zero = |what: &str| Err(Error::invalid(format!("{what} of 0 entries keeps nothing")));
+        match (self.granularity, self.budget) {
+            (Granularity::Chunks(0), _) => zero("a chunk"),
+            (Granularity::Block { rows: 0, .. } | Granularity::Block { columns: 0, .. }, _) => zero("a block"),
+            (Granularity::Heads(0), _) => Err(Error::invalid("0 heads hold no rows")),
+            (_, Budget::Count(0)) => zero("a budget"),
+            (Granularity::Chunks(m), Budget::Count(n)) if n > m => {
+                Err(Error::invalid(format!("{n} of every {m} entries cannot be kept")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a contest keeps when its scores say nothing: `count` of the budget, and the least of the rule.
+    pub(crate) fn at_least(&self, count: u64, len: u64) -> u64 {
+        count.max(self.min_kept.min(len))
     }
 }
 
@@ -92,22 +233,9 @@ impl Beta {
         if !(value > 0.0 && value.is_finite()) {
             return Err(Error::invalid(format!("beta {value} is not a positive number")));
         }
-        let too_long = || Error::invalid(format!("beta {value} is no ratio of two 64-bit integers"));
-        // `{:e}` prints the shortest digits that read back as the same f64: d.ddd e x.
-        let text = format!("{value:e}");
-        let (digits, exponent) = text.split_once('e').ok_or_else(too_long)?;
-        let exponent: i32 = exponent.parse().map_err(|_| too_long())?;
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let mantissa: u128 = format!("{whole}{fraction}").parse().map_err(|_| too_long())?;
-        let power = exponent - fraction.len() as i32;
-        let scale = 10u128.checked_pow(power.unsigned_abs()).ok_or_else(too_long)?;
         let (numerator, denominator) =
-            if power >= 0 { (mantissa.checked_mul(scale).ok_or_else(too_long)?, 1) } else { (mantissa, scale) };
-        let divisor = gcd(numerator, denominator);
-        match (u64::try_from(numerator / divisor), u64::try_from(denominator / divisor)) {
-            (Ok(numerator), Ok(denominator)) => Ok(Self { numerator, denominator }),
-            _ => Err(too_long()),
-        }
+            decimal(value).ok_or_else(|| Error::invalid(format!("beta {value} is no ratio of two 64-bit integers")))?;
+        Ok(Self { numerator, denominator })
     }
 
     /// An exact ratio, such as 2/3.
@@ -143,6 +271,71 @@ impl fmt::Debug for Beta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Beta({}/{})", self.numerator, self.denominator)
     }
+}
+
+impl Sparsity {
+    /// The decimal that `value` prints as, exactly.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it does not lie between 0 and 1, or when the decimal is no ratio of two `u64`.
+    pub fn new(value: f64) -> Result<Self, Error> {
+        if !(0.0..=1.0).contains(&value) {
+            return Err(Error::invalid(format!("sparsity {value} does not lie between 0 and 1")));
+        }
+        let (numerator, denominator) = decimal(value.abs())
+            .ok_or_else(|| Error::invalid(format!("sparsity {value} is no ratio of two 64-bit integers")))?;
+        Ok(Self { numerator, denominator })
+    }
+
+    /// An exact ratio, such as 1/2.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is no number from 0 to 1.
+    pub fn ratio(numerator: u64, denominator: u64) -> Result<Self, Error> {
+        if denominator == 0 || numerator > denominator {
+            return Err(Error::invalid(format!("sparsity {numerator}/{denominator} does not lie between 0 and 1")));
+        }
+        let divisor = gcd(numerator.into(), denominator.into()) as u64;
+        Ok(Self { numerator: numerator / divisor, denominator: denominator / divisor })
+    }
+
+    /// The nearest `f64`, to print.
+    pub fn get(self) -> f64 {
+        Wide::from_limbs(&[self.numerator]).ratio(&Wide::from_limbs(&[self.denominator]))
+    }
+
+    /// This part of `len`, rounded half to even.
+    fn of(self, len: u64) -> u64 {
+        let (exact, denominator) = (u128::from(self.numerator) * u128::from(len), u128::from(self.denominator));
+        let (floor, rest) = (exact / denominator, exact % denominator);
+        let up = match (2 * rest).cmp(&denominator) {
+            Ordering::Less => false,
+            Ordering::Equal => floor % 2 == 1,
+            Ordering::Greater => true,
+        };
+        floor as u64 + u64::from(up)
+    }
+}
+
+impl fmt::Debug for Sparsity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sparsity({}/{})", self.numerator, self.denominator)
+    }
+}
+
+/// The decimal that a finite `value >= 0` prints as, in lowest terms; `None` when that is no ratio of two `u64`.
+fn decimal(value: f64) -> Option<(u64, u64)> {
+    // `{:e}` prints the shortest digits that read back as the same f64: d.ddd e x.
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e')?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mantissa: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let power = exponent - fraction.len() as i32;
+    let scale = 10u128.checked_pow(power.unsigned_abs())?;
+    let (numerator, denominator) = if power >= 0 { (mantissa.checked_mul(scale)?, 1) } else { (mantissa, scale) };
+    let divisor = gcd(numerator, denominator);
+    Some((u64::try_from(numerator / divisor).ok()?, u64::try_from(denominator / divisor).ok()?))
 }
 
 fn gcd(mut a: u128, mut b: u128) -> u128 {
@@ -181,6 +374,29 @@ mod tests {
         for value in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, 1e20, 1e300, 1e-20, 1e-300, 5e-324] {
             assert!(Beta::new(value).is_err(), "{value}");
         }
+        for value in [-0.1, 1.1, f64::NAN, f64::INFINITY, 1e-300] {
+            assert!(Sparsity::new(value).is_err(), "{value}");
+        }
         assert!(Beta::ratio(0, 1).is_err() && Beta::ratio(1, 0).is_err(), "zero is not positive");
+    }
+
+    #[test]
+    fn a_sparsity_is_a_part_rounded_half_to_even() {
+        for (value, len, zeroed) in [
+            (0.5, 4, 2),
+            (0.5, 5, 2),
+            (0.5, 7, 4),
+            (0.25, 10, 2),
+            (0.35, 10, 4), // 3.5: the f64 below it must not count
+            (0.45, 10, 4),
+            (0.7, 10, 7),
+            (0.0, 9, 0),
+            (-0.0, 9, 0),
+            (1.0, 9, 9),
+            (1e-19, u64::MAX, 2),
+        ] {
+            assert_eq!(Sparsity::new(value).expect("a part").of(len), zeroed, "{value} of {len}");
+        }
+        assert_eq!(Sparsity::ratio(u64::MAX - 1, u64::MAX).expect("a part").of(u64::MAX), u64::MAX - 1);
     }
 }

@@ -1,5 +1,7 @@
 //! Weights that need not be in memory: a source that can be read again, piece by piece.
 
+use crate::dtype::Dtype;
+use crate::key::Scores;
 use crate::mask::Mask;
 use crate::tensor::{Tensor, TensorMut, TensorSpec};
 use std::io;
@@ -27,6 +29,11 @@ pub trait Source {
         None
     }
 
+    /// The lengths of a tensor's contests, for [`Granularity::Segments`](crate::Granularity::Segments): they fill the tensor.
+    fn segments(&self, _tensor: usize) -> Option<&[u64]> {
+        None
+    }
+
     /// The most bytes that one `load` may ask for, and so the memory that streaming takes. A row of at most so many bytes
     /// is never cut.
     fn piece_bytes(&self) -> usize {
@@ -34,11 +41,21 @@ pub trait Source {
     }
 
     /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to four times, ascending
-    /// within a pass.
+    /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
+    /// a time, and then everything once more, ascending.
     ///
     /// # Errors
     /// Whatever stops the reading; it ends the call.
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]>;
+
+    /// As [`load`](Self::load), with the scores of the same entries beside the weights. Called instead of it when the rule's
+    /// score is [`Score::Given`](crate::Score::Given); the tensor's [`TensorSpec::scores`] says how they are stored.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn load_scored(&mut self, _tensor: usize, _range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this source has no scores"))
+    }
 
     /// The last word on a range, once each, ascending within a tensor. The bytes of the `load` just before now hold zeros
     /// where entries lost (if wanted); `mask` has one bit per entry of the range (if wanted).
@@ -78,12 +95,20 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// What was read of a range.
+pub(crate) struct Loaded<'a> {
+    pub(crate) bytes: Bytes<'a>,
+    pub(crate) scores: Option<Scores<'a>>,
+}
+
 /// What the driver reads from: a [`Source`], or tensors in memory.
 pub(crate) trait Input {
     fn tensors(&self) -> &[TensorSpec];
     fn norms(&self, tensor: usize) -> Option<&[f32]>;
+    fn segments(&self, tensor: usize) -> Option<&[u64]>;
     fn piece_bytes(&self) -> usize;
-    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>>;
+    /// The weights of a range, and their scores where `scored`.
+    fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>>;
     fn wants_masks(&self) -> bool;
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()>;
 }
@@ -103,18 +128,28 @@ impl Input for Streamed<'_> {
         self.source.norms(tensor)
     }
 
+    fn segments(&self, tensor: usize) -> Option<&[u64]> {
+        self.source.segments(tensor)
+    }
+
     fn piece_bytes(&self) -> usize {
         self.source.piece_bytes()
     }
 
-    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
-        let expected = (range.end - range.start) * self.source.tensors()[tensor].dtype.size() as u64;
-        let bytes = self.source.load(tensor, range)?;
-        if bytes.len() as u64 != expected {
-            let message = format!("the source gave {} bytes where {expected} were asked for", bytes.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        Ok(if self.want.zeros { Bytes::Exclusive(bytes) } else { Bytes::Shared(bytes) })
+    fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>> {
+        let len = range.end - range.start;
+        let expected = len * self.source.tensors()[tensor].dtype.size() as u64;
+        let dtype = self.source.tensors()[tensor].scores.filter(|_| scored);
+        let (bytes, scores) = match dtype {
+            None => (self.source.load(tensor, range)?, None),
+            Some(dtype) => {
+                let (bytes, scores) = self.source.load_scored(tensor, range)?;
+                check_bytes(scores, len * dtype.size() as u64)?;
+                (bytes, Some(Scores { bytes: scores, dtype }))
+            }
+        };
+        check_bytes(bytes, expected)?;
+        Ok(Loaded { bytes: if self.want.zeros { Bytes::Exclusive(bytes) } else { Bytes::Shared(bytes) }, scores })
     }
 
     fn wants_masks(&self) -> bool {
@@ -124,6 +159,14 @@ impl Input for Streamed<'_> {
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
         self.source.store(tensor, range, mask.as_ref())
     }
+}
+
+fn check_bytes(bytes: &[u8], expected: u64) -> io::Result<()> {
+    if bytes.len() as u64 != expected {
+        let message = format!("the source gave {} bytes where {expected} were asked for", bytes.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(())
 }
 
 /// Tensors in memory, pruned where they lie.
@@ -145,16 +188,21 @@ impl Input for InPlace<'_, '_> {
     }
 
     fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.tensors[tensor].norms()
+        self.tensors[tensor].beside().norms
+    }
+
+    fn segments(&self, tensor: usize) -> Option<&[u64]> {
+        self.tensors[tensor].beside().segments
     }
 
     fn piece_bytes(&self) -> usize {
         usize::MAX
     }
 
-    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
-        let range = byte_range(self.specs[tensor], range);
-        Ok(Bytes::Exclusive(&mut self.tensors[tensor].bytes_mut()[range]))
+    fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>> {
+        let scores = self.tensors[tensor].beside().scores.filter(|_| scored).map(|s| some_scores(s, &range));
+        let range = byte_range(self.specs[tensor].dtype, &range);
+        Ok(Loaded { bytes: Bytes::Exclusive(&mut self.tensors[tensor].bytes_mut()[range]), scores })
     }
 
     fn wants_masks(&self) -> bool {
@@ -187,15 +235,21 @@ impl Input for Borrowed<'_, '_> {
     }
 
     fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.tensors[tensor].norms()
+        self.tensors[tensor].beside().norms
+    }
+
+    fn segments(&self, tensor: usize) -> Option<&[u64]> {
+        self.tensors[tensor].beside().segments
     }
 
     fn piece_bytes(&self) -> usize {
         usize::MAX
     }
 
-    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<Bytes<'_>> {
-        Ok(Bytes::Shared(&self.tensors[tensor].bytes()[byte_range(self.specs[tensor], range)]))
+    fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>> {
+        let tensor = &self.tensors[tensor];
+        let scores = tensor.beside().scores.filter(|_| scored).map(|s| some_scores(s, &range));
+        Ok(Loaded { bytes: Bytes::Shared(&tensor.bytes()[byte_range(tensor.dtype(), &range)]), scores })
     }
 
     fn wants_masks(&self) -> bool {
@@ -214,8 +268,56 @@ impl Input for Borrowed<'_, '_> {
     }
 }
 
+/// Keys laid end to end, to be decided about and no more.
+pub(crate) struct Staged<'a> {
+    bytes: &'a [u8],
+    spec: [TensorSpec; 1],
+}
+
+impl<'a> Staged<'a> {
+    /// Rows of `row_len` scores, the bits of `f32`s.
+    pub(crate) fn new(bytes: &'a [u8], row_len: u64) -> Self {
+        let len = (bytes.len() / Dtype::F32.size()) as u64;
+        Self { bytes, spec: [TensorSpec { dtype: Dtype::F32, len, row_len, scores: None }] }
+    }
+}
+
+impl Input for Staged<'_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.spec
+    }
+
+    fn norms(&self, _tensor: usize) -> Option<&[f32]> {
+        None
+    }
+
+    fn segments(&self, _tensor: usize) -> Option<&[u64]> {
+        None
+    }
+
+    fn piece_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    fn load(&mut self, _tensor: usize, range: Range<u64>, _scored: bool) -> io::Result<Loaded<'_>> {
+        Ok(Loaded { bytes: Bytes::Shared(&self.bytes[byte_range(Dtype::F32, &range)]), scores: None })
+    }
+
+    fn wants_masks(&self) -> bool {
+        false
+    }
+
+    fn store(&mut self, _tensor: usize, _range: Range<u64>, _mask: Option<Mask>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Tensors in memory were measured in bytes, so these indices fit a `usize`.
-fn byte_range(spec: TensorSpec, range: Range<u64>) -> Range<usize> {
-    let size = spec.dtype.size();
+fn byte_range(dtype: Dtype, range: &Range<u64>) -> Range<usize> {
+    let size = dtype.size();
     range.start as usize * size..range.end as usize * size
+}
+
+fn some_scores<'a>(scores: Scores<'a>, range: &Range<u64>) -> Scores<'a> {
+    Scores { bytes: &scores.bytes[byte_range(scores.dtype, range)], ..scores }
 }

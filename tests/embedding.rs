@@ -423,7 +423,7 @@ fn ask_one(gpu: &Gpu, tensors: &[Weights], question: &Question, want: &Answer) {
 }
 
 fn question(contests: Contests, wanda: bool, beta: f64) -> Question {
-    Question { contests, wanda, beta }
+    Question { contests, wanda, beta, ..Question::RULE }
 }
 
 // ---- the rule, on the caller's device

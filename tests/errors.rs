@@ -70,7 +70,7 @@ fn what_is_no_number_is_named() {
                 let bad = |at| with_bits(good.clone(), at, bits);
                 let contests = CONTESTS[(i + k) % 3];
                 for at in [0, 130, 131, 261] {
-                    let question = Question { contests, wanda: false, beta: 1.0 };
+                    let question = Question { contests, wanda: false, beta: 1.0, ..Question::RULE };
                     refused(backend, &[bad(at)], &question);
                     refused(backend, &[good.clone(), bad(at)], &question);
                 }
@@ -84,7 +84,7 @@ fn what_is_no_number_is_named() {
 fn the_first_of_many_is_named() {
     for backend in backends() {
         for contests in CONTESTS {
-            let question = Question { contests, wanda: false, beta: 1.0 };
+            let question = Question { contests, wanda: false, beta: 1.0, ..Question::RULE };
             let good = distribution("normal").weights(Kind::F32, 301, 67, 2);
             let (nan, infinity) = (f32::NAN.to_bits(), f32::INFINITY.to_bits());
             let both = |first, second| with_bits(with_bits(good.clone(), 5000, first), 20_000, second);
@@ -101,7 +101,7 @@ fn a_bad_entry_in_a_large_tensor_is_found() {
     for backend in backends() {
         for (i, at) in [0, 4095, 4096, 65_535, 65_536, 69_999].into_iter().enumerate() {
             let good = distribution("normal").weights(Kind::Bf16, 1, 70_000, 3);
-            let question = Question { contests: CONTESTS[i % 3], wanda: false, beta: 1.0 };
+            let question = Question { contests: CONTESTS[i % 3], wanda: false, beta: 1.0, ..Question::RULE };
             refused(backend, &[with_bits(good, at, inputs::infinity(Kind::Bf16))], &question);
         }
     }
@@ -112,7 +112,7 @@ fn a_bad_entry_in_a_large_tensor_is_found() {
 fn a_product_that_overflows_is_named() {
     for backend in backends() {
         for contests in CONTESTS {
-            let question = Question { contests, wanda: true, beta: 1.0 };
+            let question = Question { contests, wanda: true, beta: 1.0, ..Question::RULE };
             let mut weights = distribution("normal").weights(Kind::F32, 5, 67, 4);
             weights.norms = Some(vec![1.0; 67]);
             let largest = |norm: f32, at: usize| {
@@ -146,7 +146,7 @@ fn products_of_f16_weights_are_f32() {
         ask(
             std::slice::from_ref(backend),
             std::slice::from_ref(&weights),
-            &Question { contests: Contests::Tensor, wanda: true, beta: 1.0 },
+            &Question { contests: Contests::Tensor, wanda: true, beta: 1.0, ..Question::RULE },
         );
     }
 }

@@ -20,7 +20,7 @@ struct Stamp {
 
 impl Stamp {
     fn question(self, beta: f64) -> Question {
-        Question { contests: self.contests, wanda: self.wanda, beta }
+        Question { contests: self.contests, wanda: self.wanda, beta, ..Question::RULE }
     }
 
     /// Norms, if they are asked for.
@@ -121,7 +121,7 @@ fn boundary_inputs_put_the_threshold_where_they_say() {
             assert!(inputs::boundaries(n).len() >= 7, "cases for {n}");
             for (above, ties) in inputs::boundaries(n) {
                 let weights = inputs::boundary(kind, n, above, ties, 1);
-                let question = Question { contests: Contests::Tensor, wanda: false, beta: 0.5 };
+                let question = Question { contests: Contests::Tensor, wanda: false, beta: 0.5, ..Question::RULE };
                 let answer = oracle::answer(std::slice::from_ref(&weights), &question).unwrap();
                 let contest = &answer.contests[0];
                 assert_eq!(contest.kept, (n - 1) / 2, "{}", weights.label);
@@ -167,7 +167,11 @@ fn lengths_around_every_edge(backends: &[Named], kind: Kind) {
         let weights = distribution(name).weights(kind, 1, n, 400 + i as u64);
         let wanda = i / 2 % 2 == 1;
         let weights = if wanda { with_norms(weights, 400) } else { weights };
-        ask(backends, &[weights], &Question { contests: Contests::Tensor, wanda, beta: [1.0, 0.5][i % 2] });
+        ask(
+            backends,
+            &[weights],
+            &Question { contests: Contests::Tensor, wanda, beta: [1.0, 0.5][i % 2], ..Question::RULE },
+        );
     }
 }
 
@@ -179,7 +183,7 @@ fn row_lengths_around_every_edge(backends: &[Named], kind: Kind) {
         let weights = distribution(["normal", "int8_levels", "lognormal_2"][i % 3]).weights(kind, rows, row_len, seed);
         let wanda = i % 2 == 1;
         let weights = if wanda { with_norms(weights, seed) } else { weights };
-        ask(backends, &[weights], &Question { contests: Contests::Row, wanda, beta: 1.0 });
+        ask(backends, &[weights], &Question { contests: Contests::Row, wanda, beta: 1.0, ..Question::RULE });
     }
 }
 
@@ -191,10 +195,14 @@ fn many_rows(backends: &[Named], kind: Kind) {
     for (i, (rows, row_len)) in shapes.into_iter().enumerate() {
         let seed = 550 + i as u64;
         let weights = distribution(["any_bits", "ternary", "lognormal_2"][i]).weights(kind, rows, row_len, seed);
-        ask(backends, std::slice::from_ref(&weights), &Question { contests: Contests::Row, wanda: false, beta: 0.7 });
+        ask(
+            backends,
+            std::slice::from_ref(&weights),
+            &Question { contests: Contests::Row, wanda: false, beta: 0.7, ..Question::RULE },
+        );
         let weights = [with_norms(weights, seed)];
-        ask(backends, &weights, &Question { contests: Contests::Row, wanda: true, beta: 1.0 });
-        ask(backends, &weights, &Question { contests: Contests::Tensor, wanda: true, beta: 1.0 });
+        ask(backends, &weights, &Question { contests: Contests::Row, wanda: true, beta: 1.0, ..Question::RULE });
+        ask(backends, &weights, &Question { contests: Contests::Tensor, wanda: true, beta: 1.0, ..Question::RULE });
     }
 }
 
@@ -203,7 +211,7 @@ fn many_rows(backends: &[Named], kind: Kind) {
 #[test]
 fn more_rows_than_workgroups_in_one_direction() {
     let weights = distribution("any_bits").weights(Kind::F32, 65_537, 1, 560);
-    let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 0.5 });
+    let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 0.5, ..Question::RULE });
     // The first adapter will do where it is a software one: this takes it half a minute.
     let few = gpus().first().is_some_and(|b| b.pruner.backend().is_software());
     for backend in gpus().iter().take(if few { 1 } else { usize::MAX }) {
@@ -226,7 +234,11 @@ fn splits_of_one_contest(backends: &[Named], kind: Kind) {
                 distribution(name).weights(kind, 1, n, seed + t as u64)
             };
             let tensors: Vec<Weights> = lens.iter().enumerate().map(tensor).collect();
-            ask(backends, &tensors, &Question { contests: Contests::Global, wanda: false, beta: [1.0, 0.7][j % 2] });
+            ask(
+                backends,
+                &tensors,
+                &Question { contests: Contests::Global, wanda: false, beta: [1.0, 0.7][j % 2], ..Question::RULE },
+            );
         }
     }
 }
@@ -236,13 +248,17 @@ fn different_rows(backends: &[Named], kind: Kind) {
     let rows = 2 * DISTRIBUTIONS.len() + 1;
     for (i, row_len) in [17, 131, 1023].into_iter().enumerate() {
         let weights = inputs::mixture(kind, rows, row_len, 700 + i as u64);
-        ask(backends, &[weights], &Question { contests: Contests::Row, wanda: false, beta: [1.0, 0.5, 1.5][i] });
+        ask(
+            backends,
+            &[weights],
+            &Question { contests: Contests::Row, wanda: false, beta: [1.0, 0.5, 1.5][i], ..Question::RULE },
+        );
     }
 }
 
 /// `N_eff` so near an integer that an f64 takes it for one, from both sides; `k` is its floor all the same.
 fn near_an_integer(backends: &[Named], kind: Kind) {
-    let question = |beta| Question { contests: Contests::Tensor, wanda: false, beta };
+    let question = |beta| Question { contests: Contests::Tensor, wanda: false, beta, ..Question::RULE };
     for n in [2, 3, 57, 1000, 4097] {
         for at in [0, n / 2, n - 1] {
             for beta in [1.0, 0.5] {
@@ -257,7 +273,7 @@ fn near_an_integer(backends: &[Named], kind: Kind) {
 /// The inputs above do what their names say: on either side of the integer the floor differs, and the f64 does not.
 #[test]
 fn inputs_near_an_integer_are_on_both_sides_of_it() {
-    let question = Question { contests: Contests::Tensor, wanda: false, beta: 1.0 };
+    let question = Question { contests: Contests::Tensor, wanda: false, beta: 1.0, ..Question::RULE };
     let contest = |weights| oracle::answer(&[weights], &question).unwrap().contests.remove(0);
     let (below, above) = (contest(inputs::just_below(Kind::F32, 57, 3)), contest(inputs::just_above(Kind::F32, 58, 3)));
     assert_eq!((below.kept, above.kept), (56, 57), "floors");
@@ -276,7 +292,7 @@ fn inputs_near_an_integer_are_on_both_sides_of_it() {
 fn long_rows_are_shared_between_threads() {
     for (kind, row_len) in [(Kind::F32, (1 << 20) + 1), (Kind::Bf16, 1 << 20), (Kind::F16, (1 << 20) - 1)] {
         let weights = distribution("int8_levels").weights(kind, 2, row_len, 800);
-        ask(cpu(), &[weights], &Question { contests: Contests::Row, wanda: false, beta: 1.0 });
+        ask(cpu(), &[weights], &Question { contests: Contests::Row, wanda: false, beta: 1.0, ..Question::RULE });
     }
 }
 
@@ -288,7 +304,7 @@ fn ties_are_found_past_the_first_table() {
     for beta in [0.4999, 0.7, 0.999_999_99] {
         let decision = cpu()[0].pruner.mask(
             &[tensor(&weights, &weights.bytes)],
-            &common::rule(&Question { contests: Contests::Tensor, wanda: false, beta }),
+            &common::rule(&Question { contests: Contests::Tensor, wanda: false, beta, ..Question::RULE }),
         );
         let (decision, masks) = decision.unwrap();
         let kept = (beta * n as f64) as u64; // far from an integer
@@ -310,7 +326,7 @@ fn bytes_at_any_address() {
         for kind in [Kind::F32, Kind::F16, Kind::Bf16] {
             for (rows, row_len) in [(1, 1), (3, 1), (5, 7), (9, 33)] {
                 let weights = distribution("normal").weights(kind, rows, row_len, 900);
-                let question = Question { contests: Contests::Row, wanda: false, beta: 0.7 };
+                let question = Question { contests: Contests::Row, wanda: false, beta: 0.7, ..Question::RULE };
                 let want = oracle::answer(std::slice::from_ref(&weights), &question).unwrap();
                 for offset in 0..8 {
                     let mut copy = Guarded::new(&weights.bytes, offset);
@@ -338,7 +354,7 @@ fn typed<T: emprune::Element>(bytes: &[u8]) -> Vec<T> {
 fn slices_bytes_and_masks_are_one() {
     fn check<T: emprune::Element + PartialEq>(backend: &Named, kind: Kind) {
         let weights = distribution("int8_levels").weights(kind, 1, 1001, 901);
-        let question = Question { contests: Contests::Tensor, wanda: false, beta: 0.7 };
+        let question = Question { contests: Contests::Tensor, wanda: false, beta: 0.7, ..Question::RULE };
         let rule = common::rule(&question);
         let want = run(backend, std::slice::from_ref(&weights), &question).unwrap();
         let mut typed: Vec<T> = typed(&weights.bytes);
@@ -374,7 +390,7 @@ fn slices_bytes_and_masks_are_one() {
 #[test]
 fn one_call_gives_the_same_answer() {
     let weights = distribution("normal").weights(Kind::F32, 1, 3001, 902);
-    let question = Question { contests: Contests::Tensor, wanda: false, beta: 1.0 };
+    let question = Question { contests: Contests::Tensor, wanda: false, beta: 1.0, ..Question::RULE };
     let want = run(&cpu()[0], std::slice::from_ref(&weights), &question).unwrap();
     let mut typed: Vec<f32> = typed(&weights.bytes);
     let (decision, mask) = emprune::mask(&typed, &emprune::Rule::default()).unwrap();
@@ -393,7 +409,11 @@ fn a_pruner_is_shared_between_threads() {
                     for i in 0..4 {
                         let contests = [Contests::Row, Contests::Tensor][(thread % 2) as usize];
                         let weights = distribution("normal").weights(Kind::F32, 3, 501 + 2 * i, 910 + thread);
-                        ask(std::slice::from_ref(backend), &[weights], &Question { contests, wanda: false, beta: 0.7 });
+                        ask(
+                            std::slice::from_ref(backend),
+                            &[weights],
+                            &Question { contests, wanda: false, beta: 0.7, ..Question::RULE },
+                        );
                     }
                 });
             }
@@ -409,7 +429,7 @@ fn a_pruner_is_shared_between_threads() {
 fn a_short_call_survives_a_long_one() {
     for backend in gpus() {
         let long = distribution("normal").weights(Kind::F32, 60_000, 9, 930);
-        let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 1.0 });
+        let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 1.0, ..Question::RULE });
         std::thread::scope(|scope| {
             scope.spawn(|| backend.pruner.mask(&[tensor(&long, &long.bytes)], &rule).unwrap());
             for n in 1000..1020 {
@@ -417,7 +437,7 @@ fn a_short_call_survives_a_long_one() {
                 ask(
                     std::slice::from_ref(backend),
                     &[short],
-                    &Question { contests: Contests::Tensor, wanda: false, beta: 1.0 },
+                    &Question { contests: Contests::Tensor, wanda: false, beta: 1.0, ..Question::RULE },
                 );
             }
         });
@@ -433,7 +453,7 @@ fn calls_leave_nothing_behind() {
             ask(
                 std::slice::from_ref(backend),
                 &[weights],
-                &Question { contests: Contests::Tensor, wanda: false, beta: 0.5 },
+                &Question { contests: Contests::Tensor, wanda: false, beta: 0.5, ..Question::RULE },
             );
         }
     }

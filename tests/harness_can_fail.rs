@@ -17,7 +17,7 @@ use num_bigint::BigUint;
 fn sound(kind: Kind, contests: Contests) -> (Vec<Weights>, Answer, Outcome) {
     let tensors =
         vec![distribution("int8_levels").weights(kind, 3, 101, 1), distribution("ternary").weights(kind, 1, 77, 2)];
-    let question = Question { contests, wanda: false, beta: 0.7 };
+    let question = Question { contests, wanda: false, beta: 0.7, ..Question::RULE };
     let answer = oracle::answer(&tensors, &question).unwrap();
     let outcome = check::run(&cpu()[0], &tensors, &question).unwrap();
     check(&tensors, &answer, &outcome).unwrap();
@@ -261,7 +261,7 @@ fn a_refusal_of_something_else() {
 #[should_panic(expected = "kept")]
 fn the_suite_itself() {
     let tensors = [distribution("normal").weights(Kind::F32, 1, 1000, 3)];
-    let question = |beta| Question { contests: Contests::Tensor, wanda: false, beta };
+    let question = |beta| Question { contests: Contests::Tensor, wanda: false, beta, ..Question::RULE };
     let answer = oracle::answer(&tensors, &question(1.0)).unwrap();
     let backend: &Named = &cpu()[0];
     check(&tensors, &answer, &check::run(backend, &tensors, &question(0.5)).unwrap()).unwrap();

@@ -52,7 +52,7 @@ fn windowed() -> &'static [Named] {
 }
 
 fn question(contests: Contests, wanda: bool, beta: f64) -> Question {
-    Question { contests, wanda, beta }
+    Question { contests, wanda, beta, ..Question::RULE }
 }
 
 // ---- one contest over several windows

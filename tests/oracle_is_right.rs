@@ -92,9 +92,9 @@ fn the_certificate_is_never_above_the_mass() {
 
 fn ask(kind: Kind, bits: &[u32], norms: Option<Vec<f32>>) -> Result<oracle::Answer, Refusal> {
     let bytes = bits.iter().flat_map(|b| b.to_le_bytes()[..kind.size()].to_vec()).collect();
-    let weights = Weights { label: String::new(), kind, bytes, row_len: bits.len(), norms };
+    let weights = Weights { label: String::new(), kind, bytes, row_len: bits.len(), norms, ..Weights::NOTHING };
     let wanda = weights.norms.is_some();
-    oracle::answer(&[weights], &Question { contests: Contests::Tensor, wanda, beta: 1.0 })
+    oracle::answer(&[weights], &Question { contests: Contests::Tensor, wanda, beta: 1.0, ..Question::RULE })
 }
 
 /// Scores 3 and 1: `N_eff` = 16/10, so one is kept, with 3/4 of the mass. Below `N_eff` = 2 the certificate is the edge

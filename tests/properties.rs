@@ -79,7 +79,8 @@ fn anything(backends: &[Named], count: u32) {
             if !wanda {
                 tensors.iter_mut().for_each(|t| t.norms = None);
             }
-            judge(backends, &tensors, &Question { contests, wanda, beta }).map_err(TestCaseError::fail)
+            judge(backends, &tensors, &Question { contests, wanda, beta, ..Question::RULE })
+                .map_err(TestCaseError::fail)
         })
         .unwrap_or_else(|error| panic!("{error}"));
 }
@@ -106,7 +107,7 @@ fn any_pieces(backends: &[Named], count: u32) {
             if !wanda {
                 tensors.iter_mut().for_each(|t| t.norms = None);
             }
-            let question = Question { contests, wanda, beta };
+            let question = Question { contests, wanda, beta, ..Question::RULE };
             for backend in backends {
                 let source = Pieces::new(&tensors, piece_bytes, Want { zeros: true, masks: true });
                 let pieces = source.stream(&backend.pruner, &common::rule(&question));
@@ -141,7 +142,12 @@ const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
 const BETAS: [f64; 3] = [1.0, 0.5, 0.3];
 
 fn one_contest(backend: &Named, weights: &Weights, beta: f64) -> Outcome {
-    run(backend, std::slice::from_ref(weights), &Question { contests: Contests::Tensor, wanda: false, beta }).unwrap()
+    run(
+        backend,
+        std::slice::from_ref(weights),
+        &Question { contests: Contests::Tensor, wanda: false, beta, ..Question::RULE },
+    )
+    .unwrap()
 }
 
 fn flags(outcome: &Outcome, len: usize) -> Vec<bool> {
@@ -258,7 +264,7 @@ fn cutting_a_tensor_into_several_changes_nothing() {
                 Weights { label: format!("{len} of 5003"), bytes, row_len: len, ..whole.clone() }
             };
             let tensors: Vec<Weights> = parts.iter().map(part).collect();
-            let question = Question { contests: Contests::Global, wanda: false, beta: 0.7 };
+            let question = Question { contests: Contests::Global, wanda: false, beta: 0.7, ..Question::RULE };
             let got = run(backend, &tensors, &question).unwrap();
             assert_eq!(got.groups, want.groups, "{}: {kind:?}", backend.name);
             assert_eq!(got.pruned.concat(), want.pruned[0], "{}: {kind:?}", backend.name);

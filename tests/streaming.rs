@@ -41,7 +41,7 @@ fn small_pieces(backends: &[Named], piece_bytes: &[usize]) {
                             let weights = distribution(name).weights(kind, rows, row_len, seed);
                             if wanda { with_norms(weights, seed) } else { weights }
                         });
-                    let question = Question { contests, wanda, beta: [0.7, 1.0][i % 2] };
+                    let question = Question { contests, wanda, beta: [0.7, 1.0][i % 2], ..Question::RULE };
                     for &bytes in piece_bytes {
                         check(backend, &tensors, &question, bytes);
                     }
@@ -71,7 +71,7 @@ fn large_pieces_on_the_cpu() {
             for entries in [4096, 65_535, 65_536, 65_537, 131_072] {
                 for contests in [Contests::Row, Contests::Tensor] {
                     for wanda in [false, true] {
-                        let question = Question { contests, wanda, beta: 0.5 };
+                        let question = Question { contests, wanda, beta: 0.5, ..Question::RULE };
                         // Norms are for Wanda only.
                         let weights = Weights { norms: weights.norms.clone().filter(|_| wanda), ..weights.clone() };
                         check(&cpu()[0], &[weights], &question, entries * kind.size());
@@ -88,7 +88,7 @@ fn only_what_is_wanted() {
     for backend in common::backends() {
         let tensors = [distribution("normal").weights(Kind::F32, 7, 33, 30), inputs::mixture(Kind::F16, 9, 33, 30)];
         for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
-            let question = Question { contests, wanda: false, beta: 1.0 };
+            let question = Question { contests, wanda: false, beta: 1.0, ..Question::RULE };
             let whole = run(backend, &tensors, &question).unwrap();
             let untouched: Vec<Vec<u8>> = tensors.iter().map(|w| w.bytes.clone()).collect();
             for (zeros, masks) in [(false, false), (true, false), (false, true)] {
@@ -115,7 +115,7 @@ fn a_source_that_fails_ends_the_call() {
             distribution("normal").weights(Kind::F32, 4, 25, 41),
         ];
         for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
-            let rule = common::rule(&Question { contests, wanda: false, beta: 1.0 });
+            let rule = common::rule(&Question { contests, wanda: false, beta: 1.0, ..Question::RULE });
             let mut counted = Pieces::new(&tensors, 100, EVERYTHING);
             backend.pruner.stream(&mut counted, &rule, EVERYTHING).unwrap();
             assert!(counted.loaded >= 6 && counted.stored >= 6, "{} loads, {} stores", counted.loaded, counted.stored);
@@ -144,7 +144,7 @@ fn bad_scores_in_any_piece() {
                 bad.bytes[at * 4..at * 4 + 4].copy_from_slice(&f32::NAN.to_le_bytes());
                 let tensors = [good, bad];
                 let mut source = Pieces::new(&tensors, 128, EVERYTHING);
-                let rule = common::rule(&Question { contests, wanda: false, beta: 1.0 });
+                let rule = common::rule(&Question { contests, wanda: false, beta: 1.0, ..Question::RULE });
                 let error = backend.pruner.stream(&mut source, &rule, EVERYTHING).unwrap_err();
                 let told = (error.kind(), error.tensor(), error.index());
                 assert_eq!(

@@ -26,7 +26,8 @@ fn answers() -> String {
                 mixture(Kind::Bf16, 3001, 67, 3),
                 distribution("ternary").weights(Kind::F16, 1, 262_145, 4),
             ];
-            let outcome = run(&common::cpu()[0], &tensors, &Question { contests, wanda: false, beta }).unwrap();
+            let outcome =
+                run(&common::cpu()[0], &tensors, &Question { contests, wanda: false, beta, ..Question::RULE }).unwrap();
             let bytes = [outcome.masks.concat(), outcome.pruned.concat()].concat();
             text += &format!("{:?} {}", outcome.groups, sha256(&bytes));
         }

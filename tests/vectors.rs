@@ -79,6 +79,7 @@ fn check(case: &Case, got: &Outcome) -> Result<(), String> {
         Contests::Global => 1,
         Contests::Tensor => case.tensors.len(),
         Contests::Row => case.tensors.iter().map(|t| t.len() / t.row_len).sum(),
+        other => unreachable!("{other:?} is not recorded"),
     };
     equal("the number of contests", got.groups.len() as u64, contests as u64)
 }

@@ -15,6 +15,32 @@ const BIG: u32 = 232u;
 
 var<workgroup> wg_big: array<u32, BIG>;
 
+// A record with its budget, and with a threshold where there is nothing to look for: nothing is kept, or zeros are, all of them.
+fn with_budget(blank: Record, len: vec2<u32>) -> Record {
+    var record = blank;
+    record.kept = keep_count(len);
+    if (all(record.kept == vec2<u32>(0u))) {
+        record.degenerate = 1u;
+        record.kept = len;
+    }
+    if (params.counted == 1u) {
+        record.kept = params.count;
+    }
+    let least = params.least;
+    if (record.kept.y < least.y || (record.kept.y == least.y && record.kept.x < least.x)) {
+        record.kept = least;
+    }
+    record.rank = record.kept;
+    if (all(record.kept == vec2<u32>(0u))) {
+        record.threshold = KEY_END;
+        record.digits = params.digits;
+    }
+    if (record.degenerate == 1u && all(record.kept == len)) {
+        record.digits = params.digits;
+    }
+    return record;
+}
+
 // A budget of zero entries stands for: all scores are zero.
 fn keep_count(len: vec2<u32>) -> vec2<u32> {
     let sum_first = first_digit(BIG_SUM, 24u);

@@ -15,6 +15,9 @@ struct Params {
     beta_up: vec2<u32>,
     beta_down: vec2<u32>,
     contest_len: vec2<u32>,
+    // What is kept of a contest whose scores have no say in that, and the least that is kept of any.
+    count: vec2<u32>,
+    least: vec2<u32>,
     // Entries of this slice; below 2^30.
     len: u32,
     // Entries of one contest within this slice.
@@ -43,6 +46,8 @@ struct Params {
     mask: u32,
     // Candidates of one contest that there is room for; 0 when none are to be collected.
     capacity: u32,
+    // 1 when `count` says how many are kept, 0 when beta does.
+    counted: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -6,11 +6,11 @@
 struct Record {
     // 0: decided. Else some score is no number, and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that overflowed f32.
     status: u32,
-    // 1: all scores are zero; everything is kept.
+    // 1: all scores are zero.
     degenerate: u32,
     // Entries kept; 64 bits, low word first.
     kept: vec2<u32>,
-    // The smallest kept key: the bits of a non-negative f32.
+    // The smallest kept key: the bits of a non-negative f32; those of infinity when nothing is kept.
     threshold: u32,
     // Ties in spans before this one are kept, in spans after it they lose ..
     cut_span: u32,

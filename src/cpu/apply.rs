@@ -2,7 +2,7 @@
 
 use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd, stats};
 use crate::dtype::Dtype;
-use crate::key::{Keys, Norms};
+use crate::key::{Keys, Norms, Scores};
 use crate::source::Bytes;
 use crate::sums::Sum;
 
@@ -12,30 +12,39 @@ pub(crate) struct Piece<'a> {
     pub(crate) bytes: Bytes<'a>,
     pub(crate) dtype: Dtype,
     pub(crate) norms: Option<Norms<'a>>,
+    /// One per weight, where the weights are not what is judged.
+    pub(crate) scores: Option<Scores<'a>>,
     /// Where to put the mask bits: they start at the first bit.
     pub(crate) mask: Option<&'a mut [u8]>,
 }
 
-impl Piece<'_> {
-    pub(super) fn keys(&self) -> Keys<'_> {
-        Keys::new(self.bytes.get(), self.dtype, self.norms)
+impl<'a> Piece<'a> {
+    pub(crate) fn keys(&self) -> Keys<'_> {
+        match self.scores {
+            Some(Scores { bytes, dtype }) => Keys::new(bytes, dtype, None),
+            None => Keys::new(self.bytes.get(), self.dtype, self.norms),
+        }
+    }
+
+    /// Neighbouring pieces of `len` entries, and a last one of what is left. With a mask, `len` is a multiple of 8.
+    pub(super) fn into_chunks(self, len: usize) -> Vec<Piece<'a>> {
+        let Self { bytes, dtype, norms, scores, mask } = self;
+        let mut masks = mask.map(|mask| mask.chunks_mut(len / 8));
+        let mut scores = scores.map(|s| s.bytes.chunks(len * s.dtype.size()).map(move |bytes| Scores { bytes, ..s }));
+        let chunk = |(i, bytes)| Piece {
+            bytes,
+            dtype,
+            norms: norms.map(|n| Norms { column: (n.column + i * len) % n.values.len(), ..n }),
+            scores: scores.as_mut().and_then(Iterator::next),
+            mask: masks.as_mut().and_then(Iterator::next),
+        };
+        bytes.into_chunks(len * dtype.size()).into_iter().enumerate().map(chunk).collect()
     }
 }
 
 /// Carry out, chunk by chunk on all cores: kept are keys above `threshold`, and those that equal it before entry `cut`.
 pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) -> Sum {
-    let mut masks = piece.mask.map(|m| m.chunks_mut(CHUNK / 8));
-    let bytes = piece.bytes.into_chunks(CHUNK * piece.dtype.size());
-    let chunks: Vec<_> = bytes
-        .into_iter()
-        .enumerate()
-        .map(|(i, bytes)| Piece {
-            bytes,
-            dtype: piece.dtype,
-            norms: piece.norms.map(|n| Norms { column: n.column + i * CHUNK, ..n }),
-            mask: masks.as_mut().and_then(Iterator::next),
-        })
-        .collect();
+    let chunks = piece.into_chunks(CHUNK);
     let sums =
         each_on_all_cores(chunks, |i, piece| chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]));
     sums.iter().fold(Sum::default(), |mut all, sum| {
@@ -46,7 +55,6 @@ pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) -> Sum {
 
 /// Carry out on one chunk.
 pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut Tile) -> Sum {
-    let size = piece.dtype.size();
     let len = piece.keys().len();
     let mut sum = Sum::default();
     for part in ranges(len, TILE) {
@@ -59,12 +67,7 @@ pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut
                 let (before, after) = tile.split_at_mut(cut.saturating_sub(part.start).min(part.len()));
                 drop_losers(before, threshold);
                 drop_losers(after, threshold + 1);
-                if let Some(mask) = piece.mask.as_deref_mut() {
-                    pack(tile, &mut mask[part.start / 8..part.end.div_ceil(8)]);
-                }
-                if let Some(bytes) = piece.bytes.get_mut() {
-                    zero(tile, &mut bytes[part.start * size..part.end * size], piece.dtype);
-                }
+                carry_out(tile, &mut piece, part.clone());
                 for key in tile.iter_mut() {
                     *key &= !KEPT;
                 }
@@ -75,8 +78,20 @@ pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut
     sum
 }
 
+/// Mask bits and zeros of the entries `part` of a piece, whose keys in `tile` are marked.
+#[inline(always)]
+pub(super) fn carry_out(tile: &[u32], piece: &mut Piece<'_>, part: std::ops::Range<usize>) {
+    let size = piece.dtype.size();
+    if let Some(mask) = piece.mask.as_deref_mut() {
+        pack(tile, &mut mask[part.start / 8..part.end.div_ceil(8)]);
+    }
+    if let Some(bytes) = piece.bytes.get_mut() {
+        zero(tile, &mut bytes[part.start * size..part.end * size], piece.dtype);
+    }
+}
+
 /// Marks a kept key. Keys have 31 bits, so the bit is free, and a kept zero differs from a loser.
-const KEPT: u32 = 0x8000_0000;
+pub(super) const KEPT: u32 = 0x8000_0000;
 
 /// A loser becomes zero, a kept key gets its mark.
 #[inline(always)]

@@ -3,10 +3,10 @@
 use super::apply::{self, Piece};
 use super::stats::{self, Histogram};
 use super::{CHUNK, histogram, ties};
-use crate::decision::{Budget, Group};
+use crate::decision::{Group, Quota};
 use crate::key::{Bad, Keys};
 use crate::narrow::{BINS, LOW_BINS, Narrowed};
-use crate::rule::Beta;
+use crate::rule::Rule;
 use crate::sums::{Moments, Sum};
 
 /// Chunks whose ties are counted together: the tables of a contest of 10^10 entries then take 10 MB, and ties are looked
@@ -16,12 +16,12 @@ const PART_CHUNKS: usize = 64;
 /// A contest in progress: `stats` on every piece, `narrow`; until narrowed: `histogram` on every piece, `narrow`; `apply` on
 /// every piece; `settle`. The pieces are the same, in the same order, each time.
 pub(crate) struct Contest {
-    beta: Beta,
+    rule: Rule,
     digits: usize,
     moments: Moments,
     histogram: Box<Histogram>,
     /// Known after the first pass.
-    decided: Option<(Budget, Narrowed)>,
+    decided: Option<(Quota, Narrowed)>,
     /// Whether the keys in the first digit's bin are kept instead of counted.
     few_candidates: bool,
     counts: Vec<u64>,
@@ -73,9 +73,9 @@ enum Cut {
 
 impl Contest {
     /// A contest whose keys have `digits` digits.
-    pub(crate) fn new(beta: Beta, digits: usize) -> Self {
+    pub(crate) fn new(rule: &Rule, digits: usize) -> Self {
         Self {
-            beta,
+            rule: *rule,
             digits,
             moments: Moments::default(),
             histogram: Box::new([0; BINS]),
@@ -102,7 +102,9 @@ impl Contest {
 
     /// Whether every digit of the threshold is known.
     pub(crate) fn is_narrowed(&self) -> bool {
-        self.decided.as_ref().is_some_and(|(budget, narrowed)| budget.degenerate() || narrowed.digits == self.digits)
+        self.decided
+            .as_ref()
+            .is_some_and(|(quota, narrowed)| quota.threshold().is_some() || narrowed.digits == self.digits)
     }
 
     /// Passes two and three, while digits are missing. Pass two is the last one when few keys share the first digit.
@@ -145,13 +147,13 @@ impl Contest {
     pub(crate) fn narrow(&mut self) {
         match &mut self.decided {
             None => {
-                let budget = Budget::new(&self.moments, self.seen, self.beta);
-                let mut narrowed = Narrowed::new(budget.kept);
+                let quota = Quota::new(&self.moments, self.seen, &self.rule);
+                let mut narrowed = Narrowed::new(quota.kept);
                 narrowed.narrow(self.histogram.as_slice());
                 let candidates = self.histogram[narrowed.prefix as usize];
                 self.few_candidates = candidates <= MOST_CANDIDATES && candidates <= self.seen / 8;
                 self.cut = Cut::At(self.seen);
-                self.decided = Some((budget, narrowed));
+                self.decided = Some((quota, narrowed));
             }
             Some((_, narrowed)) => {
                 if self.few_candidates {
@@ -176,8 +178,8 @@ impl Contest {
 
     /// The last pass.
     pub(crate) fn apply(&mut self, piece: Piece<'_>) {
-        let Some((budget, narrowed)) = &self.decided else { return };
-        let threshold = if budget.degenerate() { 0 } else { narrowed.threshold() };
+        let Some((quota, narrowed)) = &self.decided else { return };
+        let threshold = quota.threshold().unwrap_or_else(|| narrowed.threshold());
         let keys = piece.keys();
         let end = self.seen + keys.len() as u64;
         let cut = match self.cut {
@@ -201,16 +203,18 @@ impl Contest {
 
     /// The outcome, after every pass.
     pub(crate) fn settle(self) -> Group {
-        let (budget, narrowed) =
-            self.decided.unwrap_or_else(|| (Budget::new(&Default::default(), 0, self.beta), Narrowed::new(0)));
-        if budget.degenerate() {
-            return budget.settle(0, budget.len, &self.kept_sum);
+        let (quota, narrowed) = self.decided.unwrap_or_else(|| {
+            // No pass was made: a contest of nothing.
+            (Quota::new(&Moments::default(), 0, &self.rule), Narrowed::new(0))
+        });
+        if let Some(threshold) = quota.threshold() {
+            return quota.settle(threshold, quota.len, &self.kept_sum);
         }
         let cut = match self.cut {
             Cut::At(cut) => cut,
             Cut::In { part, .. } => self.parts[part].end,
         };
-        budget.settle(narrowed.threshold(), cut, &self.kept_sum)
+        quota.settle(narrowed.threshold(), cut, &self.kept_sum)
     }
 }
 

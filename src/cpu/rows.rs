@@ -3,9 +3,9 @@
 use super::apply::{self, Piece};
 use super::stats::{self, Stats};
 use super::{CHUNK, TILE, Tile, each_on_all_cores, histogram, ranges, ties};
-use crate::decision::{Budget, Group};
+use crate::decision::{Group, Quota};
 use crate::key::Bad;
-use crate::rule::Beta;
+use crate::rule::Rule;
 
 /// Rows up to this many entries are not worth a histogram.
 const SHORT_ROW: usize = 512;
@@ -19,21 +19,13 @@ struct Desk {
 }
 
 /// Decide every row of a piece and carry it out. The error is the first bad entry; the rows before it are done.
-pub(crate) fn rows(piece: Piece<'_>, row_len: usize, beta: Beta) -> Result<Vec<Group>, Bad> {
-    let size = piece.dtype.size();
+pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
     // Batches of a multiple of 8 rows end on a byte of the mask.
     let batch_rows = (CHUNK / row_len).next_multiple_of(8).max(8);
     let batch_len = batch_rows * row_len;
-    let mut masks = piece.mask.map(|m| m.chunks_mut(batch_len / 8));
-    let (dtype, norms) = (piece.dtype, piece.norms);
-    let batches: Vec<_> = piece
-        .bytes
-        .into_chunks(batch_len * size)
-        .into_iter()
-        .map(|bytes| Piece { bytes, dtype, norms, mask: masks.as_mut().and_then(Iterator::next) })
-        .collect();
+    let batches = piece.into_chunks(batch_len);
     let results = each_on_all_cores(batches, |i, piece| {
-        batch(piece, row_len, beta).map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
+        batch(piece, row_len, rule).map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
     });
     let mut groups = Vec::new();
     for result in results {
@@ -42,21 +34,16 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, beta: Beta) -> Result<Vec<G
     Ok(groups)
 }
 
-fn batch(piece: Piece<'_>, row_len: usize, beta: Beta) -> Result<Vec<Group>, Bad> {
-    let size = piece.dtype.size();
+fn batch(mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
     let mut desk = Desk { stats: Stats::default(), tile: [0; TILE], candidates: Vec::new() };
     let mut row_mask = vec![0; row_len.div_ceil(8)];
-    let mut mask = piece.mask;
     let mut groups = Vec::new();
-    for (row, bytes) in piece.bytes.into_chunks(row_len * size).into_iter().enumerate() {
+    // A row need not begin on a byte of the mask: its bits are made elsewhere.
+    let mut mask = piece.mask.take();
+    for (row, mut row_piece) in piece.into_chunks(row_len).into_iter().enumerate() {
         let start = row * row_len;
-        let row_piece = Piece {
-            bytes,
-            dtype: piece.dtype,
-            norms: piece.norms,
-            mask: mask.is_some().then_some(row_mask.as_mut_slice()),
-        };
-        let group = desk.row(row_piece, beta).map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
+        row_piece.mask = mask.is_some().then_some(row_mask.as_mut_slice());
+        let group = desk.row(row_piece, rule).map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
         groups.push(group);
         if let Some(mask) = mask.as_deref_mut() {
             or_bits(mask, start, &row_mask);
@@ -82,7 +69,7 @@ fn or_bits(mask: &mut [u8], at: usize, bits: &[u8]) {
 }
 
 impl Desk {
-    fn row(&mut self, piece: Piece<'_>, beta: Beta) -> Result<Group, Bad> {
+    fn row(&mut self, piece: Piece<'_>, rule: &Rule) -> Result<Group, Bad> {
         let Self { stats, tile, candidates } = self;
         let keys = piece.keys();
         let len = keys.len();
@@ -96,10 +83,10 @@ impl Desk {
             stats.clear();
             stats::chunk(&keys, 0..len, tile, stats)?;
         }
-        let budget = Budget::new(&stats.moments, len as u64, beta);
-        let (mut threshold, mut cut) = (0, len);
-        if !budget.degenerate() {
-            let mut rank = budget.kept;
+        let quota = Quota::new(&stats.moments, len as u64, rule);
+        let (mut threshold, mut cut) = (quota.threshold().unwrap_or(0), len);
+        if quota.threshold().is_none() {
+            let mut rank = quota.kept;
             if !short {
                 let (digit, left) = stats.find(rank);
                 candidates.clear();
@@ -118,6 +105,6 @@ impl Desk {
             }
         }
         let sum = apply::chunk(piece, threshold, cut, tile);
-        Ok(budget.settle(threshold, cut as u64, &sum))
+        Ok(quota.settle(threshold, cut as u64, &sum))
     }
 }

@@ -4,18 +4,17 @@
 //! again for every pass.
 
 use super::engine::{Engine, Loaded, State, bad};
-use super::layout::{Params, Record, TALLY, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM, split};
+use super::layout::{Params, Record, TALLY, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM};
 use super::rows::carry_out;
 use super::transfer;
 use crate::cpu;
-use crate::decision::{Budget, Group};
+use crate::decision::{Group, Quota};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
-use crate::key::Norms;
+use crate::key::Keys;
 use crate::plan::{self, Parts};
 use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
-use crate::tensor::TensorSpec;
 use std::sync::MutexGuard;
 
 /// Weights of this many bytes stay on the device between passes: hardware has memory of its own, software shares ours.
@@ -25,7 +24,6 @@ const RESIDENT_SOFTWARE: u64 = 256 << 20;
 /// A contest in progress; see `cpu::Contest` for the order of calls.
 pub(crate) struct Contest<'e> {
     engine: &'e Engine,
-    rule: Rule,
     digits: u32,
     /// Digits known so far.
     known: u32,
@@ -66,7 +64,7 @@ impl Engine {
         let (mut start, mut first_span) = (0, 0);
         let slices = pieces.len() as u32;
         let pieces = pieces.iter().zip(parts).enumerate().map(|(slice, (&(piece_len, dtype), parts))| {
-            let mut params = Self::params(rule, dtype, true);
+            let mut params = Self::params(rule, len, dtype, true);
             params.len = piece_len as u32;
             params.group_len = piece_len as u32;
             params.groups = 1;
@@ -78,7 +76,6 @@ impl Engine {
             params.slice = slice as u32;
             params.slices = slices;
             params.digits = digits as u32;
-            params.contest_len = split(len);
             params.capacity = capacity as u32;
             let piece = Piece { params, start, tensor: 0, in_tensor: 0, loaded: None, bits: Vec::new() };
             start += piece_len;
@@ -89,7 +86,6 @@ impl Engine {
         let digits = digits as u32;
         Ok(Contest {
             engine: self,
-            rule: *rule,
             digits,
             known: 0,
             pieces,
@@ -103,18 +99,10 @@ impl Engine {
 }
 
 impl Contest<'_> {
-    pub(crate) fn stats(
-        &mut self,
-        i: usize,
-        bytes: &[u8],
-        spec: TensorSpec,
-        norms: Option<Norms<'_>>,
-        tensor: usize,
-        in_tensor: u64,
-    ) -> Result<(), Error> {
+    pub(crate) fn stats(&mut self, i: usize, keys: &Keys<'_>, tensor: usize, in_tensor: u64) -> Result<(), Error> {
         let piece = &mut self.pieces[i];
         (piece.tensor, piece.in_tensor) = (tensor, in_tensor);
-        let loaded = self.load(i, bytes, spec.dtype, norms)?;
+        let loaded = self.load(i, keys)?;
         if self.resident {
             self.pieces[i].loaded = Some(loaded);
             return Ok(());
@@ -141,7 +129,7 @@ impl Contest<'_> {
         }
         // Any slice knows the contest; an empty one will do.
         let params = Params { len: 0, ..self.pieces[0].params };
-        let loaded = self.engine.load(params, &self.state, &[], Dtype::F32, &self.rule, None)?;
+        let loaded = self.engine.load(params, &self.state, &Keys::new(&[], Dtype::F32, None))?;
         let slice = &loaded.slice;
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -158,14 +146,8 @@ impl Contest<'_> {
         Ok(())
     }
 
-    pub(crate) fn histogram(
-        &mut self,
-        i: usize,
-        bytes: &[u8],
-        spec: TensorSpec,
-        norms: Option<Norms<'_>>,
-    ) -> Result<(), Error> {
-        let loaded = self.load(i, bytes, spec.dtype, norms)?;
+    pub(crate) fn histogram(&mut self, i: usize, keys: &Keys<'_>) -> Result<(), Error> {
+        let loaded = self.load(i, keys)?;
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.engine.kernels.histogram(&mut pass, &loaded.slice);
@@ -179,7 +161,7 @@ impl Contest<'_> {
                 self.masks_of_all()?;
             }
         } else {
-            let loaded = self.load(i, piece.bytes.get(), piece.dtype, piece.norms)?;
+            let loaded = self.load(i, &piece.keys())?;
             {
                 let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.engine.kernels.ties(&mut pass, &loaded.slice);
@@ -210,11 +192,11 @@ impl Contest<'_> {
             let piece = piece.ok_or_else(|| Error::new(ErrorKind::Internal, "the cut lies in no piece"))?;
             piece.start + u64::from(record.cut_index)
         };
-        Ok(Budget::decided(&moments, self.len, record.kept()).settle(record.threshold, cut, &kept_sum))
+        Ok(Quota::decided(&moments, self.len, record.kept()).settle(record.threshold, cut, &kept_sum))
     }
 
-    fn load(&self, i: usize, bytes: &[u8], dtype: Dtype, norms: Option<Norms<'_>>) -> Result<Loaded, Error> {
-        self.engine.load(self.pieces[i].params, &self.state, bytes, dtype, &self.rule, norms)
+    fn load(&self, i: usize, keys: &Keys<'_>) -> Result<Loaded, Error> {
+        self.engine.load(self.pieces[i].params, &self.state, keys)
     }
 
     /// Do what was recorded before the next piece comes: one of them is in memory at a time.

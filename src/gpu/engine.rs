@@ -2,14 +2,14 @@
 
 use super::device::{Adapter, Device, Options};
 use super::kernels::{self, Bindings, KernelOptions, Kernels, Slice};
-use super::layout::{Params, ROW_SUMS, split};
+use super::layout::{Params, ROW_SUMS};
 use super::transfer;
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
-use crate::key::{Bad, Norms};
+use crate::key::{Bad, Keys};
 use crate::narrow;
 use crate::plan;
-use crate::rule::Rule;
+use crate::rule::{Rule, Score};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An open device and its kernels.
@@ -83,11 +83,9 @@ impl Engine {
         MOST_ROWS.min(self.max_binding() / (ROW_SUMS * 4)).max(1)
     }
 
-    /// What every slice of a contest is told, but for what differs between slices.
-    pub(crate) fn params(rule: &Rule, dtype: Dtype, want_mask: bool) -> Params {
-        Params {
-            beta_up: split(rule.beta.numerator()),
-            beta_down: split(rule.beta.denominator()),
+    /// What every slice of contests of `contest_len` entries is told, but for what differs between slices.
+    pub(crate) fn params(rule: &Rule, contest_len: u64, dtype: Dtype, want_mask: bool) -> Params {
+        let params = Params {
             slices: 1,
             span: 1,
             all_spans: 1,
@@ -96,19 +94,14 @@ impl Engine {
             mass: 1,
             mask: want_mask.into(),
             ..Params::default()
-        }
+        };
+        params.with_budget(rule, contest_len)
     }
 
-    /// Upload weights and norms and bind them.
-    pub(crate) fn load(
-        &self,
-        mut params: Params,
-        state: &State,
-        bytes: &[u8],
-        dtype: Dtype,
-        rule: &Rule,
-        norms: Option<Norms<'_>>,
-    ) -> Result<Loaded, Error> {
+    /// Upload what keys are made of and bind it.
+    pub(crate) fn load(&self, mut params: Params, state: &State, keys: &Keys<'_>) -> Result<Loaded, Error> {
+        let (bytes, dtype, norms) = keys.parts();
+        let score = if norms.is_some() { Score::Wanda } else { Score::Magnitude };
         let device = &self.device.device;
         let weights = transfer::buffer(device, "emprune.weights", plan::weight_bytes(params.len.into(), dtype));
         transfer::upload(&self.device, &weights, bytes);
@@ -140,7 +133,7 @@ impl Engine {
             first_bad: state.first_bad.as_entire_buffer_binding(),
             candidates: state.candidates.as_entire_buffer_binding(),
         };
-        let slice = self.kernels.slice(params, dtype, rule.score, false, &bindings);
+        let slice = self.kernels.slice(params, dtype, score, false, &bindings);
         self.device.check()?;
         Ok(Loaded { slice, mask })
     }

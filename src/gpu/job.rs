@@ -1,9 +1,10 @@
 //! Inside somebody else's GPU program: plan, bind, record. No submit, no wait, no readback, no allocation while recording.
 
 use super::kernels::{self, Bindings, Kernels, Slice};
-use super::layout::{self, LOW_BINS, Params, ROW_SUMS, Record, TALLY, split};
+use super::layout::{self, LOW_BINS, Params, ROW_SUMS, Record, TALLY};
 use super::shaders::Stage;
 use crate::error::{Error, ErrorKind};
+use crate::grid::Grid;
 use crate::narrow;
 use crate::plan::{self, Parts};
 use crate::rule::{Granularity, Rule, Score};
@@ -16,6 +17,8 @@ pub struct Plan {
     slices: Vec<TensorSpec>,
     parts: Vec<Parts>,
     groups: u64,
+    /// Entries of one, where a slice holds several.
+    group_len: Option<u64>,
     /// Each contest is one workgroup's, from its first sum to its last mask bit.
     rows: bool,
     digits: u32,
@@ -139,7 +142,7 @@ impl Plan {
     }
 
     fn has_edges(&self, slice: &TensorSpec) -> bool {
-        let group_len = if self.rule.granularity == Granularity::Row { slice.row_len } else { slice.len };
+        let group_len = self.group_len.unwrap_or(slice.len);
         slice.dtype.size() == 2 && !group_len.is_multiple_of(2)
     }
 }
@@ -147,8 +150,8 @@ impl Plan {
 impl Kernels {
     /// Check and size a job: slices of weights, each in one binding, under one rule.
     ///
-    /// With `Global`, all slices together are one contest, ties won by the earlier slice, then the lower index. With `Tensor` and
-    /// `Row` a plan has one slice: one contest, or one per row.
+    /// With `Global`, all slices together are one contest, ties won by the earlier slice, then the lower index. With others
+    /// a plan has one slice: one contest, or one per row, head or chunk, as long as those are equal runs of neighbours.
     ///
     /// # Errors
     /// `InvalidInput` for an empty slice, or more than one where the granularity asks for one; `Limit` when a slice or
@@ -156,7 +159,7 @@ impl Kernels {
     pub fn plan(&self, slices: &[TensorSpec], rule: &Rule) -> Result<Plan, Error> {
         kernels::check_limits(&self.device().limits())?;
         if slices.is_empty() || (slices.len() > 1 && rule.granularity != Granularity::Global) {
-            let message = format!("{} slices for granularity {:?}, which takes one", slices.len(), rule.granularity);
+            let message = format!("{} slices for granularity {}, which takes one", slices.len(), rule.granularity);
             return Err(Error::invalid(message));
         }
         for (i, spec) in slices.iter().enumerate() {
@@ -169,9 +172,21 @@ impl Kernels {
                 return Err(Error::new(ErrorKind::Limit, message).of_tensor(i));
             }
         }
+        rule.check()?;
+        if rule.score == Score::Given {
+            return Err(Error::invalid(
+                "a job judges what it is given as weights: pass your scores as those, and ask for a mask",
+            ));
+        }
         let (groups, group_len) = match rule.granularity {
-            Granularity::Row => (slices[0].rows(), Some(slices[0].row_len)),
-            _ => (1, None),
+            Granularity::Global | Granularity::Tensor => (1, None),
+            granularity => {
+                let run = Grid::of(slices[0], granularity)?.run().filter(|_| granularity != Granularity::Segments);
+                let run = run.ok_or_else(|| {
+                    Error::invalid(format!("a job decides about equal runs of neighbours, and {granularity} is none"))
+                })?;
+                (slices[0].len / run, Some(run))
+            }
         };
         let rows = group_len.is_some_and(|len| len <= plan::LONGEST_ROW);
         let parts = slices.iter().map(|s| Parts::of(group_len.unwrap_or(s.len), groups)).collect();
@@ -187,6 +202,7 @@ impl Kernels {
             slices: slices.to_vec(),
             parts,
             groups,
+            group_len,
             rows,
             digits,
             mass: false,
@@ -221,7 +237,8 @@ impl Kernels {
         for slice in &plan.slices {
             let compile = |stage, write| self.compile(stage, slice.dtype, plan.rule.score, write);
             if plan.rows {
-                let stage = kernels::rows_stage(slice.row_len as u32);
+                let row_len = plan.group_len.unwrap_or(slice.len);
+                let stage = kernels::rows_stage(row_len as u32);
                 compile(stage, false);
                 compile(stage, true);
             } else {
@@ -306,11 +323,11 @@ impl Kernels {
                 (Score::Wanda, Some(norms)) => {
                     Some(check("norms", norms, spec.row_len * 4, storage, align).map_err(of_slice)?)
                 }
-                (Score::Magnitude, None) => None,
+                (Score::Magnitude | Score::Given, None) => None,
                 (Score::Wanda, None) => {
                     return Err(Error::invalid("the score is Wanda and the slice has no norms").of_tensor(i));
                 }
-                (Score::Magnitude, Some(_)) => {
+                (Score::Magnitude | Score::Given, Some(_)) => {
                     return Err(Error::invalid("the score is magnitude and the slice has norms").of_tensor(i));
                 }
             };
@@ -372,17 +389,11 @@ impl Plan {
     }
 
     fn params(&self) -> Vec<Params> {
-        let contest_len = match self.rule.granularity {
-            Granularity::Row => self.slices[0].row_len,
-            _ => self.slices.iter().map(|s| s.len).sum(),
-        };
+        let contest_len = self.group_len.unwrap_or_else(|| self.slices.iter().map(|s| s.len).sum());
         let mut first_span = 0;
         let slices = self.slices.iter().zip(&self.parts).enumerate();
         let params = slices.map(|(i, (spec, parts))| {
             let params = Params {
-                beta_up: split(self.rule.beta.numerator()),
-                beta_down: split(self.rule.beta.denominator()),
-                contest_len: split(contest_len),
                 len: spec.len as u32,
                 group_len: (spec.len / self.groups) as u32,
                 groups: self.groups as u32,
@@ -399,7 +410,9 @@ impl Plan {
                 mass: self.mass.into(),
                 mask: 1,
                 capacity: self.capacity as u32,
+                ..Params::default()
             };
+            let params = params.with_budget(&self.rule, contest_len);
             first_span += parts.count.div_ceil(self.span) as u32;
             params
         });

@@ -1,5 +1,6 @@
 //! Twins of what the shaders declare: structs, bindings, sizes. `tests/shaders.rs` compares the two by reflection.
 
+use crate::rule::{Beta, Budget, Rule};
 use bytemuck::{Pod, Zeroable};
 
 /// Lanes of a workgroup.
@@ -40,6 +41,8 @@ pub(crate) struct Params {
     pub(crate) beta_up: [u32; 2],
     pub(crate) beta_down: [u32; 2],
     pub(crate) contest_len: [u32; 2],
+    pub(crate) count: [u32; 2],
+    pub(crate) least: [u32; 2],
     pub(crate) len: u32,
     pub(crate) group_len: u32,
     pub(crate) groups: u32,
@@ -56,6 +59,28 @@ pub(crate) struct Params {
     pub(crate) mass: u32,
     pub(crate) mask: u32,
     pub(crate) capacity: u32,
+    pub(crate) counted: u32,
+    pub(crate) _pad: u32,
+}
+
+impl Params {
+    /// What is kept of contests of `len` entries.
+    pub(crate) fn with_budget(self, rule: &Rule, len: u64) -> Self {
+        let beta = match rule.budget {
+            Budget::Effective(beta) => beta,
+            _ => Beta::ONE,
+        };
+        let count = rule.budget.fixed(len);
+        Self {
+            beta_up: split(beta.numerator()),
+            beta_down: split(beta.denominator()),
+            contest_len: split(len),
+            count: split(count.unwrap_or(0)),
+            counted: count.is_some().into(),
+            least: split(rule.min_kept.min(len)),
+            ..self
+        }
+    }
 }
 
 /// The decision about one contest, as it lies in the records buffer.
@@ -69,11 +94,11 @@ pub struct Record {
     /// 0: decided. Else some score is no number and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that
     /// overflowed `f32`.
     pub status: u32,
-    /// 1: all scores are zero; everything is kept.
+    /// 1: all scores are zero.
     pub degenerate: u32,
     /// Entries kept, low word first.
     pub kept: [u32; 2],
-    /// The smallest kept key: the bits of a non-negative `f32`.
+    /// The smallest kept key: the bits of a non-negative `f32`; those of infinity when nothing is kept.
     pub threshold: u32,
     /// The span in which the last kept tie lies.
     pub cut_span: u32,

@@ -1,10 +1,10 @@
 //! Many contests of one workgroup each: upload, one dispatch, decisions and mask back.
 
 use super::engine::{Engine, bad};
-use super::layout::{LANES, ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record, split};
+use super::layout::{LANES, ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record};
 use super::transfer;
 use crate::cpu;
-use crate::decision::{Budget, Group};
+use crate::decision::{Group, Quota};
 use crate::error::Error;
 use crate::mask;
 use crate::rule::Rule;
@@ -21,19 +21,18 @@ impl Engine {
         start: u64,
     ) -> Result<Vec<Group>, Error> {
         let _turn = self.turn();
-        let size = piece.dtype.size();
-        let len = piece.bytes.get().len() / size;
-        let groups = len / row_len;
         let wants_bits = piece.mask.is_some() || piece.bytes.get_mut().is_some();
-        let mut params = Self::params(rule, piece.dtype, wants_bits);
+        let keys = piece.keys();
+        let len = keys.len();
+        let groups = len / row_len;
+        let mut params = Self::params(rule, row_len as u64, keys.parts().1, wants_bits);
         params.len = len as u32;
         params.group_len = row_len as u32;
         params.groups = groups as u32;
         params.parts = 1;
         params.part_len = params.len.next_multiple_of(LANES);
-        params.contest_len = split(row_len as u64);
         let state = self.state(groups as u64, ROW_SUMS * 4, 0, 1, 0)?;
-        let loaded = self.load(params, &state, piece.bytes.get(), piece.dtype, rule, piece.norms)?;
+        let loaded = self.load(params, &state, &keys)?;
         let mut encoder = self.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -68,7 +67,7 @@ impl Engine {
             };
             let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
             let cut = if record.cut_span == Record::NO_CUT { row_len as u64 } else { record.cut_index.into() };
-            Budget::decided(&moments, row_len as u64, record.kept()).settle(record.threshold, cut, &kept_sum)
+            Quota::decided(&moments, row_len as u64, record.kept()).settle(record.threshold, cut, &kept_sum)
         };
         Ok((0..groups).map(row).collect())
     }

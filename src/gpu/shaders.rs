@@ -230,7 +230,7 @@ impl Pipeline {
             Dtype::Bf16 => 2,
         };
         let score = match score {
-            Score::Magnitude => 0,
+            Score::Magnitude | Score::Given => 0,
             Score::Wanda => 1,
         };
         ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 4
@@ -268,7 +268,7 @@ impl Pipeline {
         }
         if scores {
             source.push_str(match self.score {
-                Score::Magnitude => wgsl!("parts/score_magnitude"),
+                Score::Magnitude | Score::Given => wgsl!("parts/score_magnitude"),
                 Score::Wanda => wgsl!("parts/score_wanda"),
             });
         }

@@ -87,7 +87,12 @@ fn single(case: &Value, inputs: &SafeTensors<'_>) -> Case {
         mask_sha256: vec![string(&case["mask_sha256"])],
         kept_per_tensor: vec![integer(&case["kept"])],
     };
-    Case { tensors: vec![weights], question: Question { contests, wanda, beta: float(&case["beta"]) }, want, name }
+    Case {
+        tensors: vec![weights],
+        question: Question { contests, wanda, beta: float(&case["beta"]), ..Question::RULE },
+        want,
+        name,
+    }
 }
 
 fn global(case: &Value, inputs: &SafeTensors<'_>) -> Case {
@@ -104,7 +109,7 @@ fn global(case: &Value, inputs: &SafeTensors<'_>) -> Case {
     Case {
         name: string(&case["name"]),
         tensors: tensors.iter().map(|t| weights(&string(&t["name"]), inputs)).collect(),
-        question: Question { contests: Contests::Global, wanda: false, beta: float(&case["beta"]) },
+        question: Question { contests: Contests::Global, wanda: false, beta: float(&case["beta"]), ..Question::RULE },
         want,
     }
 }
@@ -139,7 +144,7 @@ fn weights(name: &str, inputs: &SafeTensors<'_>) -> Weights {
         assert_eq!(norms.dtype(), Dtype::F32, "norms are f32");
         norms.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     });
-    Weights { label: name.to_owned(), kind, bytes: view.data().to_vec(), row_len, norms }
+    Weights { label: name.to_owned(), kind, bytes: view.data().to_vec(), row_len, norms, ..Weights::NOTHING }
 }
 
 fn string(value: &Value) -> String {

@@ -221,7 +221,7 @@ pub(crate) fn mixture(kind: Kind, rows: usize, row_len: usize, seed: u64) -> Wei
 /// Weights with these bits.
 pub(crate) fn weights(label: String, kind: Kind, row_len: usize, bits: &[u32]) -> Weights {
     let bytes = bits.iter().flat_map(|b| b.to_le_bytes().into_iter().take(kind.size())).collect();
-    Weights { label, kind, bytes, row_len, norms: None }
+    Weights { label, kind, bytes, row_len, norms: None, ..Weights::NOTHING }
 }
 
 // ---- the threshold, placed

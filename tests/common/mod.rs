@@ -13,8 +13,8 @@ pub(crate) mod inputs;
 pub(crate) mod oracle;
 pub(crate) mod pieces;
 
-use emprune::{Backend, Beta, Dtype, Granularity, Pruner, Rule, Score};
-use oracle::{Contests, Kind, Question};
+use emprune::{Backend, Beta, Budget, Dtype, Granularity, Pruner, Rule, Score, Sparsity};
+use oracle::{Contests, Keep, Kind, Question};
 use std::sync::OnceLock;
 
 /// A backend, opened once per process, and its name for whoever has to read the failure.
@@ -127,11 +127,25 @@ pub(crate) fn dtype(kind: Kind) -> Dtype {
 /// The library's word for a question.
 pub(crate) fn rule(question: &Question) -> Rule {
     Rule::new()
-        .with_score(if question.wanda { Score::Wanda } else { Score::Magnitude })
-        .with_beta(Beta::new(question.beta).unwrap())
+        .with_score(match question {
+            Question { given: true, .. } => Score::Given,
+            Question { wanda: true, .. } => Score::Wanda,
+            _ => Score::Magnitude,
+        })
+        .with_budget(match question.keep {
+            Keep::Effective => Budget::Effective(Beta::new(question.beta).unwrap()),
+            Keep::Count(count) => Budget::Count(count as u64),
+            Keep::AllBut(part) => Budget::Sparsity(Sparsity::new(part).unwrap()),
+        })
+        .with_min_kept(question.least as u64)
         .with_granularity(match question.contests {
             Contests::Global => Granularity::Global,
             Contests::Tensor => Granularity::Tensor,
             Contests::Row => Granularity::Row,
+            Contests::Column => Granularity::Column,
+            Contests::Block(rows, columns) => Granularity::Block { rows: rows as u64, columns: columns as u64 },
+            Contests::Heads(heads) => Granularity::Heads(heads as u64),
+            Contests::Chunks(len) => Granularity::Chunks(len as u64),
+            Contests::Segments => Granularity::Segments,
         })
 }

@@ -37,9 +37,24 @@ pub(crate) struct Weights {
     pub(crate) bytes: Vec<u8>,
     pub(crate) row_len: usize,
     pub(crate) norms: Option<Vec<f32>>,
+    /// One each, where the weights are not what is judged.
+    pub(crate) scores: Option<Box<Weights>>,
+    /// Lengths of neighbouring contests.
+    pub(crate) segments: Option<Vec<u64>>,
 }
 
 impl Weights {
+    /// To begin from.
+    pub(crate) const NOTHING: Self = Self {
+        label: String::new(),
+        kind: Kind::F32,
+        bytes: Vec::new(),
+        row_len: 0,
+        norms: None,
+        scores: None,
+        segments: None,
+    };
+
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.kind.size()
     }
@@ -57,6 +72,24 @@ pub(crate) enum Contests {
     Global,
     Tensor,
     Row,
+    Column,
+    /// Of so many rows and columns, smaller at the right and lower edge.
+    Block(usize, usize),
+    /// So many groups of rows.
+    Heads(usize),
+    /// Runs of so many entries of a row, the last one shorter.
+    Chunks(usize),
+    Segments,
+}
+
+/// How many are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Keep {
+    /// `floor(beta * N_eff)`.
+    Effective,
+    Count(usize),
+    /// All but this decimal part, rounded half to even.
+    AllBut(f64),
 }
 
 /// What is asked.
@@ -65,6 +98,17 @@ pub(crate) struct Question {
     pub(crate) contests: Contests,
     pub(crate) wanda: bool,
     pub(crate) beta: f64,
+    /// The scores beside the weights count.
+    pub(crate) given: bool,
+    pub(crate) keep: Keep,
+    /// Every contest keeps so many.
+    pub(crate) least: usize,
+}
+
+impl Question {
+    /// The rule as the paper has it.
+    pub(crate) const RULE: Self =
+        Self { contests: Contests::Tensor, wanda: false, beta: 1.0, given: false, keep: Keep::Effective, least: 0 };
 }
 
 /// Why there is no answer.
@@ -119,7 +163,8 @@ pub(crate) fn answer(tensors: &[Weights], question: &Question) -> Result<Answer,
     let mut scores: Vec<Vec<f32>> = Vec::new();
     for (tensor, weights) in tensors.iter().enumerate() {
         let refuse = |(index, bad)| Refusal { tensor, index, bad };
-        scores.push(scores_of(weights, question.wanda).map_err(refuse)?);
+        let judged = weights.scores.as_deref().filter(|_| question.given).unwrap_or(weights);
+        scores.push(scores_of(judged, question.wanda).map_err(refuse)?);
     }
     let all = |t: usize| (0..scores[t].len()).map(move |i| (t, i));
     let places: Vec<Vec<(usize, usize)>> = match question.contests {
@@ -130,11 +175,13 @@ pub(crate) fn answer(tensors: &[Weights], question: &Question) -> Result<Answer,
                 |t: usize| all(t).collect::<Vec<_>>().chunks(tensors[t].row_len).map(<[_]>::to_vec).collect::<Vec<_>>();
             (0..tensors.len()).flat_map(rows).collect()
         }
+        // Everything else: a number for every entry, and the entries of one number compete.
+        _ => (0..tensors.len()).flat_map(|t| by_number(t, &tensors[t], question.contests)).collect(),
     };
     let mut masks: Vec<Vec<bool>> = scores.iter().map(|s| vec![false; s.len()]).collect();
     let mut contests = Vec::new();
     for places in places {
-        let contest = judge(places.iter().map(|&(t, i)| scores[t][i]).collect(), question.beta);
+        let contest = judge(places.iter().map(|&(t, i)| scores[t][i]).collect(), question);
         for (&(t, i), &wins) in places.iter().zip(&contest.winners) {
             masks[t][i] = wins;
         }
@@ -143,29 +190,72 @@ pub(crate) fn answer(tensors: &[Weights], question: &Question) -> Result<Answer,
     Ok(Answer { contests, masks })
 }
 
+/// The places of a tensor's contests.
+fn by_number(t: usize, weights: &Weights, contests: Contests) -> Vec<Vec<(usize, usize)>> {
+    let columns = weights.row_len;
+    let rows = weights.len() / columns;
+    let number = |i: usize| {
+        let (row, column) = (i / columns, i % columns);
+        match contests {
+            Contests::Column => column,
+            Contests::Block(height, width) => row / height * columns.div_ceil(width) + column / width,
+            Contests::Heads(heads) => row / (rows / heads),
+            Contests::Chunks(len) => row * columns.div_ceil(len) + column / len,
+            Contests::Segments => {
+                let lens = weights.segments.as_ref().expect("segments");
+                (0..lens.len()).find(|&s| (i as u64) < lens[..=s].iter().sum()).expect("they fill the tensor")
+            }
+            Contests::Global | Contests::Tensor | Contests::Row => unreachable!("handled above"),
+        }
+    };
+    let numbers: Vec<usize> = (0..weights.len()).map(number).collect();
+    let mut places = vec![vec![]; numbers.iter().max().expect("entries") + 1];
+    numbers.into_iter().enumerate().for_each(|(i, number)| places[number].push((t, i)));
+    places
+}
+
+/// How many of `n` are kept, if the scores have no say in it.
+fn fixed(keep: Keep, n: usize) -> Option<usize> {
+    match keep {
+        Keep::Effective => None,
+        Keep::Count(count) => Some(count.min(n)),
+        Keep::AllBut(part) => {
+            let (numerator, denominator) = decimal(part);
+            let (twice, denominator) = (numerator * n * 2u8, denominator);
+            let floor = usize::try_from(&twice / (&denominator * 2u8)).expect("at most n");
+            let rest = twice - &denominator * 2u8 * floor;
+            let up = rest > denominator || (rest == denominator && floor % 2 == 1);
+            Some(n - floor - usize::from(up))
+        }
+    }
+}
+
 /// One contest: sums in integers, a budget, a full sort.
-fn judge(scores: Vec<f32>, beta: f64) -> Contest {
+fn judge(scores: Vec<f32>, question: &Question) -> Contest {
     let n = scores.len();
+    let least = question.least.min(n);
     let total: BigUint = scores.iter().map(|&s| units(s)).sum();
     let squares: BigUint = scores.iter().map(|&s| units(s).pow(2)).sum();
     if total == BigUint::ZERO {
+        let kept = fixed(question.keep, n).unwrap_or(n).max(least);
         let one = BigUint::from(1u8) << BOUND_BITS;
-        let bound = Bound { low: one.clone(), high: one };
-        let winners = vec![true; n];
+        let share = one * kept / n;
+        let bound = Bound { low: share.clone(), high: share };
         return Contest {
             scores,
-            winners,
-            kept: n,
-            threshold: 0.0,
+            winners: (0..n).map(|i| i < kept).collect(),
+            kept,
+            threshold: if kept == 0 { f32::INFINITY } else { 0.0 },
             n_eff: n as f64,
-            mass: 1.0,
+            mass: nearest_f64(&BigUint::from(kept), &BigUint::from(n)),
             bound,
             degenerate: true,
         };
     }
-    let (numerator, denominator) = decimal(beta);
+    let (numerator, denominator) = decimal(question.beta);
     let budget = numerator * total.pow(2) / (denominator * &squares);
-    let kept = usize::try_from(&budget).unwrap_or(usize::MAX).clamp(1, n);
+    let effective = usize::try_from(&budget).unwrap_or(usize::MAX).clamp(1, n);
+    let kept = fixed(question.keep, n).unwrap_or(effective).max(least);
 
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
@@ -174,7 +264,7 @@ fn judge(scores: Vec<f32>, beta: f64) -> Contest {
     let kept_total: BigUint = order[..kept].iter().map(|&i| units(scores[i])).sum();
     Contest {
         kept,
-        threshold: scores[order[kept - 1]],
+        threshold: if kept == 0 { f32::INFINITY } else { scores[order[kept - 1]] },
         n_eff: nearest_f64(&total.pow(2), &squares),
         mass: nearest_f64(&kept_total, &total),
         bound: certificate(n, kept, &total, &squares),

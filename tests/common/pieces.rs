@@ -25,13 +25,18 @@ pub(crate) struct Pieces<'a> {
     pub(crate) fail_load: Option<usize>,
     /// The `store` of this number fails.
     pub(crate) fail_store: Option<usize>,
+    /// Parts of rows may be asked for in any order, for blocks that lie side by side.
+    pub(crate) strips: bool,
     pub(crate) loaded: usize,
     pub(crate) stored: usize,
 }
 
 impl<'a> Pieces<'a> {
     pub(crate) fn new(tensors: &'a [Weights], piece_bytes: usize, want: Want) -> Self {
-        let spec = |w: &Weights| TensorSpec::new(dtype(w.kind), w.len() as u64, w.row_len as u64).unwrap();
+        let spec = |w: &Weights| {
+            let spec = TensorSpec::new(dtype(w.kind), w.len() as u64, w.row_len as u64).unwrap();
+            w.scores.as_ref().map_or(spec, |scores| spec.with_scores(dtype(scores.kind)))
+        };
         Self {
             specs: tensors.iter().map(spec).collect(),
             piece: Guarded::new(&[], 0),
@@ -41,6 +46,7 @@ impl<'a> Pieces<'a> {
             masks: vec![Mask::new(); tensors.len()],
             fail_load: None,
             fail_store: None,
+            strips: false,
             loaded: 0,
             stored: 0,
             tensors,
@@ -78,8 +84,19 @@ impl Source for Pieces<'_> {
         self.tensors[tensor].norms.as_deref()
     }
 
+    fn segments(&self, tensor: usize) -> Option<&[u64]> {
+        self.tensors[tensor].segments.as_deref()
+    }
+
     fn piece_bytes(&self) -> usize {
         self.piece_bytes
+    }
+
+    fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
+        let scores = self.tensors[tensor].scores.as_deref().expect("asked for without a reason");
+        let size = scores.kind.size();
+        let scores = &scores.bytes[range.start as usize * size..range.end as usize * size];
+        Ok((self.load(tensor, range)?, scores))
     }
 
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
@@ -93,7 +110,9 @@ impl Source for Pieces<'_> {
         assert!(bytes.len() <= self.piece_bytes.max(size), "{range:?} of tensor {tensor} is over {}", self.piece_bytes);
         // Onwards, or to the beginning of a contest: for another pass over it, or for the next one.
         let begins = range.start.is_multiple_of(weights.row_len as u64);
-        let follows = begins || self.last.as_ref().is_some_and(|(t, last)| (*t, last.end) == (tensor, range.start));
+        let follows = begins
+            || self.strips
+            || self.last.as_ref().is_some_and(|(t, last)| (*t, last.end) == (tensor, range.start));
         let again = self.last == Some((tensor, range.clone()));
         assert!(follows || again, "{range:?} of tensor {tensor} does not follow {:?}", self.last);
         self.piece.check().map_err(io::Error::other)?;

@@ -1,0 +1,170 @@
+//! Contests that are no runs of neighbours: their keys are laid end to end for [`rows`](super::rows), and what was decided is
+//! carried out where the weights lie.
+
+use super::apply::{KEPT, Piece, carry_out};
+use super::{CHUNK, TILE, each_on_all_cores, ranges, simd};
+use crate::decision::Group;
+use crate::grid::Grid;
+use crate::key::Keys;
+
+/// A cache line of keys: fewer columns at a time would read each line of the input again.
+const LEAST_COLUMNS: usize = 16;
+
+/// The keys of a grid, block by block, in the order of its classes. The first entry is `first` of `keys`, and rows are `stride`
+/// entries apart.
+pub(crate) fn arrange(keys: &Keys<'_>, grid: &Grid, first: usize, stride: usize) -> Vec<u32> {
+    let [rows, columns, block_rows, block_columns] =
+        [grid.rows, grid.columns, grid.block_rows, grid.block_columns].map(|n| n as usize);
+    let edge = columns % block_columns;
+    let mut staged = vec![0; rows * columns];
+    let full = rows - rows % block_rows;
+    let (mut inside, rest) = staged.split_at_mut(full * (columns - edge));
+    let (mut right, rest) = rest.split_at_mut(full * edge);
+    let (mut lower, mut corner) = rest.split_at_mut((rows - full) * (columns - edge));
+    let mut patches = Vec::new();
+    for top in (0..rows).step_by(block_rows) {
+        let height = block_rows.min(rows - top);
+        let (wide, narrow) = if height == block_rows { (&mut inside, &mut right) } else { (&mut lower, &mut corner) };
+        let wide = wide.split_off_mut(..height * (columns - edge)).unwrap_or_default();
+        let narrow = narrow.split_off_mut(..height * edge).unwrap_or_default();
+        let blocks = (CHUNK / (height * block_columns)).max(LEAST_COLUMNS.div_ceil(block_columns));
+        for (i, out) in wide.chunks_mut(blocks * height * block_columns).enumerate() {
+            let at = first + top * stride + i * blocks * block_columns;
+            patches.push(Patch { at, height, block_columns, out });
+        }
+        if edge > 0 {
+            patches.push(Patch { at: first + top * stride + columns - edge, height, block_columns: edge, out: narrow });
+        }
+    }
+    each_on_all_cores(patches, |_, patch| patch.fill(keys, stride));
+    staged
+}
+
+/// Neighbouring blocks of one row of blocks, from entry `at` of the keys on.
+struct Patch<'a> {
+    at: usize,
+    height: usize,
+    block_columns: usize,
+    out: &'a mut [u32],
+}
+
+impl Patch<'_> {
+    fn fill(self, keys: &Keys<'_>, stride: usize) {
+        let Self { at, height, block_columns, out } = self;
+        let mut line = vec![0; out.len() / height];
+        for row in 0..height {
+            simd::with(
+                #[inline(always)]
+                || keys.fill(at + row * stride, &mut line),
+            );
+            // A loop and no copy of slices: most blocks are a few entries wide.
+            for (block, columns) in line.chunks(block_columns).enumerate() {
+                let out = &mut out[(block * height + row) * block_columns..][..block_columns];
+                for (out, &key) in out.iter_mut().zip(columns) {
+                    *out = key;
+                }
+            }
+        }
+    }
+}
+
+/// What a contest's outcome says about its entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fate {
+    threshold: u32,
+    cut: u64,
+}
+
+impl From<&Group> for Fate {
+    fn from(group: &Group) -> Self {
+        Self { threshold: group.threshold.to_bits(), cut: group.cut }
+    }
+}
+
+impl Fate {
+    /// The least kept key of every entry of a run that begins at entry `at` of the contest.
+    #[inline(always)]
+    fn least(self, at: u64, out: &mut [u32]) {
+        let before = usize::try_from(self.cut.saturating_sub(at)).unwrap_or(usize::MAX).min(out.len());
+        let (before, after) = out.split_at_mut(before);
+        before.fill(self.threshold);
+        after.fill(self.threshold + 1);
+    }
+}
+
+/// Who decides about an entry.
+pub(crate) enum Fates<'a> {
+    /// The blocks of a grid.
+    Blocks(&'a Grid, &'a [Fate]),
+    /// Segments that end at these entries.
+    Segments(&'a [u64], &'a [Fate]),
+}
+
+impl Fates<'_> {
+    /// The least kept key of the entries from `at` on.
+    #[inline(always)]
+    fn least(&self, mut at: u64, mut out: &mut [u32]) {
+        while !out.is_empty() {
+            let len = match self {
+                Self::Blocks(grid, fates) => {
+                    let (row, column) = (at / grid.columns, at % grid.columns);
+                    let len = ((grid.columns - column) as usize).min(out.len());
+                    let (band, row) = (row / grid.block_rows, row % grid.block_rows);
+                    let fates = &fates[(band * grid.stripes()) as usize..][..grid.stripes() as usize];
+                    row_of_blocks(fates, grid, row, column, &mut out[..len]);
+                    len
+                }
+                Self::Segments(ends, fates) => {
+                    let segment = ends.partition_point(|&end| end <= at);
+                    let start = segment.checked_sub(1).map_or(0, |before| ends[before]);
+                    let len = ((ends[segment] - at) as usize).min(out.len());
+                    fates[segment].least(at - start, &mut out[..len]);
+                    len
+                }
+            };
+            out = &mut out[len..];
+            at += len as u64;
+        }
+    }
+}
+
+/// Row `row` of some neighbouring blocks, from `column` on.
+#[inline(always)]
+fn row_of_blocks(fates: &[Fate], grid: &Grid, row: u64, column: u64, mut out: &mut [u32]) {
+    if grid.block_columns == 1 {
+        for (out, fate) in out.iter_mut().zip(&fates[column as usize..]) {
+            *out = fate.threshold + u32::from(row >= fate.cut);
+        }
+        return;
+    }
+    let mut stripe = column / grid.block_columns;
+    let mut inside = column % grid.block_columns;
+    while !out.is_empty() {
+        let width = grid.block_columns.min(grid.columns - stripe * grid.block_columns);
+        let len = ((width - inside) as usize).min(out.len());
+        let (now, rest) = out.split_at_mut(len);
+        fates[stripe as usize].least(row * width + inside, now);
+        (out, stripe, inside) = (rest, stripe + 1, 0);
+    }
+}
+
+/// Carry out on a piece that begins at entry `start` of what the fates are about.
+pub(crate) fn carry_out_fates(piece: Piece<'_>, fates: &Fates<'_>, start: u64) {
+    each_on_all_cores(piece.into_chunks(CHUNK), |i, mut piece| {
+        let (mut tile, mut least) = ([0; TILE], [0; TILE]);
+        for part in ranges(piece.keys().len(), TILE) {
+            let (tile, least) = (&mut tile[..part.len()], &mut least[..part.len()]);
+            fates.least(start + (i * CHUNK + part.start) as u64, least);
+            simd::with(
+                #[inline(always)]
+                || {
+                    piece.keys().fill(part.start, tile);
+                    for (key, &least) in tile.iter_mut().zip(least.iter()) {
+                        *key = if *key >= least { *key | KEPT } else { 0 };
+                    }
+                    carry_out(tile, &mut piece, part.clone());
+                },
+            );
+        }
+    });
+}

@@ -1,0 +1,463 @@
+//! Driving a backend over pieces: written once, for both.
+
+use crate::cpu::{self, Fate, Fates};
+use crate::decision::{Decision, Group};
+use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
+#[cfg(feature = "gpu")]
+use crate::gpu;
+use crate::grid::{Class, Grid};
+use crate::key::{Keys, Norms};
+use crate::mask::Mask;
+use crate::narrow;
+use crate::rule::{Granularity, Rule, Score};
+use crate::source::{Input, Loaded, Staged};
+use crate::tensor::{TensorSpec, check_norms, check_segments};
+use contest::Contest;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+mod contest;
+
+/// Who does the work.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Cpu,
+    #[cfg(feature = "gpu")]
+    Gpu(Box<gpu::Engine>),
+}
+
+/// Decide about all of `input` and carry it out.
+pub(crate) fn drive(engine: &Engine, input: &mut dyn Input, rule: &Rule) -> Result<Decision, Error> {
+    check(input, rule)?;
+    // Copies: a source cannot lend its norms while it lends its bytes to be written to.
+    let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
+    Ok(Decision::new(Drive { judge: Judge { engine, rule }, input, norms }.run()?))
+}
+
+/// What can be said about the tensors before any is read.
+pub(crate) fn check(input: &dyn Input, rule: &Rule) -> Result<(), Error> {
+    rule.check()?;
+    if input.tensors().is_empty() {
+        return Err(Error::invalid("there is no tensor"));
+    }
+    (0..input.tensors().len()).try_for_each(|i| check_tensor(input, i, rule).map_err(|e| e.of_tensor(i)))
+}
+
+fn check_tensor(input: &dyn Input, tensor: usize, rule: &Rule) -> Result<(), Error> {
+    let spec = input.tensors()[tensor];
+    if spec.len == 0 {
+        return Err(Error::invalid("a contest of 0 entries has no effective number"));
+    }
+    TensorSpec::new(spec.dtype, spec.len, spec.row_len)?;
+    Grid::of(spec, rule.granularity)?;
+    let has = |what: &str| Err(Error::invalid(format!("the score is {} and the tensor has {what}", rule.score)));
+    match (rule.score, input.norms(tensor), spec.scores) {
+        (Score::Wanda, None, _) => has("no norms")?,
+        (Score::Wanda, Some(norms), None) => check_norms(norms, spec.row_len)?,
+        (Score::Given, _, None) => has("no scores")?,
+        (Score::Magnitude | Score::Given, Some(norms), _) => has(&format!("{} norms", norms.len()))?,
+        (Score::Magnitude | Score::Wanda, _, Some(_)) => has("scores of its own")?,
+        (Score::Magnitude, None, None) | (Score::Given, None, Some(_)) => {}
+    }
+    match (rule.granularity, input.segments(tensor)) {
+        (Granularity::Segments, None) => Err(Error::invalid("the granularity is segments and the tensor has none")),
+        (Granularity::Segments, Some(lens)) => check_segments(lens, spec.len),
+        (granularity, Some(lens)) => Err(Error::invalid(format!(
+            "the granularity is {granularity:?} and the tensor has {} segments",
+            lens.len()
+        ))),
+        (_, None) => Ok(()),
+    }
+}
+
+/// One call on its way through the pieces.
+struct Drive<'a> {
+    judge: Judge<'a>,
+    input: &'a mut dyn Input,
+    norms: Vec<Option<Vec<f32>>>,
+}
+
+/// A backend and the question put to it.
+#[derive(Clone, Copy)]
+struct Judge<'a> {
+    engine: &'a Engine,
+    rule: &'a Rule,
+}
+
+/// Entries of one tensor that are loaded together.
+#[derive(Clone, Debug)]
+struct Piece {
+    tensor: usize,
+    range: Range<u64>,
+}
+
+/// On the CPU, rows from here on are worth all cores.
+const LONG_ROW: u64 = 1 << 20;
+/// Segments from here on are contests of their own; shorter ones are decided many at a time.
+const LONG_SEGMENT: u64 = 1 << 16;
+
+impl Drive<'_> {
+    fn run(&mut self) -> Result<Vec<Group>, Error> {
+        let specs = self.input.tensors().to_vec();
+        let whole = |tensor: usize| Piece { tensor, range: 0..specs[tensor].len };
+        let mut groups = Vec::new();
+        match self.judge.rule.granularity {
+            Granularity::Global => groups.push(self.contest((0..specs.len()).map(whole).collect())?),
+            Granularity::Tensor => {
+                for tensor in 0..specs.len() {
+                    groups.push(self.contest(vec![whole(tensor)])?);
+                }
+            }
+            Granularity::Segments => {
+                for tensor in 0..specs.len() {
+                    self.segments(tensor, &mut groups)?;
+                }
+            }
+            granularity => {
+                for (tensor, spec) in specs.into_iter().enumerate() {
+                    let grid = Grid::of(spec, granularity)?;
+                    match grid.run() {
+                        Some(len) => self.rows(tensor, len, &mut groups)?,
+                        None => self.blocks(tensor, &grid, &mut groups)?,
+                    }
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Every run of `row_len` entries: many at a time where they fit a piece, else one by one.
+    fn rows(&mut self, tensor: usize, row_len: u64, groups: &mut Vec<Group>) -> Result<(), Error> {
+        let spec = self.input.tensors()[tensor];
+        let piece_len = self.piece_len(tensor);
+        if row_len > piece_len.min(self.judge.engine.longest_row()) {
+            for start in (0..spec.len).step_by(row_len as usize) {
+                groups.push(self.contest(vec![Piece { tensor, range: start..start + row_len }])?);
+            }
+            return Ok(());
+        }
+        let rows_at_once = (piece_len / row_len).min(self.judge.engine.most_rows());
+        for piece in cut(&Piece { tensor, range: 0..spec.len }, rows_at_once * row_len) {
+            let decided = self.with_piece(&piece, |judge, work| match judge.engine {
+                Engine::Cpu => {
+                    cpu::rows(work, row_len as usize, judge.rule).map_err(|bad| bad.error(tensor, piece.range.start))
+                }
+                #[cfg(feature = "gpu")]
+                Engine::Gpu(engine) => engine.rows(work, row_len as usize, judge.rule, tensor, piece.range.start),
+            });
+            groups.extend(decided?);
+        }
+        Ok(())
+    }
+
+    /// Every block of a tensor whose blocks are no runs.
+    fn blocks(&mut self, tensor: usize, grid: &Grid, groups: &mut Vec<Group>) -> Result<(), Error> {
+        let piece_len = self.piece_len(tensor);
+        let bands_at_once = piece_len / grid.band_len();
+        let all = 0..grid.bands();
+        if bands_at_once == 0 {
+            return all.into_iter().try_for_each(|band| self.wide_band(tensor, grid, band, groups));
+        }
+        for first in all.step_by(bands_at_once as usize) {
+            let bands = first..(first + bands_at_once).min(grid.bands());
+            let part = grid.part(&bands, &(0..grid.stripes()));
+            let start = first * grid.band_len();
+            let piece = Piece { tensor, range: start..start + part.rows * part.columns };
+            let decided = self.with_piece(&piece, |judge, work| {
+                let decided = judge.areas(&part, &work.keys());
+                let fates: Vec<Fate> = decided.iter().flatten().map(Fate::from).collect();
+                if decided.is_ok() {
+                    cpu::carry_out_fates(work, &Fates::Blocks(&part, &fates), 0);
+                }
+                decided
+            });
+            groups.extend(self.or_first_bad(tensor, decided)?);
+        }
+        Ok(())
+    }
+
+    /// A row of blocks that is too much for one piece: some columns of it at a time are decided, and all of that is carried out
+    /// at the end.
+    fn wide_band(&mut self, tensor: usize, grid: &Grid, band: u64, groups: &mut Vec<Group>) -> Result<(), Error> {
+        let spec = self.input.tensors()[tensor];
+        let scored = self.judge.rule.score == Score::Given;
+        let part = grid.part(&(band..band + 1), &(0..grid.stripes()));
+        let top = band * grid.band_len();
+        let stripes_at_once = (self.piece_len(tensor) / (part.rows * grid.block_columns)).max(1);
+        let mut decided = Vec::new();
+        for first in (0..grid.stripes()).step_by(stripes_at_once as usize) {
+            let stripes = first..(first + stripes_at_once).min(grid.stripes());
+            let strip = part.part(&(0..1), &stripes);
+            let left = first * grid.block_columns;
+            let mut keys = vec![0u32; (strip.rows * strip.columns) as usize];
+            for (row, out) in keys.chunks_mut(strip.columns as usize).enumerate() {
+                let start = top + row as u64 * grid.columns + left;
+                let piece = Piece { tensor, range: start..start + strip.columns };
+                let norms = norms_at(&self.norms, &piece, spec);
+                let Loaded { bytes, scores } = load(self.input, &piece, scored)?;
+                cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: None }.keys().fill(0, out);
+            }
+            let keys = Keys::new(bytemuck::cast_slice(&keys), Dtype::F32, None);
+            let groups = self.judge.areas(&strip, &keys);
+            decided.extend(self.or_first_bad(tensor, groups)?);
+        }
+        let fates: Vec<Fate> = decided.iter().map(Fate::from).collect();
+        groups.extend(decided);
+        let whole = Piece { tensor, range: top..top + part.rows * part.columns };
+        for piece in cut(&whole, self.piece_len(tensor)) {
+            let start = piece.range.start - top;
+            self.with_piece(&piece, |_, work| {
+                cpu::carry_out_fates(work, &Fates::Blocks(&part, &fates), start);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Every segment: long ones one by one, the shorter ones between them together.
+    fn segments(&mut self, tensor: usize, groups: &mut Vec<Group>) -> Result<(), Error> {
+        let lens = self.input.segments(tensor).unwrap_or_default().to_vec();
+        let most = self.piece_len(tensor).min(self.judge.engine.area_len());
+        let (mut start, mut first) = (0, 0);
+        while first < lens.len() {
+            if lens[first] >= LONG_SEGMENT.min(most) {
+                groups.push(self.contest(vec![Piece { tensor, range: start..start + lens[first] }])?);
+                start += lens[first];
+                first += 1;
+                continue;
+            }
+            let mut ends: Vec<u64> = Vec::new();
+            for &len in &lens[first..] {
+                let end = ends.last().unwrap_or(&0) + len;
+                if len >= LONG_SEGMENT.min(most) || end > most {
+                    break;
+                }
+                ends.push(end);
+            }
+            let len = ends[ends.len() - 1];
+            let piece = Piece { tensor, range: start..start + len };
+            let decided = self.with_piece(&piece, |judge, work| {
+                let decided = judge.short_segments(&lens[first..first + ends.len()], &ends, &work.keys());
+                let fates: Vec<Fate> = decided.iter().flatten().map(Fate::from).collect();
+                if decided.is_ok() {
+                    cpu::carry_out_fates(work, &Fates::Segments(&ends, &fates), 0);
+                }
+                decided
+            });
+            groups.extend(self.or_first_bad(tensor, decided)?);
+            start += len;
+            first += ends.len();
+        }
+        Ok(())
+    }
+
+    /// One contest over all the entries of `parts`, cut into pieces.
+    fn contest(&mut self, parts: Vec<Piece>) -> Result<Group, Error> {
+        let specs = self.input.tensors().to_vec();
+        let pieces: Vec<_> = parts.iter().flat_map(|p| cut(p, self.piece_len(p.tensor))).collect();
+        let dtypes: Vec<_> = pieces.iter().map(|p| self.key_dtype(p.tensor)).collect();
+        let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
+        let mut contest = match self.judge.engine {
+            Engine::Cpu => Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, digits)), PhantomData),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => {
+                let lens = pieces.iter().zip(dtypes).map(|(p, dtype)| (p.range.end - p.range.start, dtype));
+                Contest::Gpu(Box::new(engine.contest(self.judge.rule, digits, lens.collect())?))
+            }
+        };
+        for (i, piece) in pieces.iter().enumerate() {
+            self.with_keys(piece, specs[piece.tensor], |keys| contest.stats(i, keys, piece))?;
+        }
+        contest.narrow()?;
+        while !contest.is_narrowed() {
+            for (i, piece) in pieces.iter().enumerate() {
+                if contest.holds(i) {
+                    contest.histogram(i, &Keys::new(&[], self.key_dtype(piece.tensor), None))?;
+                } else {
+                    self.with_keys(piece, specs[piece.tensor], |keys| contest.histogram(i, keys))?;
+                }
+            }
+            contest.narrow()?;
+        }
+        for (i, piece) in pieces.iter().enumerate() {
+            self.with_piece(piece, |_, work| contest.apply(i, work))?;
+        }
+        contest.settle()
+    }
+
+    /// Load a piece to look at.
+    fn with_keys<T>(
+        &mut self,
+        piece: &Piece,
+        spec: TensorSpec,
+        look: impl FnOnce(&Keys<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let norms = norms_at(&self.norms, piece, spec);
+        let Loaded { bytes, scores } = load(self.input, piece, self.judge.rule.score == Score::Given)?;
+        look(&cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: None }.keys())
+    }
+
+    /// Load a piece, carry something out on it, and store it.
+    fn with_piece<T>(
+        &mut self,
+        piece: &Piece,
+        work: impl FnOnce(Judge<'_>, cpu::Piece<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let spec = self.input.tensors()[piece.tensor];
+        let norms = norms_at(&self.norms, piece, spec);
+        let mut mask = self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
+        let Loaded { bytes, scores } = load(self.input, piece, self.judge.rule.score == Score::Given)?;
+        let mask_bytes = mask.as_mut().map(Mask::as_bytes_mut);
+        let done = work(self.judge, cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: mask_bytes })?;
+        self.input.store(piece.tensor, piece.range.clone(), mask).map_err(|e| Error::io(piece.tensor, e))?;
+        Ok(done)
+    }
+
+    /// The bad score that stopped a decision is the first of its area; the first of the tensor is what a caller must hear of.
+    fn or_first_bad<T>(&mut self, tensor: usize, decided: Result<T, Error>) -> Result<T, Error> {
+        match decided {
+            Err(error) if error.kind() == ErrorKind::NonFinite => {
+                let spec = self.input.tensors()[tensor];
+                for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+                    self.with_keys(&piece, spec, |keys| {
+                        cpu::check_finite(keys).map_err(|bad| bad.error(tensor, piece.range.start))
+                    })?;
+                }
+                Err(error)
+            }
+            decided => decided,
+        }
+    }
+
+    fn key_dtype(&self, tensor: usize) -> Dtype {
+        self.input.tensors()[tensor].key_dtype(self.judge.rule.score)
+    }
+
+    /// Entries of the largest piece.
+    fn piece_len(&self, tensor: usize) -> u64 {
+        let bytes = self.input.piece_bytes().min(self.judge.engine.piece_bytes());
+        // A piece's scores and its norms, one f32 a column, must fit a device's binding as its weights do.
+        let of_score =
+            if self.judge.rule.score == Score::Wanda { size_of::<f32>() } else { self.key_dtype(tensor).size() };
+        ((bytes / of_score.max(self.input.tensors()[tensor].dtype.size())) as u64).max(1)
+    }
+}
+
+impl Judge<'_> {
+    /// Decide the blocks of a grid, a cache's fill of them at a time. Blocks are numbered as in the grid.
+    fn areas(&self, grid: &Grid, keys: &Keys<'_>) -> Result<Vec<Group>, Error> {
+        let most = self.engine.area_len();
+        let stripe_len = grid.block_rows * grid.block_columns;
+        let bands_at_once = (most / grid.band_len()).max(1);
+        let stripes_at_once = if grid.band_len() <= most { grid.stripes() } else { (most / stripe_len).max(1) };
+        let mut groups = Vec::with_capacity((grid.bands() * grid.stripes()) as usize);
+        for band in (0..grid.bands()).step_by(bands_at_once as usize) {
+            let bands = band..(band + bands_at_once).min(grid.bands());
+            for stripe in (0..grid.stripes()).step_by(stripes_at_once as usize) {
+                let stripes = stripe..(stripe + stripes_at_once).min(grid.stripes());
+                let area = grid.part(&bands, &stripes);
+                let first = band * grid.band_len() + stripe * grid.block_columns;
+                let staged = cpu::arrange(keys, &area, first as usize, grid.columns as usize);
+                groups.extend(self.staged(&staged, area.classes(), area.by_class())?);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Decide contests whose keys lie end to end, equal lengths together; `numbers` says which is which.
+    fn staged(
+        &self,
+        keys: &[u32],
+        classes: impl Iterator<Item = Class>,
+        numbers: impl Iterator<Item = usize>,
+    ) -> Result<Vec<Group>, Error> {
+        let mut decided = Vec::new();
+        let mut rest = keys;
+        for Class { count, len } in classes {
+            let (now, later) = rest.split_at(count * len);
+            rest = later;
+            let rule = self.rule.with_score(Score::Magnitude);
+            let mut input = Staged::new(bytemuck::cast_slice(now), len as u64);
+            let judge = Judge { engine: self.engine, rule: &rule };
+            Drive { judge, input: &mut input, norms: vec![None] }.rows(0, len as u64, &mut decided)?;
+        }
+        let mut order: Vec<(usize, Group)> = numbers.zip(decided).collect();
+        order.sort_unstable_by_key(|&(number, _)| number);
+        Ok(order.into_iter().map(|(_, group)| group).collect())
+    }
+
+    /// Decide neighbouring segments of these lengths, which end at these entries.
+    fn short_segments(&self, lens: &[u64], ends: &[u64], keys: &Keys<'_>) -> Result<Vec<Group>, Error> {
+        let mut order: Vec<usize> = (0..lens.len()).collect();
+        order.sort_by_key(|&segment| lens[segment]);
+        let mut staged = vec![0; keys.len()];
+        let mut classes: Vec<Class> = Vec::new();
+        let mut rest = staged.as_mut_slice();
+        for &segment in &order {
+            let len = lens[segment] as usize;
+            let (out, later) = rest.split_at_mut(len);
+            keys.fill((ends[segment] - lens[segment]) as usize, out);
+            rest = later;
+            match classes.last_mut() {
+                Some(class) if class.len == len => class.count += 1,
+                _ => classes.push(Class { count: 1, len }),
+            }
+        }
+        self.staged(&staged, classes.into_iter(), order.iter().copied())
+    }
+}
+
+fn load<'a>(input: &'a mut dyn Input, piece: &Piece, scored: bool) -> Result<Loaded<'a>, Error> {
+    input.load(piece.tensor, piece.range.clone(), scored).map_err(|e| Error::io(piece.tensor, e))
+}
+
+fn norms_at<'a>(norms: &'a [Option<Vec<f32>>], piece: &Piece, spec: TensorSpec) -> Option<Norms<'a>> {
+    let values = norms[piece.tensor].as_deref()?;
+    Some(Norms { values, column: (piece.range.start % spec.row_len) as usize })
+}
+
+/// The pieces of at most `len` entries that cover `whole`.
+fn cut(whole: &Piece, len: u64) -> Vec<Piece> {
+    let Piece { tensor, range } = whole;
+    let starts = (range.start..range.end).step_by(usize::try_from(len).unwrap_or(usize::MAX));
+    starts.map(|start| Piece { tensor: *tensor, range: start..start.saturating_add(len).min(range.end) }).collect()
+}
+
+impl Engine {
+    /// Rows up to this length are decided many at a time.
+    fn longest_row(&self) -> u64 {
+        match self {
+            Engine::Cpu => LONG_ROW,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.longest_row(),
+        }
+    }
+
+    /// Rows that are decided in one go.
+    fn most_rows(&self) -> u64 {
+        match self {
+            Engine::Cpu => u64::MAX,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.most_rows(),
+        }
+    }
+
+    /// Bytes that one piece can have.
+    fn piece_bytes(&self) -> usize {
+        match self {
+            Engine::Cpu => usize::MAX,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => engine.piece_bytes(),
+        }
+    }
+
+    /// Entries that are laid end to end at a time: on the CPU they stay in a cache, a device wants many.
+    fn area_len(&self) -> u64 {
+        match self {
+            Engine::Cpu => 1 << 20,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_) => 1 << 24,
+        }
+    }
+}
