@@ -118,6 +118,9 @@ fn teams(
         } else if (any(total.limbs != vec3<u32>(0u))) {
             kept = count_in_window(window_sum(&total), window_square(&total), n);
         }
+        if (n != 0u) {
+            kept = asked_count(vec2<u32>(kept, 0u)).x;
+        }
         wg_kept[team] = kept;
         if (params.mass != 0u && team < rows) {
             if (strays == 0u) {
@@ -202,7 +205,7 @@ fn teams(
             record.bad_slice = params.slice;
             record.bad_index = ~bad >> 2u;
         } else {
-            record.threshold = threshold;
+            record.threshold = min(threshold, KEY_END); // where nothing is kept all digits are ones
             record.prefix = threshold >> digit_shift(params.digits - 1u);
             record.rank = vec2<u32>(rank, 0u);
             if (ties != rank) {

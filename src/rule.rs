@@ -208,9 +208,6 @@ impl Rule {
             (Granularity::Block { rows: 0, .. } | Granularity::Block { columns: 0, .. }, _) => zero("a block"),
             (Granularity::Heads(0), _) => Err(Error::invalid("0 heads hold no rows")),
             (_, Budget::Count(0)) => zero("a budget"),
-            (Granularity::Chunks(m), Budget::Count(n)) if n > m => {
-                Err(Error::invalid(format!("{n} of every {m} entries cannot be kept")))
-            }
             _ => Ok(()),
         }
     }

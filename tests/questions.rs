@@ -238,7 +238,6 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
         (matrix(), Rule::new().with_granularity(Granularity::Block { rows: 0, columns: 1 }), ["block", "0"]),
         (matrix(), Rule::new().with_granularity(Granularity::Segments), ["segments", "none"]),
         (matrix(), count(0), ["budget", "0"]),
-        (matrix(), Rule::new().n_of_m(5, 4), ["5", "4"]),
         (matrix(), Rule::new().with_score(Score::Given), ["given", "no scores"]),
         (matrix().with_scores(&scores[..]).unwrap(), Rule::new(), ["magnitude", "scores"]),
         (matrix().with_segments(&[5, 7]).unwrap(), Rule::new(), ["tensor", "2 segments"]),

@@ -4,10 +4,12 @@ use crate::Usage;
 use crate::backend::BackendArgs;
 use crate::bench::BenchArgs;
 use crate::demo::DemoArgs;
+use crate::report::SettingsReport;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use emprune::Beta;
-use std::path::PathBuf;
+use emprune::{Beta, Budget, Granularity, Rule, Sparsity};
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 const ABOUT: &str = "Prune safetensors models by their effective number of weights";
 
@@ -48,6 +50,8 @@ Examples:
   emprune prune model.safetensors -o pruned.safetensors --beta 0.8 --report report.json
   emprune prune model.safetensors -o pruned.safetensors --targets '*.mlp.*' --ignore '*.0.*'
   emprune prune model.safetensors -o pruned.safetensors --score wanda --norms norms.safetensors
+  emprune prune model.safetensors -o pruned.safetensors --score gradients.safetensors --granularity block:16x16
+  emprune prune model.safetensors -o pruned.safetensors --nm 2:4
 
 A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
 with the same names and the report, emprune_report.json; subdirectories are not copied.
@@ -351,19 +355,37 @@ pub(crate) struct JobArgs {
 #[derive(Clone, Debug, PartialEq, Args)]
 pub(crate) struct Settings {
     /// Keep floor(B * N_eff) weights of every contest: a positive decimal
-    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true)]
+    #[arg(long, value_name = "B", default_value = "1", value_parser = beta, allow_negative_numbers = true, group = "budget")]
     pub(crate) beta: Beta,
 
-    /// Which weights compete with each other
-    #[arg(long, value_enum, default_value = "row")]
+    /// Keep K weights of every contest instead, or all where there are fewer
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), group = "budget")]
+    pub(crate) count: Option<u64>,
+
+    /// Zero this part of every contest instead, from 0 to 1, rounded half to even
+    #[arg(long, value_name = "F", value_parser = sparsity, allow_negative_numbers = true, group = "budget")]
+    pub(crate) sparsity: Option<Sparsity>,
+
+    /// Keep N of every M neighbours along a row instead; a shorter last run keeps N too, or all of it
+    #[arg(long, value_name = "N:M", value_parser = n_of_m, group = "budget", conflicts_with = "granularity")]
+    pub(crate) nm: Option<NOfM>,
+
+    /// Keep at least so many weights of every contest
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) min_kept: u64,
+
+    /// Which weights compete with each other: global, tensor, row, column, block:RxC (blocks of R rows and C columns), head:N (N
+    /// equal groups of rows) or chunk:N (runs of N in a row)
+    #[arg(long, value_name = "WHO", default_value = "row", value_parser = granularity)]
     pub(crate) granularity: Granularity,
 
     /// How many leading axes number the rows; 2 for experts that are stacked in one tensor. A row has at least the last axis
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) row_axes: u8,
 
-    /// What makes a weight important
-    #[arg(long, value_enum, default_value = "magnitude")]
+    /// What makes a weight important: magnitude (|w|), wanda (|w| times the norm of the input that it meets), or a safetensors file
+    /// that has, under each weight's name, a tensor of its shape; |score| counts
+    #[arg(long, value_name = "SCORE", default_value = "magnitude", value_parser = score)]
     pub(crate) score: Score,
 }
 
@@ -387,22 +409,55 @@ pub(crate) struct FileArgs {
     pub(crate) overwrite: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Granularity {
-    /// Those of one index of the first axis
-    Row,
-    /// Those of one tensor
-    Tensor,
-    /// Those of all selected tensors
-    Global,
+/// What makes a weight important.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Score {
+    Magnitude,
+    Wanda,
+    /// Scores in a file, a tensor for each weight.
+    Given(PathBuf),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Score {
-    /// |w|
-    Magnitude,
-    /// |w| times the norm of the input that it meets
-    Wanda,
+/// So many of every so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NOfM {
+    n: u64,
+    m: u64,
+}
+
+impl fmt::Display for NOfM {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.n, self.m)
+    }
+}
+
+/// A granularity that files have.
+fn granularity(text: &str) -> Result<Granularity, String> {
+    let found = text.parse().ok().filter(|found| *found != Granularity::Segments);
+    found.ok_or_else(|| "there are global, tensor, row, column, block:RxC, head:N and chunk:N".to_owned())
+}
+
+fn score(text: &str) -> Result<Score, String> {
+    Ok(match text {
+        "" => return Err("it is magnitude, wanda or a file".to_owned()),
+        "magnitude" => Score::Magnitude,
+        "wanda" => Score::Wanda,
+        file => Score::Given(file.into()),
+    })
+}
+
+fn n_of_m(text: &str) -> Result<NOfM, String> {
+    let two = text.split_once(':').and_then(|(n, m)| Some(NOfM { n: n.parse().ok()?, m: m.parse().ok()? }));
+    let two = two.ok_or("it is written as 2:4, which keeps two of every four")?;
+    if two.n == 0 || two.n > two.m {
+        return Err(format!("{} of every {} cannot be kept", two.n, two.m));
+    }
+    Ok(two)
+}
+
+fn sparsity(text: &str) -> Result<Sparsity, String> {
+    let number: f64 = text.parse().map_err(|_| "a sparsity is a decimal number from 0 to 1".to_owned())?;
+    Sparsity::new(number).map_err(|e| e.to_string())
 }
 
 fn beta(text: &str) -> Result<Beta, String> {
@@ -440,18 +495,65 @@ impl JobArgs {
 }
 
 impl Settings {
-    /// The question to ask of the library.
-    pub(crate) fn rule(&self) -> emprune::Rule {
-        let granularity = match self.granularity {
-            Granularity::Row => emprune::Granularity::Row,
-            Granularity::Tensor => emprune::Granularity::Tensor,
-            Granularity::Global => emprune::Granularity::Global,
+    /// The question to ask of the library about a tensor of this shape. A part of it, of whole bands of contests, may be asked about
+    /// alone.
+    pub(crate) fn rule(&self, shape: &[u64]) -> Result<Rule, Usage> {
+        let row_len = self.row_len(shape);
+        let rows = shape.iter().product::<u64>().checked_div(row_len).unwrap_or(0);
+        let granularity = match self.granularity() {
+            // Without a second axis there are no rows to tell apart.
+            Granularity::Row | Granularity::Column if shape.len() < 2 => Granularity::Tensor,
+            Granularity::Heads(heads) if !rows.is_multiple_of(heads) => {
+                return Err(Usage(format!("head:{heads} does not divide its {rows} rows")));
+            }
+            Granularity::Heads(heads) => Granularity::Block { rows: rows / heads, columns: row_len },
+            granularity => granularity,
         };
         let score = match self.score {
             Score::Magnitude => emprune::Score::Magnitude,
             Score::Wanda => emprune::Score::Wanda,
+            Score::Given(_) => emprune::Score::Given,
         };
-        emprune::Rule::new().with_beta(self.beta).with_granularity(granularity).with_score(score)
+        let budget = match (self.count, self.sparsity, self.nm) {
+            (Some(count), ..) | (.., Some(NOfM { n: count, .. })) => Budget::Count(count),
+            (_, Some(sparsity), _) => Budget::Sparsity(sparsity),
+            (None, None, None) => Budget::Effective(self.beta),
+        };
+        let rule = Rule::new().with_granularity(granularity).with_score(score);
+        Ok(rule.with_budget(budget).with_min_kept(self.min_kept))
+    }
+
+    /// Who competes.
+    pub(crate) fn granularity(&self) -> Granularity {
+        self.nm.map_or(self.granularity, |nm| Granularity::Chunks(nm.m))
+    }
+
+    /// The scores file.
+    pub(crate) fn scores(&self) -> Option<&Path> {
+        match &self.score {
+            Score::Given(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// For the report.
+    pub(crate) fn report(&self) -> SettingsReport {
+        let Self { beta, count, sparsity, nm, min_kept, row_axes, .. } = *self;
+        let by_rule = (count, sparsity, nm) == (None, None, None);
+        SettingsReport {
+            beta: by_rule.then(|| beta.get()),
+            count,
+            sparsity: sparsity.map(Sparsity::get),
+            nm: nm.map(|nm| nm.to_string()),
+            min_kept,
+            granularity: self.granularity().to_string(),
+            score: match self.score {
+                Score::Magnitude => "magnitude",
+                Score::Wanda => "wanda",
+                Score::Given(_) => "given",
+            },
+            row_axes,
+        }
     }
 
     /// Entries of one row of a tensor; all of them where there is no second axis to tell rows apart.
@@ -459,26 +561,5 @@ impl Settings {
         let axes = usize::from(self.row_axes).min(shape.len().saturating_sub(1));
         // No overflow: the header's check multiplied all axes.
         shape[axes..].iter().product()
-    }
-}
-
-impl Granularity {
-    /// As on the command line, for the report.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Granularity::Row => "row",
-            Granularity::Tensor => "tensor",
-            Granularity::Global => "global",
-        }
-    }
-}
-
-impl Score {
-    /// As on the command line, for the report.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Score::Magnitude => "magnitude",
-            Score::Wanda => "wanda",
-        }
     }
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
-use emprune::{Beta, Decision, Granularity, Group, Mask, Pruner, Rule, Tensor, TensorMut};
+use emprune::{Beta, Budget, Decision, Granularity, Group, Mask, Pruner, Rule, Tensor, TensorMut};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -349,12 +349,17 @@ impl LayerReport {
     }
 }
 
+/// The demo asks no other budget.
+fn beta(rule: &Rule) -> f64 {
+    if let Budget::Effective(beta) = rule.budget { beta.get() } else { f64::NAN }
+}
+
 impl RuleReport {
     fn new(answer: &Answer, tests: &TestSet<'_>) -> Self {
         let granularity = GRANULARITIES.iter().find(|(_, granularity)| *granularity == answer.rule.granularity);
         Self {
             granularity: granularity.map_or("", |(name, _)| name),
-            beta: answer.rule.beta.get(),
+            beta: beta(&answer.rule),
             sparsity: sparsity(answer.decision.kept(), answer.decision.len()),
             accuracy: answer.pruned.accuracy(tests),
         }

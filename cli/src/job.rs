@@ -1,6 +1,6 @@
 //! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
 
-use crate::args::{Granularity, Score, Settings};
+use crate::args::{Score, Settings};
 use crate::backend::Workers;
 use crate::destination::copy_gaps;
 use crate::events;
@@ -10,10 +10,11 @@ use crate::norms::Norms;
 use crate::progress::Progress;
 use crate::report::{GlobalReport, Rows, TensorReport, sparsity};
 use crate::safetensors::{Model, TensorInfo};
+use crate::scores::ScoreFiles;
 use crate::sink::Sink;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Decision, Dtype, Error, Group, TensorSpec, Want};
+use emprune::{Decision, Dtype, Error, Granularity, Group, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ type Work<'a> = (Selected<'a>, Option<MaskPlace>);
 pub(crate) struct Job<'a> {
     pub(crate) shards: &'a [Model],
     pub(crate) norms: Option<&'a Norms>,
+    pub(crate) scores: &'a ScoreFiles,
     pub(crate) workers: &'a Workers,
     /// One for each shard, or none.
     pub(crate) outputs: &'a [Sink<'a>],
@@ -58,7 +60,7 @@ impl<'a> Selected<'a> {
     }
 
     pub(crate) fn is_global(&self) -> bool {
-        self.settings.granularity == Granularity::Global
+        self.settings.granularity() == Granularity::Global
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -67,7 +69,8 @@ impl<'a> Selected<'a> {
 
     /// So many of its entries, in its rows.
     fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
-        Ok(TensorSpec::new(self.dtype, len, part.norms_len().unwrap_or(self.row_len()))?)
+        let spec = TensorSpec::new(self.dtype, len, part.norms_len().unwrap_or(self.row_len()))?;
+        Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
     }
 }
 
@@ -107,7 +110,8 @@ impl Job<'_> {
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
         let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
-        Ok(Part::new(one.info, norms.map(Arc::from), place))
+        let scores = self.scores.get(one.settings).map(|scores| scores.of(one.info)).transpose()?;
+        Ok(Part::new(one.info, norms.map(Arc::from), scores, place))
     }
 }
 
@@ -163,16 +167,23 @@ impl Stream<'_> {
         Ok((decision.groups().first().map(GlobalReport::new), reports))
     }
 
-    /// Prune one tensor, in runs of as many rows as there is memory for their decisions.
+    /// Prune one tensor, in runs of as many contests as there is memory for their decisions.
     fn tensor(&mut self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<TensorReport> {
         let info = one.info;
         let mut part = self.job.part(one, place)?;
         let whole = one.spec(info.len, &part)?;
-        let by_row = one.settings.granularity == Granularity::Row;
-        // Without a second axis there are no rows to tell apart: the tensor is one contest.
-        let count = if info.shape.len() < 2 { 1 } else { whole.rows() };
-        let most_rows = (self.job.piece_bytes / size_of::<Group>()) as u64;
-        let run = if by_row && count > most_rows { most_rows * whole.row_len } else { info.len };
+        let by_row = one.settings.granularity() != Granularity::Tensor;
+        // Rows of the matrix that belong together, and the contests in them.
+        let (band, contests_of_band) = match one.settings.rule(&info.shape)?.granularity {
+            Granularity::Row => (1, 1),
+            Granularity::Column => (whole.rows(), whole.row_len),
+            Granularity::Block { rows, columns } => (rows.min(whole.rows()), whole.row_len.div_ceil(columns)),
+            Granularity::Chunks(len) => (1, whole.row_len.div_ceil(len)),
+            _ => (whole.rows(), 1),
+        };
+        let count = whole.rows().div_ceil(band) * contests_of_band;
+        let most = (self.job.piece_bytes / size_of::<Group>()) as u64;
+        let run = ((most / contests_of_band).max(1) * band * whole.row_len).min(info.len);
         let (mut rows, mut kept, mut contests) = (Rows::new(count), 0, 0);
         let mut report = TensorReport::default();
         let mut start = 0;
@@ -180,7 +191,7 @@ impl Stream<'_> {
             let len = run.min(info.len - start);
             let (decision, parts) = self.run(&[*one], vec![one.spec(len, &part)?], vec![part], start)?;
             part = parts.into_iter().next().unwrap_or_default();
-            part.advance(len * one.dtype.size() as u64);
+            part.advance(len, one.dtype);
             start += len;
             kept += decision.kept();
             contests += decision.groups().len() as u64;
@@ -206,23 +217,33 @@ impl Stream<'_> {
         parts: Vec<Part>,
         start: u64,
     ) -> Result<(Decision, Vec<Part>)> {
-        let Job { shards, workers, outputs, masks, piece_bytes, .. } = *self.job;
+        let Job { shards, scores, workers, outputs, masks, piece_bytes, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
-        let mut rule = settings.rule();
-        if settings.granularity == Granularity::Row && info.shape.len() < 2 {
-            rule = rule.with_granularity(emprune::Granularity::Tensor);
-        }
+        let rule = settings.rule(&info.shape)?;
         // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
         // contest over many tensors went in each.
-        let want = Want { zeros: true, masks: masks.is_some() || settings.granularity == Granularity::Global };
+        let want = Want { zeros: true, masks: masks.is_some() || rule.granularity == Granularity::Global };
+        let scores = scores.get(settings).map(|scores| &scores.0);
         let mut parts = parts;
         loop {
             // What the CPU goes back to, should a device fail. What is written by then is written once more.
             let before = workers.may_fall_back().then(|| parts.clone());
             let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
             let specs = specs.clone();
-            let mut weights = Weights { shards, outputs, masks, specs, parts, buffer, piece_bytes, progress, clock };
+            let mut weights = Weights {
+                shards,
+                scores,
+                score_buffer: Vec::new(),
+                outputs,
+                masks,
+                specs,
+                parts,
+                buffer,
+                piece_bytes,
+                progress,
+                clock,
+            };
             let error = match workers.current().stream(&mut weights, &rule, want) {
                 Ok(decision) => return Ok((decision, weights.finish())),
                 Err(error) => error,

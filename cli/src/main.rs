@@ -27,6 +27,7 @@ mod prune;
 mod recipe;
 mod report;
 mod safetensors;
+mod scores;
 mod select;
 mod sink;
 mod table;

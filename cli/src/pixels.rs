@@ -151,7 +151,7 @@ impl<'a, T: Sample> Pixels<'a, T> {
         let Run(grid) = run;
         let row_len = u64::from(grid.width) * u64::from(grid.height);
         let len = row_len * u64::from(grid.across) * u64::from(grid.down);
-        let spec = [TensorSpec { dtype: Dtype::F32, len, row_len }];
+        let spec = [TensorSpec { dtype: Dtype::F32, len, row_len, scores: None }];
         Self { layout, channel, input, output, grid, spec, scores: vec![], mean: None, table: vec![] }
     }
 

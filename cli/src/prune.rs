@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::norms::Norms;
 use crate::recipe::Recipe;
 use crate::report::{Report, RuleReport, SCHEMA, TensorReport, Totals, sparsity, write_json};
+use crate::scores::ScoreFiles;
 use crate::select::{Selection, select};
 use crate::sink::Sink;
 use crate::table;
@@ -31,7 +32,8 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         report: files.report.as_deref(),
         overwrite: files.overwrite,
     };
-    paths.check(model, [&args.norms, &args.recipe].into_iter().flatten().cloned())?;
+    let others = [&args.norms, &args.recipe].into_iter().flatten().cloned();
+    paths.check(model, others.chain(question.scores.paths()))?;
     let workers = Workers::open(&args.backend)?;
     let selected = question.selected();
     events::tell(
@@ -65,6 +67,7 @@ pub(crate) struct Question<'a> {
     args: &'a JobArgs,
     pub(crate) model: Checkpoint,
     norms: Option<Norms>,
+    scores: ScoreFiles,
     recipe: Recipe,
     selection: Selection,
 }
@@ -79,6 +82,7 @@ impl<'a> Question<'a> {
         interrupt::catch()?;
         let model = Checkpoint::open(&args.input)?;
         let norms = args.norms.as_deref().map(Norms::open).transpose()?;
+        let scores = ScoreFiles::open(all_settings(args, &recipe).filter_map(Settings::scores))?;
         let selection = select(&model.tensors, &args.targets, &args.ignore, &recipe)?;
         for warning in &selection.warnings {
             events::warning(warning);
@@ -86,9 +90,13 @@ impl<'a> Question<'a> {
         for note in model.directory.iter().flat_map(|directory| &directory.notes) {
             events::note(note);
         }
-        let question = Self { args, model, norms, recipe, selection };
+        let question = Self { args, model, norms, scores, recipe, selection };
         for one in question.selected() {
             one.norms(question.norms.as_ref()).map_or(Ok(()), |norms| norms.check(one.info, one.row_len()))?;
+            question.scores.get(one.settings).map_or(Ok(()), |scores| scores.of(one.info).map(drop))?;
+            one.settings
+                .rule(&one.info.shape)
+                .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;
         }
         Ok(question)
     }
@@ -110,7 +118,7 @@ impl<'a> Question<'a> {
     /// For each shard the hash of what is asked about its tensors, unless they take part in contests over many: of such a
     /// contest nothing is finished before all is.
     fn settings_of_shards(&self) -> Result<Vec<Option<String>>> {
-        let norms = self.norms.as_ref().map(Norms::hash).transpose()?;
+        let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.scores.hashes()?);
         let selected = self.selected();
         let of_shard = |number: usize| {
             let mut text = format!("{} {norms:?}", env!("CARGO_PKG_VERSION"));
@@ -132,7 +140,7 @@ impl<'a> Question<'a> {
         journal: Option<&Journal>,
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
-        let job = Job { shards, norms, workers, outputs, masks, piece_bytes, journal };
+        let job = Job { shards, norms, scores: &self.scores, workers, outputs, masks, piece_bytes, journal };
         let (pruned, contests) = job.prune(&self.selected())?;
         let mut pruned = pruned.into_iter();
         let verdicts = self.model.tensors.iter().zip(&self.selection.skipped).zip(&self.selection.rules);
@@ -158,15 +166,11 @@ impl<'a> Question<'a> {
         let rules = self.recipe.rules.iter().enumerate().map(|(at, rule)| RuleReport {
             pattern: rule.patterns.clone(),
             skip: rule.skip,
-            beta: rule.settings.beta.get(),
-            granularity: rule.settings.granularity.name(),
-            score: rule.settings.score.name(),
-            row_axes: rule.settings.row_axes,
+            settings: rule.settings.report(),
             tensors: self.selection.rules.iter().filter(|rule| **rule == Some(at)).count(),
             global: contests.remove(&Some(at)),
         });
         let recipe = self.args.recipe.as_ref().map(|_| rules.collect());
-        let Settings { beta, granularity, row_axes, score } = &self.args.settings;
         Report {
             schema: SCHEMA,
             emprune_version: env!("CARGO_PKG_VERSION"),
@@ -174,10 +178,7 @@ impl<'a> Question<'a> {
             adapter: workers.backend().adapter().map(str::to_owned),
             variant: backend::variant(workers.backend()),
             fallback: workers.fallback().cloned(),
-            beta: beta.get(),
-            granularity: granularity.name(),
-            score: score.name(),
-            row_axes: *row_axes,
+            settings: self.args.settings.report(),
             recipe,
             totals,
             global: contests.remove(&None),
@@ -186,10 +187,15 @@ impl<'a> Question<'a> {
     }
 }
 
+/// What is asked about any tensor.
+fn all_settings<'a>(args: &'a JobArgs, recipe: &'a Recipe) -> impl Iterator<Item = &'a Settings> {
+    let settings = recipe.rules.iter().filter(|rule| rule.skip != Some(true)).map(|rule| &rule.settings);
+    settings.chain([&args.settings])
+}
+
 /// Norms go with the score that needs them, and with no other.
 fn check_norms(args: &JobArgs, recipe: &Recipe) -> Result<()> {
-    let settings = recipe.rules.iter().filter(|rule| rule.skip != Some(true)).map(|rule| &rule.settings);
-    let needed = settings.chain([&args.settings]).any(|settings| settings.score == Score::Wanda);
+    let needed = all_settings(args, recipe).any(|settings| settings.score == Score::Wanda);
     ensure!(!needed || args.norms.is_some(), Usage("--score wanda needs --norms FILE".into()));
     ensure!(needed || args.norms.is_none(), Usage("--norms is for --score wanda".into()));
     Ok(())

@@ -112,8 +112,7 @@ fn reason(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Granularity;
-    use emprune::Beta;
+    use emprune::{Beta, Granularity};
 
     fn defaults() -> Settings {
         let command = Settings::augment_args(Command::new("x").no_binary_name(true));

@@ -22,10 +22,8 @@ pub(crate) struct Report {
     pub(crate) variant: Option<&'static str>,
     /// Where and why the CPU took over from it.
     pub(crate) fallback: Option<Fallback>,
-    pub(crate) beta: f64,
-    pub(crate) granularity: &'static str,
-    pub(crate) score: &'static str,
-    pub(crate) row_axes: u8,
+    #[serde(flatten)]
+    pub(crate) settings: SettingsReport,
     /// The rules in their order, where there is a recipe.
     pub(crate) recipe: Option<Vec<RuleReport>>,
     pub(crate) totals: Totals,
@@ -35,15 +33,27 @@ pub(crate) struct Report {
     pub(crate) tensors: Vec<TensorReport>,
 }
 
+/// What was asked.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SettingsReport {
+    /// The budget is this or one of the next three.
+    pub(crate) beta: Option<f64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) sparsity: Option<f64>,
+    pub(crate) nm: Option<String>,
+    pub(crate) min_kept: u64,
+    pub(crate) granularity: String,
+    pub(crate) score: &'static str,
+    pub(crate) row_axes: u8,
+}
+
 /// One rule of a recipe, and what it was asked for.
 #[derive(Debug, Serialize)]
 pub(crate) struct RuleReport {
     pub(crate) pattern: Vec<String>,
     pub(crate) skip: Option<bool>,
-    pub(crate) beta: f64,
-    pub(crate) granularity: &'static str,
-    pub(crate) score: &'static str,
-    pub(crate) row_axes: u8,
+    #[serde(flatten)]
+    pub(crate) settings: SettingsReport,
     /// How many tensors it applies to, skipped ones too.
     pub(crate) tensors: usize,
     /// The one contest over them, where they are one.
@@ -84,7 +94,7 @@ pub(crate) struct TensorReport {
     pub(crate) mass_bound: Option<f64>,
     pub(crate) threshold: Option<f64>,
     pub(crate) degenerate: Option<bool>,
-    // Where each row was one:
+    // Where each row, column, block, head or chunk was one:
     pub(crate) rows: Option<RowsReport>,
     pub(crate) kept_per_row: Option<Vec<u64>>,
 }
@@ -97,17 +107,19 @@ pub(crate) struct GlobalReport {
     pub(crate) n_eff: f64,
     pub(crate) mass: f64,
     pub(crate) mass_bound: f64,
-    pub(crate) threshold: f64,
+    /// None when nothing is kept.
+    pub(crate) threshold: Option<f64>,
     pub(crate) degenerate: bool,
 }
 
-/// The rows of one tensor, summed up.
+/// The contests of one tensor, summed up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RowsReport {
     pub(crate) n_eff: MinMeanMax,
     pub(crate) mass: MinMean,
     pub(crate) mass_bound: MinMean,
-    pub(crate) threshold: MinMax,
+    /// Of those that keep something.
+    pub(crate) threshold: Option<MinMax>,
     /// How many rows are all zero.
     pub(crate) degenerate: usize,
 }
@@ -134,8 +146,13 @@ pub(crate) struct MinMax {
 impl GlobalReport {
     pub(crate) fn new(group: &Group) -> Self {
         let Group { len, kept, n_eff, mass, mass_bound, degenerate, .. } = *group;
-        Self { len, kept, n_eff, mass, mass_bound, threshold: group.threshold.into(), degenerate }
+        Self { len, kept, n_eff, mass, mass_bound, threshold: threshold(group), degenerate }
     }
+}
+
+/// The lowest kept score, if there is one.
+fn threshold(group: &Group) -> Option<f64> {
+    group.threshold.is_finite().then(|| group.threshold.into())
 }
 
 impl TensorReport {
@@ -144,7 +161,7 @@ impl TensorReport {
         self.n_eff = Some(group.n_eff);
         self.mass = Some(group.mass);
         self.mass_bound = Some(group.mass_bound);
-        self.threshold = Some(group.threshold.into());
+        self.threshold = threshold(group);
         self.degenerate = Some(group.degenerate);
     }
 
@@ -156,7 +173,7 @@ impl TensorReport {
             n_eff: MinMeanMax { min: rows.n_eff.min, mean: rows.n_eff.mean(), max: rows.n_eff.max },
             mass: min_mean(rows.mass),
             mass_bound: min_mean(rows.mass_bound),
-            threshold: MinMax { min, max },
+            threshold: (min <= max).then_some(MinMax { min, max }),
             degenerate: rows.degenerate,
         });
         self.kept_per_row = rows.kept_per_row;
@@ -187,7 +204,7 @@ impl Rows {
             self.n_eff.add(group.n_eff);
             self.mass.add(group.mass);
             self.mass_bound.add(group.mass_bound);
-            self.threshold.add(group.threshold.into());
+            threshold(group).into_iter().for_each(|threshold| self.threshold.add(threshold));
             self.degenerate += usize::from(group.degenerate);
         }
         if let Some(kept) = &mut self.kept_per_row {

@@ -31,7 +31,7 @@ fn tensors(report: &Report) -> String {
     let columns: Vec<_> = [
         (true, &["tensor", "dtype", "shape"] as &[_]),
         (report.recipe.is_some(), &["rule"]),
-        (has_rows, &["rows"]),
+        (has_rows, &[contests_word(report)]),
         (has_own, &["N_eff/N"]),
         (true, &["kept", "sparsity"]),
         (has_own, &["mass", "bound"]),
@@ -43,6 +43,20 @@ fn tensors(report: &Report) -> String {
     .collect();
     let line = |tensor| columns.iter().map(|column| cell(tensor, column)).collect::<Vec<_>>();
     named(&columns, 3, pruned().map(line).collect())
+}
+
+/// What competes where there are several contests in a tensor.
+fn contests_word(report: &Report) -> &'static str {
+    let rules = report.recipe.iter().flatten().map(|rule| &rule.settings.granularity);
+    let mut words = rules.chain([&report.settings.granularity]).map(|text| match text.split(':').next() {
+        Some("row" | "tensor" | "global") => "rows",
+        Some("column") => "columns",
+        Some("block") => "blocks",
+        Some("head") => "heads",
+        _ => "chunks",
+    });
+    let first = words.next().unwrap_or("rows");
+    if words.all(|word| word == first) { first } else { "contests" }
 }
 
 /// A table whose first column is names, as long as there is room for; from the column `numbers` on, numbers.
@@ -73,7 +87,9 @@ fn cell(tensor: &TensorReport, column: &str) -> String {
         "dtype" => tensor.dtype.clone(),
         "shape" => times(&tensor.shape),
         "rule" => tensor.rule.map_or_else(|| "-".into(), |rule| rule.to_string()),
-        "rows" => rows.map_or_else(|| "-".into(), |_| tensor.contests.to_string()),
+        "rows" | "columns" | "blocks" | "heads" | "chunks" | "contests" => {
+            rows.map_or_else(|| "-".into(), |_| tensor.contests.to_string())
+        }
         "N_eff/N" => share(n_eff),
         "kept" => tensor.kept.unwrap_or_default().to_string(),
         "sparsity" => percent(tensor.sparsity.unwrap_or_default()),
@@ -92,11 +108,12 @@ fn lines(
 ) -> Result<(), std::fmt::Error> {
     writeln!(text, "mass: the share of the sum of all scores that is kept; bound: the least it could have been")?;
     if report.tensors.iter().any(|tensor| tensor.rows.is_some()) {
-        writeln!(text, "N_eff/N, mass and bound are means over the rows")?;
+        writeln!(text, "N_eff/N, mass and bound are means over the {}", contests_word(report))?;
     }
     let dead_rows: usize = report.tensors.iter().filter_map(|tensor| Some(tensor.rows.as_ref()?.degenerate)).sum();
     if dead_rows > 0 {
-        writeln!(text, "rows that are all zero, and stay: {}", grouped(dead_rows as u64))?;
+        let stay = if report.settings.beta.is_some() { ", and stay" } else { "" };
+        writeln!(text, "{} that are all zero{stay}: {}", contests_word(report), grouped(dead_rows as u64))?;
     }
     writeln!(text)?;
     let rules = report.recipe.iter().flatten().enumerate();
@@ -104,7 +121,8 @@ fn lines(
     for (of, one) in report.global.iter().map(|one| (String::new(), one)).chain(rules) {
         let share = one.n_eff / one.len as f64;
         write!(text, "contest{of} N_eff/N {share:.4}, mass {:.4}, bound {:.4}", one.mass, one.mass_bound)?;
-        writeln!(text, ", threshold {:e}{}", one.threshold as f32, if one.degenerate { "; all zero" } else { "" })?;
+        let threshold = one.threshold.map_or("none".into(), |threshold| format!("{:e}", threshold as f32));
+        writeln!(text, ", threshold {threshold}{}", if one.degenerate { "; all zero" } else { "" })?;
     }
     let totals = &report.totals;
     let (pruned, skipped): (Vec<_>, Vec<_>) = report.tensors.iter().partition(|tensor| tensor.skipped.is_none());

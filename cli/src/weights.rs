@@ -5,6 +5,7 @@ use crate::masks::MaskPlace;
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
+use crate::scores::ScorePlace;
 use crate::sink::Sink;
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use std::io;
@@ -15,6 +16,9 @@ use std::time::Instant;
 /// Tensors that are streamed together.
 pub(crate) struct Weights<'a> {
     pub(crate) shards: &'a [Model],
+    /// Scores beside the weights.
+    pub(crate) scores: Option<&'a Model>,
+    pub(crate) score_buffer: Vec<u8>,
     /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
     pub(crate) outputs: &'a [Sink<'a>],
     pub(crate) masks: Option<Sink<'a>>,
@@ -34,6 +38,7 @@ pub(crate) struct Part {
     /// Of its first byte, in input and output.
     offset: u64,
     norms: Option<Arc<[f32]>>,
+    scores: Option<ScorePlace>,
     mask: Option<MaskPlace>,
     /// Entries below this one are in `zeros_before`. A range is read several times, and counted once.
     counted: u64,
@@ -45,8 +50,13 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(info: &TensorInfo, norms: Option<Arc<[f32]>>, mask: Option<MaskPlace>) -> Self {
-        Self { shard: info.shard, offset: info.bytes.start, norms, mask, ..Self::default() }
+    pub(crate) fn new(
+        info: &TensorInfo,
+        norms: Option<Arc<[f32]>>,
+        scores: Option<ScorePlace>,
+        mask: Option<MaskPlace>,
+    ) -> Self {
+        Self { shard: info.shard, offset: info.bytes.start, norms, scores, mask, ..Self::default() }
     }
 
     /// The norms of one row; that is the length of a row, except where one norm serves a whole vector.
@@ -54,9 +64,17 @@ impl Part {
         self.norms.as_ref().map(|norms| norms.len() as u64)
     }
 
-    /// Go on with the entries that follow these: the next source begins there.
-    pub(crate) fn advance(&mut self, bytes: u64) {
-        self.offset += bytes;
+    /// How its scores are stored, if there are some.
+    pub(crate) fn score_dtype(&self) -> Option<Dtype> {
+        self.scores.map(|place| place.dtype)
+    }
+
+    /// Go on behind these entries: the next source begins there.
+    pub(crate) fn advance(&mut self, len: u64, dtype: Dtype) {
+        self.offset += len * dtype.size() as u64;
+        if let Some(place) = &mut self.scores {
+            place.offset += len * place.dtype.size() as u64;
+        }
         self.counted = 0;
     }
 
@@ -122,6 +140,16 @@ impl Source for Weights<'_> {
         }
         self.progress.loaded(tensor, range.start, self.buffer.len());
         Ok(self.buffer)
+    }
+
+    fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
+        self.load(tensor, range.clone())?;
+        if let (Some(model), Some(place)) = (self.scores, self.parts[tensor].scores) {
+            let size = place.dtype.size() as u64;
+            self.score_buffer.resize(((range.end - range.start) * size) as usize, 0);
+            read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size)?;
+        }
+        Ok((self.buffer, &self.score_buffer))
     }
 
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {

@@ -23,13 +23,7 @@ fn with_budget(blank: Record, len: vec2<u32>) -> Record {
         record.degenerate = 1u;
         record.kept = len;
     }
-    if (params.counted == 1u) {
-        record.kept = params.count;
-    }
-    let least = params.least;
-    if (record.kept.y < least.y || (record.kept.y == least.y && record.kept.x < least.x)) {
-        record.kept = least;
-    }
+    record.kept = asked_count(record.kept);
     record.rank = record.kept;
     if (all(record.kept == vec2<u32>(0u))) {
         record.threshold = KEY_END;

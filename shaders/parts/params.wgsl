@@ -52,6 +52,19 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
+// How many a contest keeps that would keep `count` by beta.
+fn asked_count(count: vec2<u32>) -> vec2<u32> {
+    var kept = count;
+    if (params.counted == 1u) {
+        kept = params.count;
+    }
+    let least = params.least;
+    if (kept.y < least.y || (kept.y == least.y && kept.x < least.x)) {
+        kept = least;
+    }
+    return kept;
+}
+
 // The first entry (of the slice) and the entry after the last one that a workgroup owns.
 struct Range {
     group: u32,

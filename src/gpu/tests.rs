@@ -80,6 +80,8 @@ fn structs_have_the_same_layout_on_both_sides() {
             beta_up,
             beta_down,
             contest_len,
+            count,
+            least,
             len,
             group_len,
             groups,
@@ -95,7 +97,8 @@ fn structs_have_the_same_layout_on_both_sides() {
             digits,
             mass,
             mask,
-            capacity
+            capacity,
+            counted
         ]
     );
     check!(

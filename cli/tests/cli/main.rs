@@ -17,6 +17,7 @@ mod interrupted;
 mod memory;
 mod patterns;
 mod pieces;
+mod questions;
 mod recipe;
 mod report;
 mod resumed;

@@ -80,7 +80,7 @@ fn rows() {
         report,
         json!({
             "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
-            "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null,
+            "count": null, "sparsity": null, "nm": null, "min_kept": 0, "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null,
             "totals": {"len": 12, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
             "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
         })
@@ -168,7 +168,7 @@ fn every_number_survives_the_way_through_text() {
     desk.write("in", &model(&[("w", "F32", &[50, 100], f32s(&values))]));
     desk.succeed(&["inspect", "in", "--report", "report", "--granularity", "tensor", "--beta", "0.57"]);
     let mut rule = emprune::Rule::new();
-    rule.beta = emprune::Beta::new(0.57).unwrap();
+    rule.budget = emprune::Budget::Effective(emprune::Beta::new(0.57).unwrap());
     let (decision, _) = emprune::Pruner::cpu().mask(&[emprune::Tensor::from(&values)], &rule).unwrap();
     let [group] = decision.groups() else { panic!("one contest") };
     let report = desk.json("report");

@@ -98,7 +98,7 @@ fn every_report_obeys_the_schema() {
         assert_eq!(report["schema"], schema["title"]);
         for spoil in [
             |r: &mut Value| r["totals"]["kept"] = Value::from(-1),
-            |r: &mut Value| r["granularity"] = Value::from("column"),
+            |r: &mut Value| r["score"] = Value::from("sparsegpt"),
             |r: &mut Value| r["tensors"][0]["new"] = Value::from(1),
             |r: &mut Value| r["tensors"][0]["shape"][0] = Value::from(1.5),
             |r: &mut Value| drop(r.as_object_mut().unwrap().remove("beta")),

@@ -14,10 +14,9 @@ fn wrong_usage_has_exit_code_2() {
     for (args, part) in [
         (&["prune", "in"] as &[&str], "--output"),
         (&["prune", "-o", "out"], "INPUT"),
-        (&["prune", "in", "-o", "out", "--granularity", "column"], "column"),
-        (&["prune", "in", "-o", "out", "--score", "sparsegpt"], "sparsegpt"),
+        (&["prune", "in", "-o", "out", "--granularity", "columns"], "columns"),
         (&["prune", "in", "-o", "out", "--backend", "tpu"], "tpu"),
-        (&["prune", "in", "-o", "out", "--sparsity", "0.5"], "--sparsity"),
+        (&["prune", "in", "-o", "out", "--sparsities", "0.5"], "--sparsity"),
         (&["prune", "in", "-o", "out", "--score", "wanda"], "--norms FILE"),
         (&["prune", "in", "-o", "out", "--norms", "in"], "--score wanda"),
         (&["prune", "in", "-o", "out", "--backend", "cpu", "--adapter", "x"], "--adapter"),

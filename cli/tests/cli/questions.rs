@@ -1,0 +1,133 @@
+//! Other scores, other contests, other budgets: cases that can be decided on paper, on every backend.
+
+use crate::desk::{Desk, f32s, model, names, tensor, texts};
+
+/// What is kept of the rows of `w` by the CPU, and by every GPU that is there.
+fn kept(values: &[f32], shape: &[u64], args: &[&str]) -> Vec<u8> {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", shape, f32s(values))]));
+    let mut answers = Vec::new();
+    let backends: &[&str] = if std::env::var_os("EMPRUNE_NO_GPU").is_some() { &["cpu"] } else { &["cpu", "gpu"] };
+    for backend in backends {
+        let all = ["prune", "in", "-o", "out", "--overwrite", "--masks", "masks", "--backend", backend];
+        let output = desk.run(&[&all[..], args].concat());
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", texts(&output).1);
+        desk.succeed(&[&["verify", "in", "out", "--masks", "masks"], args].concat());
+        let bits = tensor(&desk.read("masks"), "w");
+        let kept: Vec<u8> = (0..values.len()).map(|i| bits[i / 8] >> (i % 8) & 1).collect();
+        let after: Vec<f32> = values.iter().zip(&kept).map(|(&value, &kept)| value * f32::from(kept)).collect();
+        assert_eq!(desk.read("out"), model(&[("w", "F32", shape, f32s(&after))]), "{backend} {args:?}");
+        answers.push(kept);
+    }
+    assert!(answers.windows(2).all(|two| two[0] == two[1]), "{args:?}: the backends differ: {answers:?}");
+    answers.swap_remove(0)
+}
+
+#[test]
+fn columns_blocks_heads_and_chunks() {
+    #[rustfmt::skip]
+    let values = [
+        9.0, 1.0, 1.0, 1.0, 8.0,
+        1.0, 1.0, 1.0, 1.0, 1.0,
+        1.0, 7.0, 0.5, 0.5, 1.0,
+        1.0, 1.0, 0.5, 0.5, 6.0,
+    ];
+    for (who, expected) in [
+        // 9 1 1 1: S = 12, Q = 84, N_eff = 1.71; 1 1 7 1: 1.92; 1 1 .5 .5: 3.6; the same; 8 1 1 6: S = 16, Q = 102, 2.51.
+        ("column", [1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1]),
+        // 9 1 1 1; 1 1 1 1: four; 8 1: 81 / 65 = 1.2; 1 7 1 1; 0.5 four times: four; 1 6: 49 / 37 = 1.3.
+        ("block:2x2", [1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]),
+        // S = 25, Q = 153: 4.08, so 9, 8 and the first two ones; S = 19, Q = 90: 4.01, so 7, 6 and two ones.
+        ("head:2", [1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1]),
+        // 9 1 1: 121 / 83 = 1.5; 1 8: 1.2; three; two; 1 7 .5: 8.5^2 / 50.25 = 1.4; .5 1: 2.25 / 1.25 = 1.8; 1 1 .5: 2.8; .5 6.
+        ("chunk:3", [1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1]),
+    ] {
+        assert_eq!(kept(&values, &[4, 5], &["--granularity", who]), expected, "{who}");
+    }
+}
+
+#[test]
+fn counts_sparsities_and_n_of_m() {
+    let values = [3.0, 1.0, 2.0, 1.0, 5.0, 1.0, 1.0, 1.0, 1.0, 9.0];
+    for (args, expected) in [
+        (&["--count", "3"] as &[&str], [1, 0, 1, 0, 1, 1, 1, 0, 0, 1]),
+        (&["--count", "100"], [1; 10]),
+        // Of 3 1 2 1 two and 5, which is left over; of 1 1 1 1 the first two and 9.
+        (&["--nm", "2:4"], [1, 0, 1, 0, 1, 1, 1, 0, 0, 1]),
+        // Half of five is two and a half: two are zeroed, the last of those that are alike.
+        (&["--sparsity", "0.5"], [1, 0, 1, 0, 1, 1, 1, 0, 0, 1]),
+        (&["--sparsity", "1"], [0; 10]),
+        (&["--sparsity", "1", "--min-kept", "1"], [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]),
+        // 12^2 / 40 = 3.6 and 13^2 / 85 = 1.9.
+        (&["--min-kept", "2"], [1, 0, 1, 0, 1, 1, 0, 0, 0, 1]),
+    ] {
+        assert_eq!(kept(&values, &[2, 5], args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn scores_from_a_file() {
+    let desk = Desk::new();
+    let file =
+        |values: &[f32]| model(&[("u", "F32", &[1, 3], f32s(&[1.0, 2.0, 3.0])), ("w", "F32", &[2, 3], f32s(values))]);
+    desk.write("in", &file(&[1.0, -2.0, 3.0, f32::NAN, 5.0, 6.0]));
+    // One high score in the first row, two alike in the second; the tensor's neighbour has none.
+    let scores: Vec<u8> =
+        [-8.0f32, 0.0, 1.0, 2.0, 0.0, -2.0].iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
+    desk.write("scores", &model(&[("w", "BF16", &[2, 3], scores)]));
+    let args = ["prune", "in", "-o", "out", "--score", "scores", "--targets", "w", "--report", "report"];
+    desk.succeed(&args);
+    let after = tensor(&desk.read("out"), "w");
+    // 81 / 65 = 1.2, and 2: the NaN is kept with all its bits, for nobody judged it.
+    assert_eq!(after, f32s(&[1.0, 0.0, 0.0, f32::NAN, 0.0, 6.0]));
+    assert_eq!(desk.json("report")["score"], "given");
+    desk.succeed(&["verify", "in", "out", "--score", "scores", "--targets", "w"]);
+    desk.fail(&["prune", "in", "-o", "new", "--score", "scores"], 1, &["scores", "\"u\""]);
+    desk.fail(&["prune", "in", "-o", "new", "--score", "gone"], 1, &["gone"]);
+    desk.write("short", &model(&[("w", "F32", &[3, 2], f32s(&[0.0; 6]))]));
+    desk.fail(&["prune", "in", "-o", "new", "--score", "short", "--targets", "w"], 1, &["[3, 2]", "[2, 3]", "\"w\""]);
+    desk.write("bad", &model(&[("w", "F32", &[2, 3], f32s(&[0.0, 1.0, 0.0, 0.0, f32::INFINITY, 0.0]))]));
+    desk.fail(&["prune", "in", "-o", "new", "--score", "bad", "--targets", "w"], 1, &["\"w\"", "entry 4", "infinity"]);
+    assert_eq!(names(&desk.read("out")), ["u", "w"]);
+}
+
+#[test]
+fn a_report_says_what_was_asked() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[2, 4], f32s(&[1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]))]));
+    for (args, key, value) in [
+        (&["--count", "2"] as &[&str], "count", "2"),
+        (&["--sparsity", "0.3"], "sparsity", "0.3"),
+        (&["--nm", "1:2"], "nm", "\"1:2\""),
+        (&["--min-kept", "3"], "min_kept", "3"),
+        (&["--granularity", "block:1x3"], "granularity", "\"block:1x3\""),
+        (&["--nm", "1:2"], "granularity", "\"chunk:2\""),
+    ] {
+        desk.succeed(&[&["inspect", "in", "--report", "report", "--overwrite"], args].concat());
+        assert_eq!(desk.json("report")[key].to_string(), value, "{args:?}");
+    }
+    desk.succeed(&["inspect", "in", "--report", "report", "--overwrite", "--sparsity", "1"]);
+    let tensor = &desk.json("report")["tensors"][0];
+    assert_eq!((tensor["kept"].as_u64(), &tensor["rows"]["threshold"]), (Some(0), &serde_json::Value::Null));
+}
+
+#[test]
+fn questions_that_cannot_be_meant() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[3, 4], f32s(&[1.0; 12]))]));
+    for (args, part) in [
+        (&["--count", "0"] as &[&str], "count"),
+        (&["--count", "1", "--beta", "0.5"], "beta"),
+        (&["--sparsity", "1.1"], "between 0 and 1"),
+        (&["--sparsity", "0.5", "--nm", "2:4"], "nm"),
+        (&["--nm", "5:4"], "5 of every 4"),
+        (&["--nm", "2"], "2:4"),
+        (&["--nm", "2:4", "--granularity", "row"], "granularity"),
+        (&["--granularity", "head:2"], "3 rows"),
+        (&["--granularity", "segments"], "block:RxC"),
+        (&["--granularity", "block:0x1"], "block:RxC"),
+        (&["--score", "magnitude", "--norms", "n"], "--norms"),
+    ] {
+        desk.fail(&[&["prune", "in", "-o", "out"], args].concat(), 2, &[part]);
+    }
+}
