@@ -1204,7 +1204,8 @@ fn bad_rows(weights: &Weights, wanda: bool) {
 
 fn plan(gpu: &Gpu, slices: &[(Dtype, u64, u64)], rule: Rule) -> Result<Plan, Error> {
     // The fields are public, so anything can be in them.
-    let specs: Vec<_> = slices.iter().map(|&(dtype, len, row_len)| TensorSpec { dtype, len, row_len, scores: None }).collect();
+    let specs: Vec<_> =
+        slices.iter().map(|&(dtype, len, row_len)| TensorSpec { dtype, len, row_len, scores: None }).collect();
     gpu.kernels.plan(&specs, &rule)
 }
 
