@@ -1,5 +1,6 @@
 //! Scores of the caller's, contests of every shape, budgets of every kind: the same suite for every backend, against the oracle.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 

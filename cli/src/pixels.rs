@@ -264,7 +264,7 @@ mod tests {
         let neighbours = [value.next_down().max(0.0), value.next_up()];
         neighbours.into_iter().all(|other| {
             let (mine, theirs) = (distance(value), distance(other));
-            other.to_bits() == value.to_bits() || mine < theirs || (mine == theirs && value.to_bits() % 2 == 0)
+            other.to_bits() == value.to_bits() || mine < theirs || (mine == theirs && value.to_bits().is_multiple_of(2))
         })
     }
 

@@ -92,7 +92,7 @@ fn contest(levels: &[u32], numerator: u32, denominator: u32) -> (Vec<bool>, u32)
 /// Something like a photo: soft shades, an edge, noise.
 fn level(x: u32, y: u32, channel: u32, levels: u32) -> u32 {
     let noise = (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(0x9e37_79b9) ^ channel.wrapping_mul(0x85eb_ca6b)) % 23;
-    let edge = if (x / 5 + y / 7) % 3 == 0 { levels / 3 } else { levels / 2 };
+    let edge = if (x / 5 + y / 7).is_multiple_of(3) { levels / 3 } else { levels / 2 };
     (edge + x * levels / 200 + y * (channel + 1) * levels / 300 + noise * levels / 256) % levels
 }
 

@@ -80,7 +80,7 @@ fn rows() {
         report,
         json!({
             "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
-            "count": null, "sparsity": null, "nm": null, "min_kept": 0, "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null,
+            "count": null, "sparsity": null, "nm": null, "min_kept": 0, "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null, "variant": null,
             "totals": {"len": 12, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
             "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
         })
