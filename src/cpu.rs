@@ -11,6 +11,7 @@ mod histogram;
 mod rows;
 mod simd;
 mod stats;
+mod structures;
 mod ties;
 
 pub(crate) use apply::Piece;
@@ -19,6 +20,7 @@ pub(crate) use contest::Contest;
 pub(crate) use rows::rows;
 pub(crate) use simd::name as simd_name;
 pub(crate) use stats::check_finite;
+pub(crate) use structures::tally;
 
 /// Keys that are looked at together: 16 KiB.
 const TILE: usize = 4096;

@@ -11,8 +11,9 @@ use crate::key::{Keys, Norms};
 use crate::mask::Mask;
 use crate::narrow;
 use crate::rule::{Granularity, Rule, Score};
-use crate::source::{Input, Loaded, Staged};
-use crate::tensor::{TensorSpec, check_norms, check_segments};
+use crate::source::{Borrowed, Input, Loaded, Staged};
+use crate::structure::{Norm, Structure, Tally};
+use crate::tensor::{Tensor, TensorSpec, check_norms, check_segments};
 use contest::Contest;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -97,7 +98,62 @@ const LONG_ROW: u64 = 1 << 20;
 /// Segments from here on are contests of their own; shorter ones are decided many at a time.
 const LONG_SEGMENT: u64 = 1 << 16;
 
+/// Decide about whole rows, columns or heads, and carry that out on their weights. The contests are over structures: one per tensor, or one
+/// over all. The masks say which structures are kept, tensor by tensor.
+pub(crate) fn drive_structures(
+    engine: &Engine,
+    input: &mut dyn Input,
+    (structure, norm): (Structure, Norm),
+    rule: &Rule,
+) -> Result<(Decision, Vec<Mask>), Error> {
+    if !matches!(rule.granularity, Granularity::Tensor | Granularity::Global) {
+        let message = format!("structures compete by tensor or global, and the granularity is {}", rule.granularity);
+        return Err(Error::invalid(message));
+    }
+    check(input, rule)?;
+    let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
+    let mut drive = Drive { judge: Judge { engine, rule }, input, norms };
+    let specs = drive.input.tensors().to_vec();
+    let grids =
+        specs.iter().enumerate().map(|(i, spec)| Grid::of(*spec, structure.granularity()).map_err(|e| e.of_tensor(i)));
+    let grids = grids.collect::<Result<Vec<_>, _>>()?;
+    let mut scores = Vec::new();
+    for (tensor, grid) in grids.iter().enumerate() {
+        scores.push(drive.structure_keys(tensor, grid, norm)?);
+    }
+    let tensors: Vec<Tensor<'_>> = scores
+        .iter()
+        .map(|keys| Tensor::from_bytes(bytemuck::cast_slice(keys), Dtype::F32))
+        .collect::<Result<_, _>>()?;
+    let mut scored = Borrowed::new(&tensors);
+    let decision = self::drive(engine, &mut scored, &rule.with_score(Score::Magnitude))?;
+    for ((tensor, grid), mask) in grids.iter().enumerate().zip(&scored.masks) {
+        let fates: Vec<Fate> = (0..mask.len()).map(|i| if mask.get(i) { Fate::KEPT } else { Fate::LOST }).collect();
+        for piece in cut(&Piece { tensor, range: 0..specs[tensor].len }, drive.piece_len(tensor)) {
+            drive.with_piece(&piece, |_, work| {
+                cpu::carry_out_fates(work, &Fates::Blocks(grid, &fates), piece.range.start);
+                Ok(())
+            })?;
+        }
+    }
+    Ok((decision, scored.masks))
+}
+
 impl Drive<'_> {
+    /// The scores of the structures of a tensor: the bits of `f32`s.
+    fn structure_keys(&mut self, tensor: usize, grid: &Grid, norm: Norm) -> Result<Vec<u32>, Error> {
+        let spec = self.input.tensors()[tensor];
+        let mut tallies = vec![Tally::default(); (grid.bands() * grid.stripes()) as usize];
+        for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+            self.with_keys(&piece, spec, |keys| {
+                cpu::tally(keys, grid, piece.range.start, &mut tallies)
+                    .map_err(|bad| bad.error(tensor, piece.range.start))
+            })?;
+        }
+        let keys = tallies.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(|e| e.of_tensor(tensor)));
+        keys.collect()
+    }
+
     fn run(&mut self) -> Result<Vec<Group>, Error> {
         let specs = self.input.tensors().to_vec();
         let whole = |tensor: usize| Piece { tensor, range: 0..specs[tensor].len };

@@ -65,6 +65,11 @@ impl Wide {
         (self.len <= 2).then(|| u128::from(self.limbs[0]) | u128::from(self.limbs[1]) << 64)
     }
 
+    /// The lowest 64 bits.
+    pub(crate) fn low_u64(&self) -> u64 {
+        self.limbs[0]
+    }
+
     pub(crate) fn shl(&self, shift: u32) -> Self {
         if self.is_zero() {
             return *self;

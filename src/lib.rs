@@ -57,6 +57,7 @@ mod mask;
 mod decision;
 mod narrow;
 mod grid;
+mod structure;
 mod source;
 #[cfg(feature = "gpu")]
 mod plan;
@@ -73,4 +74,5 @@ pub use mask::Mask;
 pub use pruner::{Backend, Pruner, mask, prune};
 pub use rule::{Beta, Budget, Granularity, Rule, Score, Sparsity};
 pub use source::{Source, Want};
+pub use structure::{Norm, Structure};
 pub use tensor::{Tensor, TensorMut, TensorSpec};

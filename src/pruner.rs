@@ -2,13 +2,14 @@
 
 use crate::cpu;
 use crate::decision::Decision;
-use crate::drive::{Engine, check, drive};
+use crate::drive::{Engine, check, drive, drive_structures};
 use crate::error::Error;
 #[cfg(feature = "gpu")]
 use crate::gpu;
 use crate::mask::Mask;
 use crate::rule::{Granularity, Rule};
 use crate::source::{Borrowed, InPlace, Source, Streamed, Want};
+use crate::structure::{Norm, Structure};
 use crate::tensor::{Tensor, TensorMut};
 use std::fmt;
 use std::sync::OnceLock;
@@ -161,6 +162,39 @@ impl Pruner {
         let mut input = Borrowed::new(tensors);
         let decision = drive(&self.engine, &mut input, rule)?;
         Ok((decision, input.masks))
+    }
+
+    /// Zero whole rows, columns or heads in place: each is an entry of the contest, its score the norm of its weights' scores.
+    ///
+    /// The rule's granularity says whether the structures of one tensor compete or those of all. The groups count structures,
+    /// and the masks, one per tensor, say which are kept.
+    ///
+    /// # Errors
+    /// As [`prune`](Self::prune); `InvalidInput` for another granularity, for heads that do not divide the rows, and for a norm
+    /// that is too large for an `f32`. All weights are untouched then.
+    pub fn prune_structures(
+        &self,
+        tensors: &mut [TensorMut<'_>],
+        structure: Structure,
+        norm: Norm,
+        rule: &Rule,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        drive_structures(&self.engine, &mut InPlace::new(tensors), (structure, norm), rule)
+    }
+
+    /// As [`prune_structures`](Self::prune_structures), for weights that are read piece by piece, three times over.
+    ///
+    /// # Errors
+    /// As it, and as [`stream`](Self::stream).
+    pub fn stream_structures(
+        &self,
+        source: &mut dyn Source,
+        structure: Structure,
+        norm: Norm,
+        rule: &Rule,
+        want: Want,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        drive_structures(&self.engine, &mut Streamed { source, want }, (structure, norm), rule)
     }
 
     /// Decide about weights that are read piece by piece, several times over, and carry the decision out on each piece.

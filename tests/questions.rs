@@ -9,7 +9,7 @@ use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, backends, cpu, gpus};
-use emprune::{Beta, Budget, ErrorKind, Granularity, Rule, Score, Sparsity, Tensor, Want};
+use emprune::{Beta, Budget, ErrorKind, Granularity, Norm, Rule, Score, Sparsity, Structure, Tensor, Want};
 
 const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
 
@@ -39,6 +39,7 @@ mod suite {
         segments_of_any_length
         the_first_bad_score_is_named
         blocks_in_small_pieces
+        whole_rows_columns_and_heads
     }
 }
 
@@ -212,6 +213,90 @@ fn blocks_in_small_pieces(backends: &[Named]) {
                     .unwrap_or_else(|wrong| panic!("{} {question:?} {piece}: {wrong}", backend.name));
                 check_same(&run(&cpu()[0], &tensors, &question).unwrap(), &got).unwrap();
             }
+        }
+    }
+}
+
+/// The scores of structures are exact norms, rounded once; they compete as any scores do, and their weights share their fate.
+fn whole_rows_columns_and_heads(backends: &[Named]) {
+    let structures = [
+        (Contests::Row, Structure::Row),
+        (Contests::Column, Structure::Column),
+        (Contests::Heads(3), Structure::Heads(3)),
+    ];
+    let norms = [(oracle::Norm::L1, Norm::L1), (oracle::Norm::L2, Norm::L2), (oracle::Norm::Max, Norm::Max)];
+    for (i, name) in ["normal", "ternary", "sixty_decades", "all_zeros"].into_iter().enumerate() {
+        for (contests, structure) in structures {
+            for (j, (want_norm, norm)) in norms.into_iter().enumerate() {
+                let kind = KINDS[(i + j) % 3];
+                let tensors = [(12, 37), (9, 130)]
+                    .map(|(rows, columns)| distribution(name).weights(kind, rows, columns, j as u64));
+                // The contest over structures is one over their scores.
+                let scores = tensors.each_ref().map(|weights| {
+                    let scores = oracle::structure_scores(weights, contests, want_norm).unwrap();
+                    let bits: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
+                    inputs::weights(weights.label.clone(), Kind::F32, bits.len(), &bits)
+                });
+                let over = [Contests::Tensor, Contests::Global][(i + j) % 2];
+                let question = Question { contests: over, beta: 0.8, ..Question::RULE };
+                let want = oracle::answer(&scores, &question).unwrap();
+                for backend in backends {
+                    let what = format!("{}: {structure:?} {norm:?} of {name}", backend.name);
+                    let mut copies: Vec<_> = tensors.iter().map(|weights| weights.bytes.clone()).collect();
+                    let mut outputs: Vec<_> = tensors
+                        .iter()
+                        .zip(&mut copies)
+                        .map(|(weights, copy)| common::check::tensor_mut(weights, copy))
+                        .collect();
+                    let rule = common::rule(&question);
+                    let (decision, masks) =
+                        backend.pruner.prune_structures(&mut outputs, structure, norm, &rule).unwrap();
+                    for (group, want) in decision.groups().iter().zip(&want.contests) {
+                        common::check::check_group(want, group).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+                    }
+                    for (t, weights) in tensors.iter().enumerate() {
+                        let kept: Vec<bool> = (0..masks[t].len()).map(|i| masks[t].get(i)).collect();
+                        assert_eq!(kept, want.masks[t], "{what}");
+                        let of = |entry: usize| match contests {
+                            Contests::Row => entry / weights.row_len,
+                            Contests::Column => entry % weights.row_len,
+                            _ => entry / (weights.len() / 3),
+                        };
+                        let spread: Vec<bool> = (0..weights.len()).map(|entry| kept[of(entry)]).collect();
+                        common::check::check_pruned(weights, &spread, &copies[t])
+                            .unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+                    }
+                    // In small pieces the same.
+                    let mut pieces = Pieces::new(&tensors, 100, Want { zeros: true, masks: true });
+                    pieces.strips = true;
+                    let (again, _) = backend
+                        .pruner
+                        .stream_structures(&mut pieces, structure, norm, &rule, Want { zeros: true, masks: true })
+                        .unwrap();
+                    assert_eq!(again, decision, "{what}: in small pieces");
+                    assert_eq!(pieces.pruned_bytes(), copies, "{what}: in small pieces");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn structures_that_cannot_be_judged_are_refused() {
+    let weights = [3e38f32; 6];
+    let before = weights;
+    for backend in backends() {
+        for (structure, norm, rule, words) in [
+            (Structure::Row, Norm::L1, Rule::new(), ["structure 0", "overflows"]),
+            (Structure::Heads(2), Norm::Max, Rule::new(), ["2 heads", "3 rows"]),
+            (Structure::Row, Norm::Max, Rule::new().with_granularity(Granularity::Row), ["tensor or global", "row"]),
+        ] {
+            let mut copy = weights;
+            let tensor = emprune::TensorMut::from(&mut copy[..]).with_row_len(2).unwrap();
+            let error = backend.pruner.prune_structures(&mut [tensor], structure, norm, &rule).unwrap_err();
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text:?} must name {words:?}");
+            assert_eq!(copy, before, "nothing is pruned");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::apply::{KEPT, Piece, carry_out};
 use super::{CHUNK, TILE, each_on_all_cores, ranges, simd};
 use crate::decision::Group;
 use crate::grid::Grid;
-use crate::key::Keys;
+use crate::key::{KEY_END, Keys};
 
 /// A cache line of keys: fewer columns at a time would read each line of the input again.
 const LEAST_COLUMNS: usize = 16;
@@ -73,6 +73,13 @@ impl Patch<'_> {
 pub(crate) struct Fate {
     threshold: u32,
     cut: u64,
+}
+
+impl Fate {
+    /// Every entry is kept.
+    pub(crate) const KEPT: Self = Self { threshold: 0, cut: u64::MAX };
+    /// None is.
+    pub(crate) const LOST: Self = Self { threshold: KEY_END, cut: u64::MAX };
 }
 
 impl From<&Group> for Fate {

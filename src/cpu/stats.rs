@@ -123,6 +123,21 @@ pub(super) fn moments(keys: &Keys<'_>, all: &[u32], tile: &mut Tile) -> Result<M
     Ok(moments)
 }
 
+/// Add the entries `range`, a tile at most and all of them numbers, to some moments, and find the largest key.
+pub(super) fn add_keys(keys: &Keys<'_>, range: std::ops::Range<usize>, moments: &mut Moments, most: &mut u32) {
+    let mut tile = [0; TILE];
+    let tile = &mut tile[..range.len()];
+    simd::with(
+        #[inline(always)]
+        || {
+            keys.fill(range.start, tile);
+            let largest = tile.iter().copied().max().unwrap_or(0);
+            *most = largest.max(*most);
+            add_windows::<true>(tile, largest, moments);
+        },
+    );
+}
+
 /// Add the entries `range` to `stats`.
 pub(super) fn chunk(
     keys: &Keys<'_>,

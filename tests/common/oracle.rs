@@ -190,6 +190,40 @@ pub(crate) fn answer(tensors: &[Weights], question: &Question) -> Result<Answer,
     Ok(Answer { contests, masks })
 }
 
+/// How the weights of a row, column or head become its score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Norm {
+    L1,
+    L2,
+    Max,
+}
+
+/// The scores of a tensor's rows, columns or heads, each the nearest f32 to the exact norm; none when one is infinite.
+pub(crate) fn structure_scores(weights: &Weights, contests: Contests, norm: Norm) -> Option<Vec<f32>> {
+    let scores = scores_of(weights, false).expect("numbers");
+    let places = if contests == Contests::Row {
+        (0..scores.len()).map(|i| (0, i)).collect::<Vec<_>>().chunks(weights.row_len).map(<[_]>::to_vec).collect()
+    } else {
+        by_number(0, weights, contests)
+    };
+    let score = |places: &Vec<(usize, usize)>| {
+        let magnitudes = || places.iter().map(|&(_, i)| units(scores[i]));
+        // In units of 2^-149 * 2^-60, so that a root has bits to round with.
+        let fixed = match norm {
+            Norm::L1 => magnitudes().sum::<BigUint>() << 60u32,
+            Norm::L2 => (magnitudes().map(|m| m.pow(2)).sum::<BigUint>() << 120u32).sqrt(),
+            Norm::Max => magnitudes().max().expect("entries") << 60u32,
+        };
+        // A root is no f32 and no midpoint unless it is exact: one more bit says that something is left.
+        let left = norm == Norm::L2 && fixed.pow(2) != magnitudes().map(|m| m.pow(2)).sum::<BigUint>() << 120u32;
+        let drop = fixed.bits().saturating_sub(50);
+        let rest = left || &fixed >> drop << drop != fixed;
+        let top = u64::try_from(&fixed >> drop).expect("50 bits") << 1 | u64::from(rest);
+        nearest_f32((top, drop as i32 - 1 - 209))
+    };
+    places.iter().map(score).collect()
+}
+
 /// The places of a tensor's contests.
 fn by_number(t: usize, weights: &Weights, contests: Contests) -> Vec<Vec<(usize, usize)>> {
     let columns = weights.row_len;

@@ -60,6 +60,11 @@ impl<'a> Pieces<'a> {
         self.pruned.iter().map(Vec::len).sum()
     }
 
+    /// What was stored, per tensor.
+    pub(crate) fn pruned_bytes(&self) -> &[Vec<u8>] {
+        &self.pruned
+    }
+
     /// Stream everything; the outcome is that of one call with the same weights.
     pub(crate) fn stream(mut self, pruner: &Pruner, rule: &Rule) -> Result<Outcome, Error> {
         let want = self.want;
