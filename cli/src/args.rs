@@ -7,7 +7,7 @@ use crate::demo::DemoArgs;
 use crate::report::SettingsReport;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use emprune::{Beta, Budget, Granularity, Rule, Sparsity};
+use emprune::{Beta, Budget, Granularity, Rule, Sparsity, Structure};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -379,6 +379,15 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "WHO", default_value = "row", value_parser = granularity)]
     pub(crate) granularity: Granularity,
 
+    /// Keep or zero whole rows, columns or heads (row, column, head:N): the contest is over them, within their tensor, or with
+    /// --granularity global over all
+    #[arg(long, value_name = "WHAT", value_parser = structure, conflicts_with = "nm")]
+    pub(crate) structure: Option<Structure>,
+
+    /// With --structure, the score of one from those of its weights
+    #[arg(long, value_enum, default_value = "l2")]
+    pub(crate) norm: Norm,
+
     /// How many leading axes number the rows; 2 for experts that are stacked in one tensor. A row has at least the last axis
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) row_axes: u8,
@@ -416,6 +425,26 @@ pub(crate) enum Score {
     Wanda,
     /// Scores in a file, a tensor for each weight.
     Given(PathBuf),
+}
+
+/// How the weights of a structure become its score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Norm {
+    /// The sum of their magnitudes
+    L1,
+    /// The root of the sum of their squares
+    L2,
+    /// The largest magnitude
+    Max,
+}
+
+fn structure(text: &str) -> Result<Structure, String> {
+    match text.parse() {
+        Ok(Granularity::Row) => Ok(Structure::Row),
+        Ok(Granularity::Column) => Ok(Structure::Column),
+        Ok(Granularity::Heads(heads)) => Ok(Structure::Heads(heads)),
+        _ => Err("there are row, column and head:N".to_owned()),
+    }
 }
 
 /// So many of every so many.
@@ -500,7 +529,17 @@ impl Settings {
     pub(crate) fn rule(&self, shape: &[u64]) -> Result<Rule, Usage> {
         let row_len = self.row_len(shape);
         let rows = shape.iter().product::<u64>().checked_div(row_len).unwrap_or(0);
+        if let Some(Structure::Heads(heads)) = self.structure
+            && !rows.is_multiple_of(heads)
+        {
+            return Err(Usage(format!("head:{heads} does not divide its {rows} rows")));
+        }
         let granularity = match self.granularity() {
+            granularity
+                if self.structure.is_some() && ![Granularity::Tensor, Granularity::Global].contains(&granularity) =>
+            {
+                return Err(Usage(format!("structures compete by tensor or global, not by {granularity}")));
+            }
             // Without a second axis there are no rows to tell apart.
             Granularity::Row | Granularity::Column if shape.len() < 2 => Granularity::Tensor,
             Granularity::Heads(heads) if !rows.is_multiple_of(heads) => {
@@ -525,7 +564,22 @@ impl Settings {
 
     /// Who competes.
     pub(crate) fn granularity(&self) -> Granularity {
-        self.nm.map_or(self.granularity, |nm| Granularity::Chunks(nm.m))
+        match (self.nm, self.granularity) {
+            (Some(nm), _) => Granularity::Chunks(nm.m),
+            // Structures compete within their tensor, unless something else was said.
+            (None, Granularity::Row) if self.structure.is_some() => Granularity::Tensor,
+            (None, granularity) => granularity,
+        }
+    }
+
+    /// What is kept or zeroed as a whole, and by which score.
+    pub(crate) fn structure(&self) -> Option<(Structure, emprune::Norm)> {
+        let norm = match self.norm {
+            Norm::L1 => emprune::Norm::L1,
+            Norm::L2 => emprune::Norm::L2,
+            Norm::Max => emprune::Norm::Max,
+        };
+        self.structure.map(|structure| (structure, norm))
     }
 
     /// The scores file.
@@ -553,6 +607,11 @@ impl Settings {
                 Score::Given(_) => "given",
             },
             row_axes,
+            structure: self.structure.map(|structure| match structure {
+                Structure::Heads(heads) => format!("head:{heads}"),
+                other => format!("{other:?}").to_lowercase(),
+            }),
+            norm: self.structure.and(self.norm.to_possible_value()).map(|norm| norm.get_name().to_owned()),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::scores::ScoreFiles;
 use crate::sink::Sink;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Decision, Dtype, Error, Granularity, Group, TensorSpec, Want};
+use emprune::{Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -157,10 +157,13 @@ impl Stream<'_> {
             parts.push(part);
             selected.push(one);
         }
-        let (decision, mut parts) = self.run(&selected, specs, parts, 0)?;
+        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0)?;
         parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
         let reports = selected.iter().zip(&parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
-        let reports: Vec<_> = reports.collect();
+        let mut reports: Vec<_> = reports.collect();
+        for (report, kept) in reports.iter_mut().zip(&structures) {
+            report.kept_structures = Some(numbers(kept));
+        }
         for report in &reports {
             events::tell("tensor", serde_json::to_value(report)?);
         }
@@ -189,11 +192,12 @@ impl Stream<'_> {
         let mut start = 0;
         while start < info.len {
             let len = run.min(info.len - start);
-            let (decision, parts) = self.run(&[*one], vec![one.spec(len, &part)?], vec![part], start)?;
+            let (decision, structures, parts) = self.run(&[*one], vec![one.spec(len, &part)?], vec![part], start)?;
+            report.kept_structures = structures.first().map(numbers);
             part = parts.into_iter().next().unwrap_or_default();
             part.advance(len, one.dtype);
             start += len;
-            kept += decision.kept();
+            kept += if structures.is_empty() { decision.kept() } else { part.kept };
             contests += decision.groups().len() as u64;
             match decision.groups() {
                 groups if by_row => rows.add(groups),
@@ -204,26 +208,29 @@ impl Stream<'_> {
         if by_row {
             report.set_rows(rows);
         }
-        let TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, .. } = report;
+        let TensorReport { n_eff, mass, mass_bound, threshold, degenerate, .. } = report;
+        let TensorReport { rows, kept_per_row, kept_structures, .. } = report;
         let counted = counted(info, contests, kept, &part);
-        Ok(TensorReport { n_eff, mass, mass_bound, threshold, degenerate, rows, kept_per_row, ..counted })
+        let contest = TensorReport { n_eff, mass, mass_bound, threshold, degenerate, ..counted };
+        Ok(TensorReport { rows, kept_per_row, kept_structures, ..contest })
     }
 
-    /// Send tensors, or one from an entry on, through the library.
+    /// Send tensors, or one from an entry on, through the library. The masks are those of structures, if they are what competes.
     fn run(
         &mut self,
         selected: &[Selected<'_>],
         specs: Vec<TensorSpec>,
         parts: Vec<Part>,
         start: u64,
-    ) -> Result<(Decision, Vec<Part>)> {
+    ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
         let Job { shards, scores, workers, outputs, masks, piece_bytes, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
         let rule = settings.rule(&info.shape)?;
         // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
         // contest over many tensors went in each.
-        let want = Want { zeros: true, masks: masks.is_some() || rule.granularity == Granularity::Global };
+        let one_of_many = rule.granularity == Granularity::Global || settings.structure.is_some();
+        let want = Want { zeros: true, masks: masks.is_some() || one_of_many };
         let scores = scores.get(settings).map(|scores| &scores.0);
         let mut parts = parts;
         loop {
@@ -244,8 +251,13 @@ impl Stream<'_> {
                 progress,
                 clock,
             };
-            let error = match workers.current().stream(&mut weights, &rule, want) {
-                Ok(decision) => return Ok((decision, weights.finish())),
+            let pruner = workers.current();
+            let decided = match settings.structure() {
+                Some((structure, norm)) => pruner.stream_structures(&mut weights, structure, norm, &rule, want),
+                None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
+            };
+            let error = match decided {
+                Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
                 Err(error) => error,
             };
             let failed = error.tensor().map(|at| selected[at].info);
@@ -255,6 +267,11 @@ impl Stream<'_> {
             }
         }
     }
+}
+
+/// Of those that are kept.
+fn numbers(kept: &Mask) -> Vec<u64> {
+    (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
 /// The error of one tensor, from an entry on, in words for people.

@@ -45,6 +45,10 @@ pub(crate) struct SettingsReport {
     pub(crate) granularity: String,
     pub(crate) score: &'static str,
     pub(crate) row_axes: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) structure: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) norm: Option<String>,
 }
 
 /// One rule of a recipe, and what it was asked for.
@@ -97,6 +101,9 @@ pub(crate) struct TensorReport {
     // Where each row, column, block, head or chunk was one:
     pub(crate) rows: Option<RowsReport>,
     pub(crate) kept_per_row: Option<Vec<u64>>,
+    /// The numbers of the rows, columns or heads that stay, where they were kept or zeroed as wholes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept_structures: Option<Vec<u64>>,
 }
 
 /// The one contest over all tensors.

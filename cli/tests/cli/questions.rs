@@ -66,6 +66,31 @@ fn counts_sparsities_and_n_of_m() {
 }
 
 #[test]
+fn whole_rows_columns_and_heads() {
+    // Row norms 5, 0.5, 13, 0.1: S = 18.6, Q = 194.26, N_eff = 1.78; by tensor one is kept, beta 2 keeps three.
+    let values = [3.0, 4.0, 0.3, 0.4, 5.0, 12.0, 0.0, 0.1];
+    for (args, expected) in [
+        (&["--structure", "row"] as &[&str], [0, 0, 0, 0, 1, 1, 0, 0]),
+        (&["--structure", "row", "--beta", "2"], [1, 1, 1, 1, 1, 1, 0, 0]),
+        (&["--structure", "row", "--count", "2", "--norm", "max"], [1, 1, 0, 0, 1, 1, 0, 0]),
+        // Columns weigh 8.3 and 16.5: 1.8.
+        (&["--structure", "column", "--norm", "l1"], [0, 1, 0, 1, 0, 1, 0, 1]),
+        // Heads of two rows weigh 7.7 and 17.1: 1.7.
+        (&["--structure", "head:2", "--norm", "l1"], [0, 0, 0, 0, 1, 1, 1, 1]),
+        (&["--structure", "row", "--granularity", "global", "--count", "1"], [0, 0, 0, 0, 1, 1, 0, 0]),
+    ] {
+        assert_eq!(kept(&values, &[4, 2], args), expected, "{args:?}");
+    }
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[4, 2], f32s(&values))]));
+    desk.succeed(&["inspect", "in", "--structure", "row", "--beta", "2", "--report", "report"]);
+    let report = desk.json("report");
+    assert_eq!(report["tensors"][0]["kept_structures"].to_string(), "[0,1,2]");
+    assert_eq!((report["structure"].as_str(), report["norm"].as_str()), (Some("row"), Some("l2")));
+    assert_eq!((report["tensors"][0]["contests"].as_u64(), report["tensors"][0]["kept"].as_u64()), (Some(1), Some(6)));
+}
+
+#[test]
 fn scores_from_a_file() {
     let desk = Desk::new();
     let file =
@@ -127,6 +152,10 @@ fn questions_that_cannot_be_meant() {
         (&["--granularity", "segments"], "block:RxC"),
         (&["--granularity", "block:0x1"], "block:RxC"),
         (&["--score", "magnitude", "--norms", "n"], "--norms"),
+        (&["--structure", "block:2x2"], "row, column and head:N"),
+        (&["--structure", "head:2"], "3 rows"),
+        (&["--structure", "row", "--granularity", "column"], "tensor or global"),
+        (&["--structure", "row", "--nm", "2:4"], "nm"),
     ] {
         desk.fail(&[&["prune", "in", "-o", "out"], args].concat(), 2, &[part]);
     }
