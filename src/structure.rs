@@ -148,7 +148,7 @@ mod tests {
         #[test]
         fn roots_are_the_nearest_floats(a in 1u32 << 23..1 << 24, b in 1u32 << 23..1 << 24) {
             let keys = [a as f32, b as f32].map(f32::to_bits);
-            let got = f32::from_bits(tally(&keys).key(Norm::L2, 0).unwrap());
+            let got = f32::from_bits(tally(&keys).key(Norm::L2, 0).expect("a finite norm"));
             let square = u128::from(a) * u128::from(a) + u128::from(b) * u128::from(b);
             let scaled = |x: f64| (x * 4.0) as u128;
             let middle = |x: f32, y: f32| scaled(f64::from(x) + f64::from(y)) / 2;
@@ -160,11 +160,11 @@ mod tests {
     #[test]
     fn a_score_that_overflows_is_an_error_and_a_large_norm_is_none() {
         let largest = f32::MAX.to_bits();
-        assert!(tally(&[largest, largest]).key(Norm::L1, 7).unwrap_err().to_string().contains('7'));
+        assert!(tally(&[largest, largest]).key(Norm::L1, 7).expect_err("an infinite sum").to_string().contains('7'));
         assert!(tally(&[largest, largest]).key(Norm::L2, 0).is_err(), "the root of two times the largest");
-        assert_eq!(tally(&[largest]).key(Norm::L1, 0).unwrap(), largest);
-        assert_eq!(tally(&[0, 0]).key(Norm::L2, 0).unwrap(), 0);
+        assert_eq!(tally(&[largest]).key(Norm::L1, 0).expect("a finite sum"), largest);
+        assert_eq!(tally(&[0, 0]).key(Norm::L2, 0).expect("a finite norm"), 0);
         // 3 and 4 times the smallest subnormal.
-        assert_eq!(tally(&[3, 4]).key(Norm::L2, 0).unwrap(), 5);
+        assert_eq!(tally(&[3, 4]).key(Norm::L2, 0).expect("a finite norm"), 5);
     }
 }
