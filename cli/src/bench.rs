@@ -1,16 +1,16 @@
 //! `emprune bench`: how fast this machine prunes, against a copy of the same bytes. Answers are checked before they are timed.
 
+mod args;
 #[cfg(feature = "gpu")]
 mod device;
 mod host;
 mod inputs;
 mod report;
 
-use crate::Usage;
-use crate::args::memory;
 use crate::report::write_json;
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+pub(crate) use args::BenchArgs;
+use args::{BenchBackend, BenchGranularity, DtypeName, Task};
 use emprune::{Backend, Decision, Granularity, Mask, Pruner, Rule, Tensor, TensorMut};
 use half::{bf16, f16};
 use host::Peer;
@@ -18,141 +18,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use inputs::{Entry, InputKind};
 use report::{Adapter, Case, Line, Report, Skipped, median};
 use std::time::Instant;
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// Numbers of entries: 1000000, 1e6, 10M (K, M, G are powers of 1000) or 2^24
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1e5,1e6,1e7", value_parser = size)]
-    sizes: Vec<u64>,
-
-    /// How the weights are stored
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "f32,bf16")]
-    dtype: Vec<DtypeName>,
-
-    /// Which weights compete: all, or those of a row
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "tensor,row")]
-    granularity: Vec<BenchGranularity>,
-
-    /// Entries of a row; sizes are rounded down to whole rows
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = size)]
-    row_len: u64,
-
-    /// What the weights are like
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "normal")]
-    input: Vec<InputKind>,
-
-    /// Zero the weights in place, or make a mask
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "prune")]
-    task: Vec<Task>,
-
-    /// Who is timed
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: BenchBackend,
-
-    /// Take only adapters with this in their name, driver or backend; case does not count
-    #[arg(long, value_name = "SUBSTRING")]
-    adapter: Option<String>,
-
-    /// Time the obvious ways too: sums in f64, then select_nth_unstable or a sort, on one thread
-    #[arg(long)]
-    peers: bool,
-
-    /// Print what a GPU's jobs should read, write and dispatch, and time nothing
-    #[arg(long, conflicts_with = "peers")]
-    plan: bool,
-
-    /// Seconds to spend on a line; at least three runs are made
-    #[arg(long, value_name = "S", default_value = "0.3", value_parser = seconds, allow_negative_numbers = true)]
-    seconds: f64,
-
-    /// Make so many runs, however long they take
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    repeats: Option<u32>,
-
-    /// The most host memory to take, as KiB, MiB or GiB; what needs more is skipped
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = memory)]
-    memory: u64,
-
-    /// Print JSON instead of a table
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DtypeName {
-    F32,
-    F16,
-    Bf16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum BenchGranularity {
-    /// One contest
-    Tensor,
-    /// A contest for each row
-    Row,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Task {
-    /// Zero the losers where they are
-    Prune,
-    /// One bit per weight
-    Mask,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum BenchBackend {
-    /// The CPU, and a hardware adapter if there is one
-    Auto,
-    /// The CPU
-    Cpu,
-    /// A GPU, or a software adapter where there is none
-    Gpu,
-    /// The CPU and every adapter
-    All,
-}
-
-impl DtypeName {
-    fn name(self) -> &'static str {
-        match self {
-            DtypeName::F32 => "f32",
-            DtypeName::F16 => "f16",
-            DtypeName::Bf16 => "bf16",
-        }
-    }
-
-    fn size(self) -> u64 {
-        if self == DtypeName::F32 { 4 } else { 2 }
-    }
-}
-
-const MOST_ENTRIES: u64 = 1 << 40;
-
-/// A number of entries.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim().replace('_', "");
-    let units = [("K", 1e3), ("k", 1e3), ("M", 1e6), ("G", 1e9)];
-    let number = if let Some((base, power)) = digits.split_once('^') {
-        base.parse::<u64>().ok().zip(power.parse().ok()).and_then(|(base, power)| base.checked_pow(power))
-    } else {
-        let with_unit = units.iter().find_map(|(unit, factor)| Some((digits.strip_suffix(unit)?, *factor)));
-        let (number, factor) = with_unit.unwrap_or((&digits, 1.0));
-        // Whole numbers below 2^53 are exact; larger ones are refused below.
-        let number = number.parse().ok().map(|number: f64| number * factor);
-        number.filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64)
-    };
-    match number {
-        Some(number @ 1..=MOST_ENTRIES) => Ok(number),
-        Some(number) => Err(format!("{number} entries are not between 1 and 2^40")),
-        None => Err("a size is a whole number, such as 1000000, 1e6, 10M or 2^24".into()),
-    }
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|seconds: &f64| (0.0..=3600.0).contains(seconds));
-    seconds.ok_or_else(|| "a time is a number of seconds between 0 and 3600".into())
-}
 
 /// A backend on a device, and the device again, to record jobs of our own on.
 struct Gpu {
@@ -163,10 +28,7 @@ struct Gpu {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    if args.backend == BenchBackend::Cpu && (args.adapter.is_some() || args.plan) {
-        let option = if args.plan { "--plan" } else { "--adapter" };
-        return Err(Usage(format!("{option} is not for --backend cpu")).into());
-    }
+    args.check()?;
     if cfg!(debug_assertions) {
         eprintln!("note: this program was not optimised when it was built; its times say little");
     }
@@ -539,34 +401,4 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
     let wanted = args.backend == BenchBackend::Gpu || args.adapter.is_some() || args.plan;
     ensure!(!wanted, "no adapter: this program was built without GPU support");
     Ok(Vec::new())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_written_in_many_ways() {
-        for (text, want) in [
-            ("1", 1),
-            ("1000000", 1_000_000),
-            ("1_000", 1000),
-            ("1e6", 1_000_000),
-            ("2.5e3", 2500),
-            ("10M", 10_000_000),
-            ("1.5k", 1500),
-            ("3G", 3_000_000_000),
-            ("2^24", 1 << 24),
-            ("10^3", 1000),
-            ("1099511627776", 1 << 40),
-        ] {
-            assert_eq!(size(text), Ok(want), "{text}");
-        }
-        for text in [
-            "", "0", "-1", "-5M", "1.5", "1e-3", "nan", "inf", "M", "2^", "2^41", "2^64", "1e300", "ten", "10Mi",
-            "1 M^2",
-        ] {
-            assert!(size(text).is_err(), "{text} is {:?}", size(text));
-        }
-    }
 }
