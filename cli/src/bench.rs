@@ -357,7 +357,8 @@ fn make_mask<T: Entry>(pruner: &Pruner, weights: &[T], case: &Case, rule: &Rule)
 /// The devices that take part.
 #[cfg(feature = "gpu")]
 fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
-    use emprune::gpu::{self, Options};
+    use crate::backend::VariantChoice;
+    use emprune::gpu::{self, Options, Variant};
 
     let open = |options: &Options| -> Result<Gpu> {
         let pruner = Pruner::gpu(options)?;
@@ -372,9 +373,15 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
             pruner,
         })
     };
+    let variant = match args.gpu_variant {
+        VariantChoice::Auto => Variant::Auto,
+        VariantChoice::Portable => Variant::Portable,
+        VariantChoice::Subgroup => Variant::Subgroup,
+    };
+    let any = Options::new().with_variant(variant);
     let options = match &args.adapter {
-        Some(part) => Options::new().with_adapter(part),
-        None => Options::new(),
+        Some(part) => any.clone().with_adapter(part),
+        None => any.clone(),
     };
     match (args.backend, &args.adapter) {
         (BenchBackend::Cpu, _) => Ok(Vec::new()),
@@ -391,7 +398,7 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
             let texts = |a: &gpu::Adapter| format!("{a} {}", a.driver).to_lowercase();
             let adapters: Vec<_> = gpu::adapters().into_iter().filter(|a| texts(a).contains(&part)).collect();
             ensure!(part.is_empty() || !adapters.is_empty(), "no adapter has {part:?} in its name, driver or backend");
-            adapters.iter().map(|a| open(&Options::new().with_adapter(a.to_string()).with_software(true))).collect()
+            adapters.iter().map(|a| open(&any.clone().with_adapter(a.to_string()).with_software(true))).collect()
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::inputs::InputKind;
 use crate::Usage;
 use crate::args::memory;
+use crate::backend::VariantChoice;
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -38,6 +39,10 @@ pub(crate) struct BenchArgs {
     /// Take only adapters with this in their name, driver or backend; case does not count
     #[arg(long, value_name = "SUBSTRING")]
     pub(super) adapter: Option<String>,
+
+    /// Which shaders a GPU runs
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) gpu_variant: VariantChoice,
 
     /// Time the obvious ways too: sums in f64, then select_nth_unstable or a sort, on one thread
     #[arg(long)]
@@ -102,11 +107,17 @@ pub(crate) enum BenchBackend {
 impl BenchArgs {
     /// What clap cannot express.
     pub(super) fn check(&self) -> Result<(), Usage> {
-        let option = if self.plan { "--plan" } else { "--adapter" };
-        if self.backend == BenchBackend::Cpu && (self.adapter.is_some() || self.plan) {
-            return Err(Usage(format!("{option} is not for --backend cpu")));
+        let for_gpus = [
+            ("--adapter", self.adapter.is_some()),
+            ("--plan", self.plan),
+            ("--gpu-variant", self.gpu_variant != VariantChoice::Auto),
+        ];
+        match for_gpus.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) if self.backend == BenchBackend::Cpu => {
+                Err(Usage(format!("{option} is not for --backend cpu")))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use emprune::gpu::wgpu::{self, BufferUsages};
-use emprune::gpu::{Adapter, Buffers, Job, Kernels, Plan, Record, SliceBuffers, required_limits};
+use emprune::gpu::{
+    Adapter, Buffers, Job, KernelOptions, Kernels, Plan, Record, SliceBuffers, Variant, required_limits,
+};
 use emprune::{Decision, Granularity, Mask, Rule, TensorSpec};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,9 +89,16 @@ impl Device {
         let adapter = adapters.into_iter().find(is_wanted).with_context(|| format!("{wanted} is gone"))?;
         let clocks = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let has_timestamps = adapter.features().contains(clocks);
+        let mut features = if has_timestamps { clocks } else { wgpu::Features::empty() };
+        // The variant that the library chose for itself.
+        let mut variant = Variant::Portable;
+        if wanted.variant == Variant::Subgroup.name() {
+            features |= wgpu::Features::SUBGROUP;
+            variant = Variant::Subgroup;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("emprune bench"),
-            required_features: if has_timestamps { clocks } else { wgpu::Features::empty() },
+            required_features: features,
             required_limits: required_limits(&adapter.limits()),
             ..Default::default()
         };
@@ -100,7 +109,7 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
         }));
-        let kernels = Kernels::new(&device);
+        let kernels = Kernels::with_options(&device, KernelOptions::new().with_variant(variant))?;
         Ok(Self { device, queue, kernels, has_timestamps, failure })
     }
 

@@ -99,6 +99,7 @@ fn wrong_words_are_wrong_usage() {
         (&["--memory", "1GB"], "KiB"),
         (&["--backend", "cpu", "--adapter", "x"], "--adapter"),
         (&["--backend", "cpu", "--plan"], "--plan"),
+        (&["--backend", "cpu", "--gpu-variant", "portable"], "--gpu-variant"),
         (&["--plan", "--peers"], "--peers"),
     ] {
         desk.fail(&[&["bench"], args].concat(), 2, &[part]);
