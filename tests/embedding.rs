@@ -737,6 +737,41 @@ fn asking_for_the_mass_changes_no_decision() {
 // ---- jobs among other work
 
 /// Three jobs of three kinds, one workspace, one encoder, one submit.
+/// Records and sums, read back, are the decision that `Pruner` returns: effective numbers, masses and cuts, bit for bit.
+#[test]
+fn the_mass_on_the_device_is_the_pruner_s() {
+    let cases = [
+        (vec![mixture(Kind::F32, 9, 13, 1)], Contests::Row),
+        (vec![mixture(Kind::Bf16, 5, 301, 2)], Contests::Row),
+        (vec![mixture(Kind::F32, 2, 2100, 3)], Contests::Row),
+        (vec![distribution("int8_levels").weights(Kind::F32, 1, 20_001, 4)], Contests::Tensor),
+        ([5, 6].map(|seed| distribution("ternary").weights(Kind::F16, 3, 701, seed)).to_vec(), Contests::Global),
+    ];
+    for (tensors, contests) in cases {
+        let asked = question(contests, false, 0.5);
+        let borrowed: Vec<_> = tensors.iter().map(|w| common::check::tensor(w, &w.bytes)).collect();
+        let (want, _) = common::cpu()[0].pruner.mask(&borrowed, &common::rule(&asked)).unwrap();
+        for turn in turns() {
+            let gpu = turn.gpu;
+            let specs: Vec<TensorSpec> = tensors.iter().map(spec).collect();
+            let plan = gpu.kernels.plan(&specs, &common::rule(&asked)).unwrap().with_mass(true);
+            let workspace = gpu
+                .buffer(&vec![0xa5; plan.workspace_bytes() as usize], BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+            let task = Task::with(gpu, &tensors, &asked, Some(&workspace), true);
+            gpu.submit(|encoder| task.job.record_mask(encoder));
+            let sums = plan.sums_range();
+            let sums = &gpu.read(&workspace)[sums.start as usize..sums.end as usize];
+            let records = task.look().records;
+            let got = plan.decision(&records, sums).unwrap_or_else(|error| panic!("{}: {error}", gpu.name));
+            assert_eq!(got, want, "{}", gpu.name);
+            assert!(got.groups().iter().all(|g| g.mass > 0.0 && g.n_eff >= 1.0), "{}", gpu.name);
+            let error = plan.decision(&records, &sums[1..]).expect_err("a byte is missing");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", gpu.name);
+            plan.clone().with_mass(false).decision(&records, sums).expect_err("there is no mass");
+        }
+    }
+}
+
 #[test]
 fn jobs_share_a_workspace_one_after_the_other() {
     let questions = [

@@ -179,11 +179,6 @@ impl Contest<'_> {
         let state = (self.state.records.clone(), self.state.tally.clone());
         let back = self.read_back(&[(&state.0, size_of::<Record>() as u64), (&state.1, TALLY * 8)])?;
         let record: Record = bytemuck::pod_read_unaligned(&back[0]);
-        let moments = Moments {
-            sum: from_counters::<SUM_LIMBS>(&back[1], TALLY_SUM..TALLY_SQUARE),
-            square: from_counters::<SQUARE_LIMBS>(&back[1], TALLY_SQUARE..TALLY_KEPT),
-        };
-        let kept_sum = from_counters::<SUM_LIMBS>(&back[1], TALLY_KEPT..TALLY as usize);
         let cut = if record.cut_span == Record::NO_CUT {
             self.len
         } else {
@@ -192,7 +187,7 @@ impl Contest<'_> {
             let piece = piece.ok_or_else(|| Error::new(ErrorKind::Internal, "the cut lies in no piece"))?;
             piece.start + u64::from(record.cut_index)
         };
-        Ok(Quota::decided(&moments, self.len, record.kept()).settle(record.threshold, cut, &kept_sum))
+        Ok(contest_group(&record, &back[1], self.len, cut))
     }
 
     fn load(&self, i: usize, keys: &Keys<'_>) -> Result<Loaded, Error> {
@@ -244,6 +239,16 @@ impl Contest<'_> {
         let encoder = std::mem::replace(&mut self.encoder, self.engine.encoder());
         transfer::read_back(&self.engine.device, encoder, wanted)
     }
+}
+
+/// A contest, from its record and its counters.
+pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -> Group {
+    let moments = Moments {
+        sum: from_counters::<SUM_LIMBS>(tally, TALLY_SUM..TALLY_SQUARE),
+        square: from_counters::<SQUARE_LIMBS>(tally, TALLY_SQUARE..TALLY_KEPT),
+    };
+    let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY as usize);
+    Quota::decided(&moments, len, record.kept()).settle(record.threshold, cut, &kept_sum)
 }
 
 /// An integer of 16-bit digits that are 64-bit counters, their carries not yet spread.

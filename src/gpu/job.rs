@@ -1,9 +1,12 @@
 //! Inside somebody else's GPU program: plan, bind, record. No submit, no wait, no readback, no allocation while recording.
 
+use super::contest::contest_group;
 use super::kernels::{self, Bindings, Kernels, Slice};
 use super::layout::{self, LOW_BINS, Params, ROW_SUMS, Record, TALLY};
+use super::rows::row_group;
 use super::shaders::Stage;
-use crate::error::{Error, ErrorKind};
+use crate::decision::Decision;
+use crate::error::{Error, ErrorKind, NonFinite};
 use crate::grid::Grid;
 use crate::narrow;
 use crate::plan::{self, Parts};
@@ -117,8 +120,8 @@ impl Plan {
         self.groups
     }
 
-    /// Whether the sum of the kept scores is computed; by default not. It costs about ten integer operations an entry, and what reads it
-    /// back is [`Pruner`](crate::Pruner); the decision does not depend on it.
+    /// Whether the sum of the kept scores is computed; by default not. It costs about ten integer operations an entry; the decision
+    /// does not depend on it. [`sums_range`](Self::sums_range) says where it is left, and [`decision`](Self::decision) what it means.
     pub fn with_mass(mut self, mass: bool) -> Self {
         self.mass = mass;
         self
@@ -139,6 +142,59 @@ impl Plan {
         let masks: u64 = self.slices.iter().map(|s| plan::mask_bytes(s.len)).sum();
         let reads = if self.rows { 1 } else { 2 };
         (weights * reads, weights + masks)
+    }
+
+    /// The bytes of [`Buffers::workspace`], from the binding's start, in which a job leaves the exact sums of its contests: of scores, of
+    /// their squares and of kept scores. They stay until the next job uses the workspace; copy them out with the records where
+    /// [`decision`](Self::decision) is wanted.
+    pub fn sums_range(&self) -> std::ops::Range<u64> {
+        let (at, len) = self.workspace().tally;
+        at..at + len
+    }
+
+    /// What [`Pruner`](crate::Pruner) would have returned, bit for bit, from what a job of this plan left on the device: its records, and the
+    /// bytes of [`sums_range`](Self::sums_range). Effective numbers and masses are rounded once, from the exact integers.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the plan is not [`with_mass`](Self::with_mass), or when there are not as many bytes as it asks for;
+    /// `NonFinite` for the first contest with a score that is no number, its slice for the tensor.
+    pub fn decision(&self, records: &[Record], sums: &[u8]) -> Result<Decision, Error> {
+        let wanted = self.sums_range();
+        if !self.mass {
+            return Err(Error::invalid("the plan computes no mass: ask for it by with_mass(true)"));
+        }
+        if records.len() as u64 != self.groups || sums.len() as u64 != wanted.end - wanted.start {
+            return Err(Error::invalid(format!(
+                "{} records and {} bytes of sums, the plan has {} and {}",
+                records.len(),
+                sums.len(),
+                self.groups,
+                wanted.end - wanted.start
+            )));
+        }
+        let contest_len = self.slices.iter().map(|s| s.len).sum::<u64>() / self.groups;
+        let params = self.params();
+        let stride = sums.len() / records.len();
+        let group = |(record, sums): (&Record, &[u8])| {
+            if record.status != 0 {
+                let what =
+                    [NonFinite::Nan, NonFinite::Infinity, NonFinite::Product][(record.status - 1).min(2) as usize];
+                return Err(Error::non_finite(record.bad_slice as usize, record.bad_index.into(), what));
+            }
+            if self.rows {
+                return Ok(row_group(record, sums, contest_len));
+            }
+            let mut cut = contest_len;
+            if record.cut_span != Record::NO_CUT {
+                // The last slice that begins at or before the span is the one that holds it.
+                let slice = params.iter().rposition(|p| p.first_span <= record.cut_span).unwrap_or(0);
+                let before: u64 = params[..slice].iter().map(|p| u64::from(p.group_len)).sum();
+                cut = before + u64::from(record.cut_index);
+            }
+            Ok(contest_group(record, sums, contest_len, cut))
+        };
+        let groups: Result<Vec<_>, Error> = records.iter().zip(sums.chunks_exact(stride)).map(group).collect();
+        Ok(Decision::new(groups?))
     }
 
     fn has_edges(&self, slice: &TensorSpec) -> bool {

@@ -57,20 +57,22 @@ impl Engine {
         let row = |i: usize| {
             let record: Record =
                 bytemuck::pod_read_unaligned(&records[i * size_of::<Record>()..][..size_of::<Record>()]);
-            let words = |from: usize, count: usize| {
-                let at = (i * ROW_SUMS as usize + from) * 4;
-                &sums[at..at + count * 4]
-            };
-            let moments = Moments {
-                sum: from_words(words(0, ROW_SUM_WORDS)),
-                square: from_words(words(ROW_SUM_WORDS, ROW_SQUARE_WORDS)),
-            };
-            let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
-            let cut = if record.cut_span == Record::NO_CUT { row_len as u64 } else { record.cut_index.into() };
-            Quota::decided(&moments, row_len as u64, record.kept()).settle(record.threshold, cut, &kept_sum)
+            row_group(&record, &sums[i * ROW_SUMS as usize * 4..], row_len as u64)
         };
         Ok((0..groups).map(row).collect())
     }
+}
+
+/// A row, from its record and its three sums.
+pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Group {
+    let words = |from: usize, count: usize| &sums[from * 4..(from + count) * 4];
+    let moments = Moments {
+        sum: from_words(words(0, ROW_SUM_WORDS)),
+        square: from_words(words(ROW_SUM_WORDS, ROW_SQUARE_WORDS)),
+    };
+    let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
+    let cut = if record.cut_span == Record::NO_CUT { row_len } else { record.cut_index.into() };
+    Quota::decided(&moments, row_len, record.kept()).settle(record.threshold, cut, &kept_sum)
 }
 
 /// Put a device's mask where the caller wants it, and zero what it says in the caller's bytes. The weights are in host memory:
