@@ -1,4 +1,4 @@
-//! How scores are stored, and the only place that knows the bits of f16 and bf16.
+//! How scores are stored, and the only place that knows the bits of f16, bf16 and the two kinds of f8.
 //!
 //! Every dtype widens to `f32` exactly, so everything after this file sees the bits of an `f32`.
 //! The WGSL twins are `shaders/parts/load_{f32,f16,bf16}.wgsl`.
@@ -15,6 +15,10 @@ pub enum Dtype {
     F16,
     /// The upper half of a binary32.
     Bf16,
+    /// Eight bits as in machine learning: a sign, 4 of exponent, 3 of mantissa, no infinity, and one NaN of each sign. On the CPU only.
+    F8E4m3,
+    /// The upper half of a binary16: a sign, 5 bits of exponent, 2 of mantissa. On the CPU only.
+    F8E5m2,
 }
 
 impl Dtype {
@@ -23,6 +27,7 @@ impl Dtype {
         match self {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F8E4m3 | Dtype::F8E5m2 => 1,
         }
     }
 }
@@ -33,6 +38,8 @@ impl fmt::Display for Dtype {
             Dtype::F32 => "F32",
             Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
+            Dtype::F8E4m3 => "F8_E4M3",
+            Dtype::F8E5m2 => "F8_E5M2",
         })
     }
 }
@@ -79,7 +86,38 @@ pub(crate) const fn abs_bits_from_f16(bits: u16) -> u32 {
     }
 }
 
+/// As [`abs_bits_from_f16`], for a whole dtype of eight bits at once.
+pub(crate) static ABS_BITS_FROM_E5M2: [u32; 256] = table(false);
+/// See [`ABS_BITS_FROM_E5M2`].
+pub(crate) static ABS_BITS_FROM_E4M3: [u32; 256] = table(true);
+
+const fn table(e4m3: bool) -> [u32; 256] {
+    let mut bits = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        let magnitude = code as u8 & 0x7f;
+        bits[code] = if e4m3 { abs_bits_from_e4m3(magnitude) } else { abs_bits_from_f16((magnitude as u16) << 8) };
+        code += 1;
+    }
+    bits
+}
+
+const fn abs_bits_from_e4m3(magnitude: u8) -> u32 {
+    let mantissa = magnitude as u32 & 7;
+    match magnitude {
+        0 => 0,
+        // A subnormal: mantissa * 2^-9.
+        1..8 => {
+            let shift = mantissa.leading_zeros() - 28;
+            ((121 - shift) << 23) | (((mantissa << shift) & 7) << 20)
+        }
+        0x7f => 0x7fc0_0000,
+        _ => ((magnitude as u32) << 20) + (120 << 23),
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "small numbers are exact")]
 mod tests {
     use super::*;
 
@@ -92,6 +130,26 @@ mod tests {
                 assert!(f32::from_bits(ours).is_nan(), "{bits:#06x} must stay NaN");
             } else {
                 assert_eq!(ours, theirs, "{bits:#06x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_f8_widens_to_the_number_that_it_is() {
+        for code in 0..=255u8 {
+            for (table, exponent_bits, bias) in [(&ABS_BITS_FROM_E4M3, 4, 7), (&ABS_BITS_FROM_E5M2, 5, 15)] {
+                let mantissa_bits = 7 - exponent_bits;
+                let exponent = i32::from(code & 0x7f) >> mantissa_bits;
+                let fraction = f64::from(code & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
+                let value = match exponent {
+                    15 if bias == 7 && fraction == 0.875 => f64::NAN,
+                    31 if fraction == 0.0 => f64::INFINITY,
+                    31 => f64::NAN,
+                    0 => fraction * 2f64.powi(1 - bias),
+                    _ => (1.0 + fraction) * 2f64.powi(exponent - bias),
+                };
+                let widened = f64::from(f32::from_bits(table[usize::from(code)]));
+                assert!(widened == value || widened.is_nan() && value.is_nan(), "{code:#04x}: {widened} and {value}");
             }
         }
     }

@@ -24,3 +24,4 @@ pub use wgpu;
 
 pub(crate) use contest::Contest;
 pub(crate) use engine::Engine;
+pub(crate) use shaders::check_dtype;

@@ -4,7 +4,7 @@
 //! operation takes part: WGSL may flush, fuse and reassociate floats, and a caller of the CPU backend may have switched
 //! its processor to flush subnormals. The WGSL twin is `shaders/parts/key.wgsl`.
 
-use crate::dtype::{Dtype, abs_bits_from_f16};
+use crate::dtype::{ABS_BITS_FROM_E4M3, ABS_BITS_FROM_E5M2, Dtype, abs_bits_from_f16};
 use crate::error::{Error, NonFinite};
 
 /// Keys from here up are infinity and NaN.
@@ -80,6 +80,12 @@ impl<'a> Keys<'a> {
             Dtype::F16 => {
                 for (key, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *key = abs_bits_from_f16(u16::from_le_bytes(*raw));
+                }
+            }
+            Dtype::F8E4m3 | Dtype::F8E5m2 => {
+                let table = if self.dtype == Dtype::F8E4m3 { &ABS_BITS_FROM_E4M3 } else { &ABS_BITS_FROM_E5M2 };
+                for (key, raw) in out.iter_mut().zip(bytes) {
+                    *key = table[usize::from(*raw)];
                 }
             }
         }

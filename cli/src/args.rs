@@ -81,8 +81,8 @@ part of the report), note or warning (message), finished (seconds), or failed (m
 a second at most, finished or failed comes last.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
-crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16 and \
-BF16 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
+crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
+BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
 are known by their names. --targets overrides these exceptions, and --ignore overrides --targets.";
 
 const APPLY_HELP: &str = "\

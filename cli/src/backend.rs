@@ -4,7 +4,7 @@ use crate::Usage;
 use crate::events;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use emprune::{Backend, Error, ErrorKind, Pruner};
+use emprune::{Backend, Dtype, Error, ErrorKind, Pruner};
 use serde::Serialize;
 use std::cell::OnceCell;
 
@@ -34,7 +34,8 @@ pub(crate) struct Workers {
     first: Pruner,
     /// `auto` promises an answer, `gpu` a GPU's.
     may_fall_back: bool,
-    fallback: OnceCell<(Pruner, Fallback)>,
+    fallback: OnceCell<Fallback>,
+    cpu: Pruner,
 }
 
 /// Where and why the CPU took over.
@@ -125,7 +126,7 @@ impl Workers {
     pub(crate) fn open(args: &BackendArgs) -> Result<Self> {
         let first = args.open()?;
         let may_fall_back = args.backend == BackendChoice::Auto && first.backend().name() != "cpu";
-        Ok(Self { first, may_fall_back, fallback: OnceCell::new() })
+        Ok(Self { first, may_fall_back, fallback: OnceCell::new(), cpu: Pruner::cpu() })
     }
 
     /// Who was asked for.
@@ -134,13 +135,19 @@ impl Workers {
     }
 
     /// Who works now.
-    pub(crate) fn current(&self) -> &Pruner {
-        self.fallback.get().map_or(&self.first, |(cpu, _)| cpu)
+    fn current(&self) -> &Pruner {
+        if self.fallback.get().is_some() { &self.cpu } else { &self.first }
+    }
+
+    /// Who works on tensors of these dtypes now: what only the CPU reads is its own under `auto`, and refused by a GPU.
+    pub(crate) fn for_dtypes(&self, mut dtypes: impl Iterator<Item = Dtype>) -> &Pruner {
+        let only_cpu = dtypes.any(|dtype| matches!(dtype, Dtype::F8E4m3 | Dtype::F8E5m2));
+        if only_cpu && self.may_fall_back { &self.cpu } else { self.current() }
     }
 
     /// Where the CPU took over, if it did.
     pub(crate) fn fallback(&self) -> Option<&Fallback> {
-        self.fallback.get().map(|(_, fallback)| fallback)
+        self.fallback.get()
     }
 
     /// Whether the CPU may yet take over.
@@ -157,7 +164,7 @@ impl Workers {
         let reason = error.to_string().replace('\n', " ");
         let first = self.first.backend();
         events::warning(&format!("{first} failed at tensor {tensor:?}: {reason}; the CPU goes on from there"));
-        self.fallback.set((Pruner::cpu(), Fallback { tensor: tensor.to_owned(), reason })).is_ok()
+        self.fallback.set(Fallback { tensor: tensor.to_owned(), reason }).is_ok()
     }
 }
 

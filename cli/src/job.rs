@@ -251,7 +251,7 @@ impl Stream<'_> {
                 progress,
                 clock,
             };
-            let pruner = workers.current();
+            let pruner = workers.for_dtypes(selected.iter().map(|one| one.dtype));
             let decided = match settings.structure() {
                 Some((structure, norm)) => pruner.stream_structures(&mut weights, structure, norm, &rule, want),
                 None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),

@@ -64,6 +64,8 @@ impl TensorInfo {
             "F32" => Some(Dtype::F32),
             "F16" => Some(Dtype::F16),
             "BF16" => Some(Dtype::Bf16),
+            "F8_E4M3" => Some(Dtype::F8E4m3),
+            "F8_E5M2" => Some(Dtype::F8E5m2),
             _ => None,
         }
     }

@@ -88,7 +88,11 @@ pub(crate) fn select(
     let mut selection = Selection { warnings: asked.idle(tensors), ..Selection::default() };
     for tensor in tensors {
         let rule = asked.rule(&tensor.name);
-        selection.skipped.push(asked.verdict(tensor, rule)?);
+        let skipped = asked.verdict(tensor, rule)?;
+        if skipped.is_none() && tensor.dtype.starts_with("F8") {
+            refuse_scaled(&tensor.name, &tensor.dtype, exists)?;
+        }
+        selection.skipped.push(skipped);
         selection.rules.push(rule);
     }
     if selection.skipped.iter().all(Option::is_some) {
@@ -143,10 +147,24 @@ impl Asked {
         }
         if let (Some(reason), true) = (&unfit, matching.any(Pattern::is_name)) {
             ensure!(reason != "empty", "tensor {name:?} is a target and has no entries (shape {:?})", tensor.shape);
-            bail!("tensor {name:?} is a target and of {reason}: only F32, F16 and BF16 are pruned");
+            bail!("tensor {name:?} is a target and of {reason}: only F32, F16, BF16, F8_E4M3 and F8_E5M2 are pruned");
         }
         Ok(unfit)
     }
+}
+
+/// The entries of a quantised tensor are weights only together with its scales, which differ from block to block.
+fn refuse_scaled(name: &str, dtype: &str, exists: impl Fn(&str) -> bool) -> Result<()> {
+    let module = name.strip_suffix(".weight").unwrap_or(name);
+    let scales = ["_scale", "_scale_inv", ".scale", ".scales", ".scale_inv", ".scale_weight"];
+    let names = scales.iter().flat_map(|end| [format!("{name}{end}"), format!("{module}{end}")]);
+    if let Some(scale) = names.into_iter().find(|name| exists(name)) {
+        bail!(
+            "tensor {name:?} is {dtype} and has scales, {scale:?}: by itself it says nothing about the size of weights; \
+             prune before quantising, or leave it alone with --ignore"
+        );
+    }
+    Ok(())
 }
 
 /// People count from one.

@@ -174,12 +174,17 @@ pub(crate) fn count_zeros(bytes: &[u8], dtype: Dtype) -> u64 {
     // Blocks whose counts fit an entry's own width: the compiler then keeps the counts in vectors as wide as the entries.
     match dtype.size() {
         4 => bytes.as_chunks::<4>().0.chunks(1 << 16).map(zeros_of_4).sum(),
+        1 => bytes.chunks(u8::MAX as usize).map(zeros_of_1).sum(),
         _ => bytes.as_chunks::<2>().0.chunks(u16::MAX as usize).map(zeros_of_2).sum(),
     }
 }
 
 fn zeros_of_4(entries: &[[u8; 4]]) -> u64 {
     entries.iter().map(|entry| u32::from(u32::from_le_bytes(*entry) << 1 == 0)).sum::<u32>().into()
+}
+
+fn zeros_of_1(entries: &[u8]) -> u64 {
+    entries.iter().map(|entry| u8::from(entry << 1 == 0)).sum::<u8>().into()
 }
 
 fn zeros_of_2(entries: &[[u8; 2]]) -> u64 {
@@ -199,9 +204,11 @@ mod tests {
         let bytes = [0, 0, 0, 0x80, 1, 0, 0x80, 0, 0xff, 0x7f];
         assert_eq!(count_zeros(&bytes, Dtype::F16), 2);
         assert_eq!(count_zeros(&bytes, Dtype::Bf16), 2);
+        assert_eq!(count_zeros(&[0, 0x80, 1, 0x81, 0x7f], Dtype::F8E4m3), 2);
         for len in [65534, 65535, 65536, 65537, 200_000] {
             assert_eq!(count_zeros(&vec![0; 2 * len], Dtype::F16), len as u64, "the counts of blocks do not overflow");
             assert_eq!(count_zeros(&vec![0; 4 * len], Dtype::F32), len as u64);
+            assert_eq!(count_zeros(&vec![0; len], Dtype::F8E5m2), len as u64);
         }
     }
 }

@@ -127,5 +127,10 @@ fn zero(tile: &[u32], bytes: &mut [u8], dtype: Dtype) {
                 *raw = (u16::from_le_bytes(*raw) & keep(key) as u16).to_le_bytes();
             }
         }
+        Dtype::F8E4m3 | Dtype::F8E5m2 => {
+            for (raw, &key) in bytes.iter_mut().zip(tile) {
+                *raw &= keep(key) as u8;
+            }
+        }
     }
 }

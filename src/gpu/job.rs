@@ -223,6 +223,7 @@ impl Kernels {
                 return Err(Error::invalid("a contest of 0 entries has no effective number").of_tensor(i));
             }
             TensorSpec::new(spec.dtype, spec.len, spec.row_len).map_err(|e| e.of_tensor(i))?;
+            super::check_dtype(spec.dtype).map_err(|e| e.of_tensor(i))?;
             if spec.len > plan::MOST_ENTRIES {
                 let message = format!("a slice has {} entries, a job takes {}", spec.len, plan::MOST_ENTRIES);
                 return Err(Error::new(ErrorKind::Limit, message).of_tensor(i));

@@ -5,6 +5,7 @@
 
 use super::layout::{LANES, TEAMS};
 use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
 use crate::rule::Score;
 
 /// What a pipeline does.
@@ -56,6 +57,15 @@ pub(crate) const STAGES: [Stage; 16] = [
     Stage::Teams(4),
 ];
 pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+
+/// Whether there are shaders that read it.
+pub(crate) fn check_dtype(dtype: Dtype) -> Result<(), Error> {
+    if DTYPES.contains(&dtype) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Limit, format!("the GPU backend does not read {dtype}; the CPU does")))
+}
+
 pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
 
 macro_rules! wgsl {
@@ -228,6 +238,7 @@ impl Pipeline {
             Dtype::F32 => 0,
             Dtype::F16 => 1,
             Dtype::Bf16 => 2,
+            Dtype::F8E4m3 | Dtype::F8E5m2 => unreachable!("refused by check_dtype"),
         };
         let score = match score {
             Score::Magnitude | Score::Given => 0,
@@ -264,6 +275,7 @@ impl Pipeline {
                 Dtype::F32 => wgsl!("parts/load_f32"),
                 Dtype::F16 => wgsl!("parts/load_f16"),
                 Dtype::Bf16 => wgsl!("parts/load_bf16"),
+                Dtype::F8E4m3 | Dtype::F8E5m2 => unreachable!("refused by check_dtype"),
             });
         }
         if scores {

@@ -8,6 +8,7 @@ mod bench;
 mod bad_files;
 mod bad_values;
 mod desk;
+mod eight_bits;
 mod diff;
 mod events;
 mod files;

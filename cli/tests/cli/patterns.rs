@@ -115,7 +115,11 @@ fn nothing_left_is_an_error() {
 fn a_tensor_that_cannot_be_pruned_is_an_error_when_named() {
     let desk = desk();
     let start = ["prune", "in", "-o", "out", "--targets", "*", "--targets"];
-    desk.fail(&[&start[..], &["scales8"]].concat(), 1, &["\"scales8\"", "dtype F8_E8M0", "F32, F16 and BF16"]);
+    desk.fail(
+        &[&start[..], &["scales8"]].concat(),
+        1,
+        &["\"scales8\"", "dtype F8_E8M0", "F32, F16, BF16, F8_E4M3 and F8_E5M2"],
+    );
     desk.fail(&[&start[..], &["embeddings.position_ids"]].concat(), 1, &["position_ids", "dtype I64"]);
     let none = model(&[("none.weight", "F32", &[0, 4], vec![]), ("w", "F32", &[1, 1], f32s(&[1.0]))]);
     desk.write("in", &none);
