@@ -50,8 +50,12 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     let model = Checkpoint::open(&args.input)?;
     let masks = Masks::new(Model::open(&args.masks).context("the masks file")?)?;
     let pairs = pair(&model, &masks)?;
-    let paths =
-        Paths { weights: Some(&args.output), masks: None, report: args.report.as_deref(), overwrite: args.overwrite };
+    let paths = Paths {
+        weights: Some(&args.output),
+        report: args.report.as_deref(),
+        overwrite: args.overwrite,
+        ..Paths::default()
+    };
     paths.check(&model, [args.masks.clone()])?;
     let destination = Destination::create(&model, &paths, &[])?;
     let outputs = destination.outputs();

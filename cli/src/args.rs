@@ -49,6 +49,7 @@ Examples:
   emprune inspect model.safetensors --granularity tensor
   emprune prune model.safetensors -o pruned.safetensors --beta 0.8 --report report.json
   emprune prune model.safetensors -o pruned.safetensors --targets '*.mlp.*' --ignore '*.0.*'
+  emprune inspect model.safetensors --plot plots
   emprune prune model.safetensors -o pruned.safetensors --score wanda --norms norms.safetensors
   emprune prune model.safetensors -o pruned.safetensors --score gradients.safetensors --granularity block:16x16
   emprune prune model.safetensors -o pruned.safetensors --nm 2:4
@@ -408,6 +409,10 @@ pub(crate) struct FileArgs {
     /// Write the masks, as safetensors: per tensor one bit per weight, lowest bit first, 1 = kept
     #[arg(long, value_name = "FILE")]
     pub(crate) masks: Option<PathBuf>,
+
+    /// Draw, as SVG into a new directory: what every tensor keeps, and for each how its scores are spread
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
 
     /// Print the report on stdout instead of a table
     #[arg(long)]

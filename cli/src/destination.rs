@@ -26,6 +26,7 @@ pub(crate) struct Destination<'a> {
     /// Those of the directory.
     shards: Vec<File>,
     journal: Option<Journal>,
+    plots: Option<NewDirectory>,
 }
 
 /// What a command line says about outputs.
@@ -35,6 +36,8 @@ pub(crate) struct Paths<'a> {
     pub(crate) weights: Option<&'a Path>,
     pub(crate) masks: Option<&'a Path>,
     pub(crate) report: Option<&'a Path>,
+    /// A directory.
+    pub(crate) plots: Option<&'a Path>,
     pub(crate) overwrite: bool,
 }
 
@@ -44,7 +47,8 @@ impl Paths<'_> {
         let (file, directory) = self.split(model);
         let targets: Vec<&Path> = [self.masks, self.report, file].into_iter().flatten().collect();
         let inputs: Vec<PathBuf> = model.files().into_iter().chain(inputs).collect();
-        output::check(&targets, &inputs, directory, self.overwrite)
+        let directories: Vec<&Path> = directory.into_iter().chain(self.plots).collect();
+        output::check(&targets, &inputs, &directories, self.overwrite)
     }
 
     fn split(&self, model: &Checkpoint) -> (Option<&Path>, Option<&Path>) {
@@ -54,10 +58,10 @@ impl Paths<'_> {
 
 impl<'a> Destination<'a> {
     /// Start all the files. With `settings`, the hashes of what is asked about each shard, a directory goes on where a killed run
-    /// stopped; not so with masks, for those of finished shards are gone, nor with a single shard.
+    /// stopped; not so with masks or plots, for those of finished shards are gone, nor with a single shard.
     pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, settings: &[Option<String>]) -> Result<Self> {
         let (file, directory) = paths.split(model);
-        let resumes = !settings.is_empty() && model.shards.len() > 1 && paths.masks.is_none();
+        let resumes = !settings.is_empty() && model.shards.len() > 1 && paths.masks.is_none() && paths.plots.is_none();
         let goes_on = |partial: &Path| resumes && journal::is_in(partial);
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (masks, report, weights) = (create(paths.masks)?, create(paths.report)?, create(file)?);
@@ -77,7 +81,9 @@ impl<'a> Destination<'a> {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal })
+        let plots = paths.plots.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, |_| false));
+        let plots = plots.transpose()?;
+        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal, plots })
     }
 
     /// Of finished shards, where a killed run can be gone on from.
@@ -104,13 +110,18 @@ impl<'a> Destination<'a> {
         self.weights.iter().map(NewFile::file).chain(&self.shards).map(Sink::Write).collect()
     }
 
+    /// Where to draw.
+    pub(crate) fn plots(&self) -> Option<&NewDirectory> {
+        self.plots.as_ref()
+    }
+
     pub(crate) fn masks(&self) -> Option<Sink<'_>> {
         self.masks.as_ref().map(|masks| Sink::Write(masks.file()))
     }
 
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(self, report: &impl Serialize) -> Result<()> {
-        let Self { model, overwrite, masks, report: report_file, weights, directory, shards, journal } = self;
+        let Self { model, overwrite, masks, report: report_file, weights, directory, shards, journal, plots } = self;
         let write = |file: &File| -> Result<()> {
             let mut out = BufWriter::new(file);
             let written =
@@ -123,11 +134,21 @@ impl<'a> Destination<'a> {
             finish(model, directory, &shards, write)
                 .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
         }
+        if let Some(plots) = &plots {
+            // It says what was drawn, and that the directory is ours to replace.
+            let file = plots.file(REPORT.as_ref())?;
+            write(&file)?;
+            file.sync_all()?;
+        }
         interrupt::check()?;
         // Elsewhere than on Unix a directory with open files cannot be renamed.
         drop(shards);
         // The weights last: where they are, the rest is.
-        output::commit([masks, report_file, weights].into_iter().flatten().collect(), directory, overwrite)
+        output::commit(
+            [masks, report_file, weights].into_iter().flatten().collect(),
+            plots.into_iter().chain(directory),
+            overwrite,
+        )
     }
 }
 

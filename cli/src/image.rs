@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     interrupt::catch()?;
     let picture = Picture::open(&args.input)?;
     let targets: Vec<&Path> = args.report.as_deref().into_iter().chain([args.output.as_path()]).collect();
-    output::check(&targets, std::slice::from_ref(&args.input), None, args.overwrite)?;
+    output::check(&targets, std::slice::from_ref(&args.input), &[], args.overwrite)?;
     let pruner = args.backend.open()?;
     let new_report = args.report.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     }
     interrupt::check()?;
     // The picture last: where it is, the rest is.
-    output::commit(new_report.into_iter().chain([new_picture]).collect(), None, args.overwrite)?;
+    output::commit(new_report.into_iter().chain([new_picture]).collect(), [], args.overwrite)?;
 
     let mut text = Vec::new();
     if args.json {

@@ -47,6 +47,8 @@ pub(crate) struct Job<'a> {
     pub(crate) piece_bytes: usize,
     /// What is finished, and is to be told when more is.
     pub(crate) journal: Option<&'a Journal>,
+    /// Whether scores are counted, to be drawn.
+    pub(crate) plots: bool,
 }
 
 impl<'a> Selected<'a> {
@@ -111,7 +113,10 @@ impl Job<'_> {
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
         let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
         let scores = self.scores.get(one.settings).map(|scores| scores.of(one.info)).transpose()?;
-        Ok(Part::new(one.info, norms.map(Arc::from), scores, place))
+        let mut part = Part::new(one.info, norms.map(Arc::from), scores, place);
+        // Given scores are another file's, which is not what passes here.
+        part.histogram = (self.plots && scores.is_none()).then(Default::default);
+        Ok(part)
     }
 }
 
@@ -159,7 +164,7 @@ impl Stream<'_> {
         }
         let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0)?;
         parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
-        let reports = selected.iter().zip(&parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
+        let reports = selected.iter().zip(&mut parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
         let mut reports: Vec<_> = reports.collect();
         for (report, kept) in reports.iter_mut().zip(&structures) {
             report.kept_structures = Some(numbers(kept));
@@ -210,7 +215,7 @@ impl Stream<'_> {
         }
         let TensorReport { n_eff, mass, mass_bound, threshold, degenerate, .. } = report;
         let TensorReport { rows, kept_per_row, kept_structures, .. } = report;
-        let counted = counted(info, contests, kept, &part);
+        let counted = counted(info, contests, kept, &mut part);
         let contest = TensorReport { n_eff, mass, mass_bound, threshold, degenerate, ..counted };
         Ok(TensorReport { rows, kept_per_row, kept_structures, ..contest })
     }
@@ -296,7 +301,7 @@ pub(crate) fn about(info: &TensorInfo) -> TensorReport {
 }
 
 /// What was counted while the tensor passed.
-fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &Part) -> TensorReport {
+fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &mut Part) -> TensorReport {
     TensorReport {
         contests,
         kept: Some(kept),
@@ -304,6 +309,7 @@ fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &Part) -> TensorRe
         zeros_before: Some(part.zeros_before),
         zeros_after: Some(part.zeros_after),
         seconds: Some(part.seconds),
+        spread: part.histogram.take().map(|histogram| histogram.spread()),
         ..about(info)
     }
 }

@@ -30,12 +30,18 @@ pub(crate) struct NewFile {
 
 /// Look at all the files that will be written, before any work: none is an input, none is another, none is in a directory
 /// that will be replaced, and none exists unless it may be replaced.
-pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directory: Option<&Path>, overwrite: bool) -> Result<()> {
-    let directory =
-        directory.map(|path| place(path).map(|(_, whole)| path.canonicalize().unwrap_or(whole))).transpose()?;
+pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path], overwrite: bool) -> Result<()> {
+    let whole = |path: &Path| place(path).map(|(_, whole)| path.canonicalize().unwrap_or(whole));
+    let places = directories.iter().map(|path| whole(path)).collect::<Result<Vec<_>>>()?;
+    for (i, (path, here)) in directories.iter().zip(&places).enumerate() {
+        for (other, there) in directories.iter().zip(&places).skip(i + 1) {
+            let apart = !here.starts_with(there) && !there.starts_with(here);
+            ensure!(apart, "{} and {} must not be one in the other", path.display(), other.display());
+        }
+    }
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
-        let inside = directory.as_ref().is_some_and(|directory| place.1.starts_with(directory));
+        let inside = places.iter().any(|directory| place.1.starts_with(directory));
         ensure!(!inside, "{} is in the output directory; write it somewhere else", target.display());
         if let Some(input) = inputs.iter().find(|input| is_same(target, input)) {
             bail!("{} is the same file as the input {}; write somewhere else", target.display(), input.display());
@@ -338,22 +344,27 @@ fn sync_directory(path: &Path) {
     let _ = path;
 }
 
-/// Give all the files their names, in order, and then the directory its own, when the bytes of every one are on the disk.
-pub(crate) fn commit(files: Vec<NewFile>, directory: Option<NewDirectory>, overwrite: bool) -> Result<()> {
+/// Give all the files their names, in order, and then the directories theirs, when the bytes of every one are on the disk.
+pub(crate) fn commit(
+    files: Vec<NewFile>,
+    directories: impl IntoIterator<Item = NewDirectory>,
+    overwrite: bool,
+) -> Result<()> {
     for file in &files {
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
     }
     let mut renamed = Vec::new();
     let files = files.into_iter().map(|file| file.rename(overwrite));
-    // Lazily: the directory comes last, and not at all after an error.
-    let directory = directory.into_iter().map(NewDirectory::rename);
-    for target in files.chain(directory) {
+    // Lazily: directories come last, and not at all after an error.
+    let directories = directories.into_iter().map(NewDirectory::rename);
+    for target in files.chain(directories) {
         match target {
             Ok(target) => renamed.push(target),
             Err(e) => {
                 // What was there before is gone where it was replaced; where it was not, take back what is new.
                 for target in renamed.iter().filter(|_| !overwrite) {
-                    let _ = fs::remove_file(target); // the error that counts is on its way
+                    // The error that counts is on its way.
+                    let _ = if target.is_dir() { fs::remove_dir_all(target) } else { fs::remove_file(target) };
                 }
                 return Err(e);
             }

@@ -10,6 +10,7 @@ use crate::interrupt;
 use crate::job::{Contests, Job, Selected, about};
 use crate::journal::Journal;
 use crate::norms::Norms;
+use crate::plot;
 use crate::recipe::Recipe;
 use crate::report::{Report, RuleReport, SCHEMA, TensorReport, Totals, sparsity, write_json};
 use crate::scores::ScoreFiles;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         weights: output,
         masks: files.masks.as_deref(),
         report: files.report.as_deref(),
+        plots: files.plot.as_deref(),
         overwrite: files.overwrite,
     };
     let others = [&args.norms, &args.recipe].into_iter().flatten().cloned();
@@ -47,8 +49,17 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         }),
     );
     let destination = Destination::create(model, &paths, &question.settings_of_shards()?)?;
-    let answer = question.answer(&workers, &destination.outputs(), destination.masks(), destination.journal());
+    let answer = question.answer(
+        &workers,
+        &destination.outputs(),
+        destination.masks(),
+        destination.journal(),
+        paths.plots.is_some(),
+    );
     let report_of_all = answer.inspect_err(|_| destination.keep_if_terminated())?;
+    if let Some(directory) = destination.plots() {
+        plot::draw(&report_of_all, &args.input, directory)?;
+    }
     destination.commit(&report_of_all)?;
 
     let mut text = Vec::new();
@@ -138,9 +149,10 @@ impl<'a> Question<'a> {
         outputs: &[Sink<'_>],
         masks: Option<Sink<'_>>,
         journal: Option<&Journal>,
+        plots: bool,
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
-        let job = Job { shards, norms, scores: &self.scores, workers, outputs, masks, piece_bytes, journal };
+        let job = Job { shards, norms, scores: &self.scores, workers, outputs, masks, piece_bytes, journal, plots };
         let (pruned, contests) = job.prune(&self.selected())?;
         let mut pruned = pruned.into_iter();
         let verdicts = self.model.tensors.iter().zip(&self.selection.skipped).zip(&self.selection.rules);

@@ -1,6 +1,7 @@
 //! The report: what was asked, and what came of it. Its field names are a promise to scripts; `SCHEMA` counts the promises.
 
 use crate::backend::Fallback;
+use crate::histogram::Spread;
 use emprune::Group;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
@@ -92,6 +93,9 @@ pub(crate) struct TensorReport {
     pub(crate) skipped: Option<String>,
     /// The recipe's rule that applies, counted from one.
     pub(crate) rule: Option<usize>,
+    /// Of its scores, where they are to be drawn.
+    #[serde(skip)]
+    pub(crate) spread: Option<Spread>,
     // Where the tensor was one contest:
     pub(crate) n_eff: Option<f64>,
     pub(crate) mass: Option<f64>,

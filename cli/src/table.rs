@@ -166,7 +166,7 @@ pub(crate) fn times(shape: &[u64]) -> String {
 }
 
 /// At most so many characters: the start and the end of a name tell it from others.
-fn shortened(name: &str, width: usize) -> String {
+pub(crate) fn shortened(name: &str, width: usize) -> String {
     let name: Vec<char> = name.chars().collect();
     if name.len() <= width {
         return name.into_iter().collect();

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         }
     }
     let workers = Workers::open(&args.job.backend)?;
-    let report = question.answer(&workers, &outputs, masks, None).map_err(|error| match Differs::of(&error) {
+    let report = question.answer(&workers, &outputs, masks, None, false).map_err(|error| match Differs::of(&error) {
         Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
         None => error,
     })?;

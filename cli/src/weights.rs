@@ -1,5 +1,6 @@
 //! The selected tensors of a checkpoint as the library's source: read by position, written by position, one piece in memory.
 
+use crate::histogram::Histogram;
 use crate::interrupt;
 use crate::masks::MaskPlace;
 use crate::positioned::read_exact_at;
@@ -47,6 +48,8 @@ pub(crate) struct Part {
     /// Ones in its masks, if masks were asked for.
     pub(crate) kept: u64,
     pub(crate) seconds: f64,
+    /// Of its scores, where they are to be drawn.
+    pub(crate) histogram: Option<Box<Histogram>>,
 }
 
 impl Part {
@@ -76,6 +79,19 @@ impl Part {
             place.offset += len * place.dtype.size() as u64;
         }
         self.counted = 0;
+    }
+
+    /// Count the scores of the entries from `start` on.
+    fn count_scores(
+        &mut self,
+        bytes: &[u8],
+        spec: TensorSpec,
+        start: u64,
+        count: fn(&mut Histogram, &[u8], Dtype, Option<&[f32]>, usize),
+    ) {
+        if let Some(histogram) = &mut self.histogram {
+            count(histogram, bytes, spec.dtype, self.norms.as_deref(), (start % spec.row_len) as usize);
+        }
     }
 
     /// The whole tensor has passed.
@@ -136,6 +152,12 @@ impl Source for Weights<'_> {
         if range.end > part.counted {
             let seen = (part.counted.max(range.start) - range.start) * size;
             part.zeros_before += count_zeros(&self.buffer[seen as usize..], dtype);
+            part.count_scores(
+                &self.buffer[seen as usize..],
+                self.specs[tensor],
+                range.start + seen / size,
+                Histogram::see,
+            );
             part.counted = range.end;
         }
         self.progress.loaded(tensor, range.start, self.buffer.len());
@@ -155,6 +177,7 @@ impl Source for Weights<'_> {
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
         let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         part.zeros_after += count_zeros(self.buffer, dtype);
+        part.count_scores(self.buffer, self.specs[tensor], range.start, Histogram::keep);
         if let Some(output) = self.outputs.get(part.shard) {
             output.put(self.buffer, part.offset + range.start * dtype.size() as u64)?;
         }

@@ -1,0 +1,430 @@
+//! `--plot`: pictures of a report, as SVG. Of the model, what every tensor keeps; of every tensor, how its scores are spread.
+
+use crate::histogram::{Bin, Spread};
+use crate::output::NewDirectory;
+use crate::report::{GlobalReport, Report, TensorReport, sparsity};
+use crate::table::{grouped, percent, printable, shortened, times};
+use anyhow::{Context, Result, anyhow, bail};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+
+/// Told apart by the colour-blind, and on grey paper.
+const KEPT: RGBColor = RGBColor(43, 108, 176);
+const LOST: RGBColor = RGBColor(190, 196, 204);
+const MARK: RGBColor = RGBColor(201, 71, 9);
+const DARK: RGBColor = RGBColor(21, 56, 97);
+const INK: RGBColor = RGBColor(34, 34, 34);
+const FAINT: RGBColor = RGBColor(226, 229, 233);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Draw all of it into a directory: `model.svg`, and `tensor-NAME.svg` for every pruned tensor.
+pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> Result<()> {
+    let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
+    let save = |name: &str, svg: String| -> Result<()> {
+        let mut file = directory.file(name.as_ref())?;
+        file.write_all(svg.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {name}"))
+    };
+    save("model.svg", draw_model(report, &model)?)?;
+    let mut taken = BTreeSet::new();
+    for tensor in pruned(report) {
+        save(&file_name(&tensor.name, &mut taken), draw_tensor(report, tensor)?)?;
+    }
+    Ok(())
+}
+
+fn pruned(report: &Report) -> impl Iterator<Item = &TensorReport> {
+    report.tensors.iter().filter(|tensor| tensor.skipped.is_none())
+}
+
+/// A name that every file system takes, and that no other tensor has, whatever becomes of capitals.
+fn file_name(tensor: &str, taken: &mut BTreeSet<String>) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let stem: String = tensor.chars().map(plain).take(180).collect();
+    let mut name = format!("tensor-{stem}.svg");
+    let mut number = 2;
+    while !taken.insert(name.to_ascii_lowercase()) {
+        name = format!("tensor-{stem}-{number}.svg");
+        number += 1;
+    }
+    name
+}
+
+/// What a picture needs to be understood without the command that made it.
+fn question(granularity: &str, score: &str, beta: f64) -> String {
+    let contests = match granularity {
+        "global" => "one contest over many tensors".to_owned(),
+        other => format!("one contest per {other}"),
+    };
+    format!("{contests}, score: {score}, beta {beta}")
+}
+
+/// What was asked about one tensor, and the contest over many that it took part in.
+fn asked<'a>(report: &'a Report, tensor: &TensorReport) -> (String, Option<&'a GlobalReport>) {
+    let rule = tensor.rule.and_then(|number| report.recipe.as_ref()?.get(number - 1));
+    match rule {
+        Some(rule) => (question(rule.granularity, rule.score, rule.beta), rule.global.as_ref()),
+        None => (question(report.granularity, report.score, report.beta), report.global.as_ref()),
+    }
+}
+
+fn text<'a>(size: i32, color: RGBColor) -> TextStyle<'a> {
+    ("sans-serif", size).into_font().color(&color)
+}
+
+fn right<'a>(size: i32, color: RGBColor) -> TextStyle<'a> {
+    text(size, color).pos(Pos::new(HPos::Right, VPos::Top))
+}
+
+fn middle<'a>(size: i32, color: RGBColor) -> TextStyle<'a> {
+    text(size, color).pos(Pos::new(HPos::Center, VPos::Top))
+}
+
+/// Drawing into a string cannot fail, but the crate says that it can.
+fn say<E: std::fmt::Display>(error: E) -> anyhow::Error {
+    anyhow!("cannot draw: {error}")
+}
+
+fn put(area: &Area<'_>, at: (i32, i32), words: &str, style: TextStyle<'_>) -> Result<()> {
+    area.draw(&Text::new(words.to_owned(), at, style)).map_err(say)
+}
+
+fn fill(area: &Area<'_>, x: (i32, i32), y: (i32, i32), style: impl Into<ShapeStyle>) -> Result<()> {
+    let style = ShapeStyle { filled: true, ..style.into() };
+    area.draw(&Rectangle::new([(x.0, y.0), (x.1, y.1)], style)).map_err(say)
+}
+
+fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), style: impl Into<ShapeStyle>) -> Result<()> {
+    area.draw(&PathElement::new(vec![from, to], style.into())).map_err(say)
+}
+
+/// One line of the model's picture.
+struct Bar {
+    name: String,
+    density: f64,
+    n_eff: Option<f64>,
+    mass: Option<(f64, f64)>,
+}
+
+fn bars(report: &Report) -> Vec<Bar> {
+    let totals = &report.totals;
+    // Where all are one contest.
+    let global = report.global.as_ref().filter(|one| one.len == totals.len);
+    let all = Bar {
+        name: "all of these".into(),
+        density: 1.0 - totals.sparsity,
+        n_eff: global.map(|one| one.n_eff / one.len as f64),
+        mass: global.map(|one| (one.mass, one.mass_bound)),
+    };
+    let bar = |tensor: &TensorReport| {
+        let rows = tensor.rows.as_ref();
+        let contest_len = tensor.len as f64 / tensor.contests as f64;
+        let mass = rows.map(|rows| (rows.mass.mean, rows.mass_bound.mean));
+        Bar {
+            name: printable(tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name)),
+            density: 1.0 - tensor.sparsity.unwrap_or_default(),
+            n_eff: rows.map(|rows| rows.n_eff.mean).or(tensor.n_eff).map(|n_eff| n_eff / contest_len),
+            mass: mass.or(tensor.mass.zip(tensor.mass_bound)),
+        }
+    };
+    pruned(report).map(bar).chain([all]).collect()
+}
+
+const MODEL_WIDTH: i32 = 1200;
+const BAR_HEIGHT: i32 = 20;
+/// Characters of a name; of a longer one, both ends.
+const LONGEST_NAME: usize = 56;
+
+fn draw_model(report: &Report, model: &str) -> Result<String> {
+    let bars = bars(report);
+    let names: Vec<_> = bars.iter().map(|bar| shortened(&bar.name, LONGEST_NAME)).collect();
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or_default() as i32;
+    // About as wide as sans-serif letters are at this size.
+    let left = 24 + longest * 7;
+    let value = 56;
+    let has_mass = bars.iter().any(|bar| bar.mass.is_some());
+    let panel = (MODEL_WIDTH - left - 2 * value - 64) / 2;
+    let panels = [left + 8, left + 8 + panel + value + 40];
+    let (top, bottom) = (138, 138 + BAR_HEIGHT * bars.len() as i32 + 8);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (MODEL_WIDTH as u32, (bottom + 64) as u32)).into_drawing_area();
+        area.fill(&WHITE).map_err(say)?;
+        put(&area, (20, 14), &format!("What is kept of {}", printable(model)), text(22, INK))?;
+        let totals = &report.totals;
+        let kept = format!("{} of {} weights kept", grouped(totals.kept), grouped(totals.len));
+        let asked = match &report.recipe {
+            Some(rules) => format!("a recipe of {} rules", rules.len()),
+            None => question(report.granularity, report.score, report.beta),
+        };
+        put(&area, (20, 44), &format!("{asked}: {kept}"), text(15, INK))?;
+        let means = if report.tensors.iter().any(|tensor| tensor.rows.is_some()) { ", mean of the rows" } else { "" };
+
+        let x = |panel_left: i32, share: f64| panel_left + (share.clamp(0.0, 1.0) * f64::from(panel)).round() as i32;
+        let headings = ["Density: weights kept", "Preserved mass: share of the sum of scores"];
+        for (i, (&from, heading)) in panels.iter().zip(headings).enumerate() {
+            if i == 1 && !has_mass {
+                put(&area, (from, 76), "Preserved mass: known for the one contest only", text(16, INK))?;
+                continue;
+            }
+            put(&area, (from, 76), heading, text(16, INK))?;
+            fill(&area, (from, from + 12), (102, 114), KEPT)?;
+            if i == 0 {
+                put(&area, (from + 18, 101), "kept", text(13, INK))?;
+                line(&area, (from + 70, 100), (from + 70, 116), MARK.stroke_width(3))?;
+                put(&area, (from + 78, 101), &format!("N_eff / N{means}"), text(13, INK))?;
+            } else {
+                put(&area, (from + 18, 101), &format!("kept{means}"), text(13, INK))?;
+                let next = from + if means.is_empty() { 70 } else { 175 };
+                fill(&area, (next, next + 12), (105, 111), DARK)?;
+                put(&area, (next + 18, 101), "certificate: no less was possible", text(13, INK))?;
+            }
+            for tenth in (0..=10).step_by(2) {
+                let at = x(from, f64::from(tenth) / 10.0);
+                line(&area, (at, top - 4), (at, bottom), FAINT)?;
+                put(&area, (at, bottom + 6), &format!("{} %", 10 * tenth), middle(13, INK))?;
+            }
+        }
+        for (i, (bar, name)) in bars.iter().zip(&names).enumerate() {
+            // The last is the sum of the others.
+            let is_sum = i + 1 == bars.len();
+            let y = top + BAR_HEIGHT * i as i32 + if is_sum { 8 } else { 0 };
+            if is_sum {
+                line(&area, (20, y - 4), (MODEL_WIDTH - 20, y - 4), LOST)?;
+            }
+            put(&area, (left, y + 1), name, right(14, INK))?;
+            let inside = (y + 2, y + BAR_HEIGHT - 3);
+            fill(&area, (panels[0], x(panels[0], bar.density)), inside, KEPT)?;
+            put(&area, (panels[0] + panel + 8, y + 1), &percent(bar.density), text(13, INK))?;
+            if let Some(n_eff) = bar.n_eff {
+                let at = x(panels[0], n_eff);
+                line(&area, (at, y), (at, y + BAR_HEIGHT - 1), MARK.stroke_width(3))?;
+            }
+            if let Some((mass, bound)) = bar.mass {
+                fill(&area, (panels[1], x(panels[1], mass)), inside, KEPT)?;
+                fill(&area, (panels[1], x(panels[1], bound)), (y + 7, y + BAR_HEIGHT - 8), DARK)?;
+                put(&area, (panels[1] + panel + 8, y + 1), &percent(mass), text(13, INK))?;
+            }
+        }
+        let skipped = report.tensors.len() + 1 - bars.len();
+        if skipped > 0 {
+            put(&area, (20, bottom + 36), &format!("Left alone, and not shown: {skipped} tensors"), text(13, INK))?;
+        }
+        area.present().map_err(say)?;
+    }
+    Ok(svg)
+}
+
+const WIDTH: i32 = 960;
+const HEIGHT: i32 = 480;
+/// The share of scores that may lie to the left of the axis: a long thin tail would leave the rest no room.
+const TAIL: f64 = 0.001;
+
+fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
+    let Some(Spread { bins, zeros }) = &tensor.spread else {
+        bail!("the scores of {:?} were not counted", tensor.name)
+    };
+    let lowest = bins.first().map_or(0.0, |bin| bin.from);
+    let (question, global) = asked(report, tensor);
+    let (bins, hidden) = without_tail(bins, tensor.len);
+    let (left, right_edge, top, bottom) = (86, WIDTH - 30, 128, HEIGHT - 78);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
+        area.fill(&WHITE).map_err(say)?;
+        put(&area, (20, 14), &shortened(&printable(&tensor.name), 86), text(20, INK))?;
+        let mass = tensor.rows.as_ref().map(|rows| (rows.mass.mean, rows.mass_bound.mean));
+        let mass = mass.or(tensor.mass.zip(tensor.mass_bound));
+        let mass = mass.map(|(mass, bound)| {
+            let mean = if tensor.rows.is_some() { " in the mean" } else { "" };
+            format!("; mass {}{mean}, certified {}", percent(mass), percent(bound))
+        });
+        let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question);
+        put(&area, (20, 42), &(about + &mass.unwrap_or_default()), text(14, INK))?;
+        let kept = tensor.kept.unwrap_or_default();
+        let lost = tensor.len - kept;
+        let legend = [(KEPT, "kept", kept), (LOST, "zeroed", lost)];
+        for (i, (color, word, count)) in legend.into_iter().enumerate() {
+            let x = left + 300 * i as i32;
+            fill(&area, (x, x + 14), (72, 86), color)?;
+            let share = percent(1.0 - sparsity(count, tensor.len));
+            put(&area, (x + 20, 71), &format!("{word}: {} ({share})", grouped(count)), text(14, INK))?;
+        }
+        let Some((low, high)) = bins.first().zip(bins.last()).map(|(a, b)| (a.from.log10(), b.to.log10())) else {
+            put(&area, (left, (top + bottom) / 2), "All scores are zero: nothing to choose by", text(16, INK))?;
+            area.present().map_err(say)?;
+            drop(area);
+            return Ok(svg);
+        };
+
+        let span = (high - low).max(1e-6);
+        let x = |score: f64| {
+            let share = ((score.log10() - low) / span).clamp(0.0, 1.0);
+            left + (share * f64::from(right_edge - left)).round() as i32
+        };
+        // Bins are not of equal width on this axis: only a share per width is a height.
+        let height = |bin: &Bin, count: u64| count as f64 / tensor.len as f64 / (bin.to / bin.from).log2();
+        let most = bins.iter().map(|bin| height(bin, bin.all)).fold(0.0, f64::max);
+        let most = if most > 0.0 { most * 1.08 } else { 1.0 };
+        let y = |height: f64| bottom - (height / most * f64::from(bottom - top)).round() as i32;
+
+        // The kept side, behind everything.
+        let thresholds = thresholds(tensor, global);
+        if let Some((from, to)) = thresholds {
+            fill(&area, (x(to), right_edge), (top, bottom), KEPT.mix(0.09))?;
+            fill(&area, (x(from), x(to)), (top, bottom), MARK.mix(0.12))?;
+        }
+        let step = step(most);
+        let mut level = 0.0;
+        while level <= most {
+            line(&area, (left, y(level)), (right_edge, y(level)), FAINT)?;
+            let label = if step < 0.01 { format!("{:.1} %", 100.0 * level) } else { format!("{:.0} %", 100.0 * level) };
+            put(&area, (left - 8, y(level) - 7), &label, right(13, INK))?;
+            level += step;
+        }
+        for (score, label) in ticks(low, high) {
+            line(&area, (x(score), bottom), (x(score), bottom + 5), INK)?;
+            put(&area, (x(score), bottom + 8), &label, middle(13, INK))?;
+        }
+
+        let outline = |count: fn(&Bin) -> u64| {
+            let steps = bins.iter().flat_map(|bin| {
+                let level = y(height(bin, count(bin)));
+                [(x(bin.from), level), (x(bin.to), level)]
+            });
+            let mut points: Vec<_> = steps.collect();
+            points.insert(0, (left, bottom));
+            points.push((right_edge, bottom));
+            points
+        };
+        // What is kept stands on the axis, what is lost on top of it.
+        area.draw(&Polygon::new(outline(|bin| bin.all), LOST)).map_err(say)?;
+        area.draw(&Polygon::new(outline(|bin| bin.kept), KEPT)).map_err(say)?;
+        line(&area, (left, bottom), (right_edge, bottom), INK)?;
+
+        if let Some((from, to)) = thresholds {
+            for at in BTreeSet::from([x(from), x(to)]) {
+                line(&area, (at, top - 6), (at, bottom), MARK.stroke_width(2))?;
+            }
+            let words = if tensor.rows.is_some() && x(from) != x(to) {
+                format!("thresholds of the rows: {} to {}", number(from), number(to))
+            } else {
+                format!("threshold {}", number(from))
+            };
+            // On the side where there is more room.
+            let to_right = x(to) < (left + right_edge) / 2;
+            let (at, style) = if to_right { (x(to) + 8, text(14, MARK)) } else { (x(from) - 8, right(14, MARK)) };
+            put(&area, (at, top - 20), &words, style)?;
+        }
+        put(&area, ((left + right_edge) / 2, bottom + 28), "score, on a logarithmic axis", middle(14, INK))?;
+        let turned = middle(14, INK).transform(FontTransform::Rotate270);
+        put(&area, (8, (top + bottom) / 2), "share of weights per doubling of the score", turned)?;
+        let mut notes = Vec::new();
+        if *zeros > 0 {
+            notes.push(format!("{} scores are zero", grouped(*zeros)));
+        }
+        if hidden > 0 {
+            notes.push(format!("{} are further to the left, down to {}", grouped(hidden), number(lowest)));
+        }
+        if !notes.is_empty() {
+            put(&area, (left, bottom + 52), &format!("Not shown: {}", notes.join(", ")), text(13, INK))?;
+        }
+        area.present().map_err(say)?;
+    }
+    Ok(svg)
+}
+
+/// The bins without a thin tail to the left, and how many scores were in that.
+fn without_tail(bins: &[Bin], len: u64) -> (&[Bin], u64) {
+    let most = (TAIL * len as f64) as u64;
+    let mut hidden = 0;
+    for (i, bin) in bins.iter().enumerate() {
+        // What is kept is always shown.
+        if hidden + bin.all > most || bin.kept > 0 {
+            return (&bins[i..], hidden);
+        }
+        hidden += bin.all;
+    }
+    (bins, 0)
+}
+
+/// The lowest and the highest threshold of a tensor's contests.
+fn thresholds(tensor: &TensorReport, global: Option<&GlobalReport>) -> Option<(f64, f64)> {
+    let rows = tensor.rows.as_ref().map(|rows| (rows.threshold.min, rows.threshold.max));
+    let one = tensor.threshold.or(global.map(|global| global.threshold));
+    rows.or(one.map(|one| (one, one))).filter(|(from, to)| *from > 0.0 && *to > 0.0)
+}
+
+/// A distance of lines that makes four to eight of them.
+fn step(most: f64) -> f64 {
+    let power = 10f64.powf((most / 4.0).log10().floor());
+    [5.0, 2.0, 1.0].into_iter().map(|factor| factor * power).find(|step| most / step >= 4.0).unwrap_or(power)
+}
+
+/// Powers of ten, every other or third one where there are many; 1, 2 and 5 of each where there are few.
+fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let decades = (high - low).max(1.0);
+    let every = (decades / 12.0).ceil() as i32;
+    let factors: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let powers = (low.floor() as i32..=high.ceil() as i32).filter(|power| power % every == 0);
+    let all = powers.flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
+    all.filter(|tick| (low..=high).contains(&tick.log10())).map(|tick| (tick, number(tick))).collect()
+}
+
+/// Three digits, or a power of ten.
+fn number(value: f64) -> String {
+    if !(1e-3..1e4).contains(&value) {
+        let text = format!("{value:.2e}");
+        return text.replace(".00e", "e");
+    }
+    let places = (2 - value.log10().floor() as i32).max(0) as usize;
+    let text = format!("{value:.places$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_files_of_their_own() {
+        let mut taken = BTreeSet::new();
+        let mut name = |tensor: &str| file_name(tensor, &mut taken);
+        assert_eq!(name("a.b.weight"), "tensor-a.b.weight.svg");
+        assert_eq!(name("A.b.weight"), "tensor-A.b.weight-2.svg");
+        assert_eq!(name("../é/\0x"), "tensor-..____x.svg");
+        assert!(name(&"x".repeat(5000)).len() < 255);
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let cases =
+            [(0.0213, "0.0213"), (1.0, "1"), (0.001, "0.001"), (12.345, "12.3"), (1e-7, "1e-7"), (250.0, "250")];
+        for (value, text) in cases {
+            assert_eq!(number(value), text);
+        }
+        assert_eq!(number(1.234e-9), "1.23e-9");
+    }
+
+    #[test]
+    fn an_axis_has_a_few_ticks() {
+        for (low, high) in [(-6.0, 1.0), (-0.1, 0.1), (-45.0, 38.0), (0.3, 2.9), (-3.05, -0.2)] {
+            assert!((1..=13).contains(&ticks(low, high).len()), "{low} to {high}: {:?}", ticks(low, high));
+        }
+        for most in [0.01, 0.3, 0.55, 1.0, 2.0] {
+            assert!((4.0..=10.0).contains(&(most / step(most))), "{most}: {}", step(most));
+        }
+    }
+
+    #[test]
+    fn a_thin_tail_is_left_out_and_what_is_kept_never() {
+        let bin = |all, kept| Bin { from: 1.0, to: 2.0, all, kept };
+        assert_eq!(without_tail(&[bin(1, 0), bin(0, 0), bin(9, 0), bin(9990, 5000)], 10_000).1, 10);
+        assert_eq!(without_tail(&[bin(1, 1), bin(9999, 5000)], 10_000).1, 0);
+        assert_eq!(without_tail(&[bin(11, 0), bin(9989, 5000)], 10_000).1, 0);
+    }
+}
