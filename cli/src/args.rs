@@ -332,9 +332,15 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) recipe: Option<PathBuf>,
 
-    /// For --score wanda: a safetensors file with, under each weight's own name, an F32 vector of one norm per input
+    /// For --score wanda: the norms of each weight's inputs. A safetensors file with, under each weight's own name, an F32
+    /// vector; or llama.cpp's importance matrix (GGUF), where a norm is sqrt(in_sum2 / counts)
     #[arg(long, value_name = "FILE")]
     pub(crate) norms: Option<PathBuf>,
+
+    /// What the weights are called in the norms file: a JSON object, {"weight": "name there"}, or "name there#7" for one
+    /// matrix of several. For those it does not name: the weight's own name, and for GGUF that of llama.cpp
+    #[arg(long, value_name = "FILE", requires = "norms")]
+    pub(crate) norm_map: Option<PathBuf>,
 
     /// Prune the tensors that match, and no others; may be given again
     #[arg(long, value_name = "PATTERN")]

@@ -36,6 +36,9 @@ pub(crate) struct Bin {
     pub(crate) kept: u64,
 }
 
+/// Count entries of a dtype, the first of them in this column, with the norms of a row.
+pub(crate) type Count = fn(&mut Histogram, &[u8], Dtype, Option<&[f32]>, usize);
+
 impl Default for Histogram {
     fn default() -> Self {
         Self { all: vec![0; BINS], kept: vec![0; BINS], zeros: 0 }

@@ -1,23 +1,59 @@
-//! The norms file of the Wanda score: under each weight's own name, how strong each of its inputs is.
+//! The norms file of the Wanda score: for each weight, how strong each of its inputs is. Safetensors, under the weight's own
+//! name; or llama.cpp's importance matrix, under the names that llama.cpp uses.
 
+use crate::imatrix::{self, Imatrix};
 use crate::journal;
+use crate::names;
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 /// An open norms file.
 #[derive(Debug)]
-pub(crate) struct Norms(Model);
+pub(crate) struct Norms {
+    file: File,
+    /// What the norms of a weight are called, where that is not what it would be.
+    map: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+enum File {
+    Safetensors(Model),
+    Imatrix(Imatrix),
+}
+
+/// The norms of one weight, not read yet.
+enum Found<'a> {
+    Safetensors(&'a TensorInfo),
+    Imatrix(imatrix::Norms<'a>),
+}
 
 impl Norms {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self(Model::open(path).context("the norms file")?))
+    /// Open a file, and a map of names: a JSON object.
+    pub(crate) fn open(path: &Path, map: Option<&Path>) -> Result<Self> {
+        let read = |path: &Path| -> Result<BTreeMap<String, String>> {
+            let text = fs::read(path).with_context(|| format!("{}: cannot read it", path.display()))?;
+            serde_json::from_slice(&text).with_context(|| format!("{} is no JSON object of names", path.display()))
+        };
+        let map = map.map(read).transpose()?.unwrap_or_default();
+        let file = if Imatrix::is(path) {
+            File::Imatrix(Imatrix::open(path).context("the norms file")?)
+        } else {
+            File::Safetensors(Model::open(path).context("the norms file")?)
+        };
+        Ok(Self { file, map })
     }
 
-    /// The hash of the file.
+    /// The hash of the file and the names.
     pub(crate) fn hash(&self) -> Result<String> {
-        journal::hash(&self.0.file, self.0.len).with_context(|| format!("cannot read {}", self.0.path.display()))
+        let (path, hash) = match &self.file {
+            File::Safetensors(model) => (&model.path, journal::hash(&model.file, model.len)),
+            File::Imatrix(imatrix) => (&imatrix.path, journal::hash(&imatrix.file, imatrix.len)),
+        };
+        Ok(format!("{} {:?}", hash.with_context(|| format!("cannot read {}", path.display()))?, self.map))
     }
 
     /// Check that a weight with rows of this length has norms, one per column, from the header alone.
@@ -27,36 +63,67 @@ impl Norms {
 
     /// The norms of a weight.
     pub(crate) fn load(&self, weight: &TensorInfo, row_len: u64) -> Result<Vec<f32>> {
-        let norms = self.find(weight, row_len)?;
-        let Self(Model { path, file, .. }) = self;
+        let (norms, model) = match (self.find(weight, row_len)?, &self.file) {
+            (Found::Safetensors(norms), File::Safetensors(model)) => (norms, model),
+            (Found::Imatrix(norms), _) => return norms.load().with_context(|| self.of(weight)),
+            _ => bail!("{}: no such file", self.of(weight)),
+        };
         let mut bytes = vec![0; (norms.bytes.end - norms.bytes.start) as usize];
-        read_exact_at(file, &mut bytes, norms.bytes.start)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        read_exact_at(&model.file, &mut bytes, norms.bytes.start)
+            .with_context(|| format!("cannot read {}", model.path.display()))?;
         let values: Vec<f32> = bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
         if let Some(at) = values.iter().position(|norm| !norm.is_finite()) {
             let kind = if values[at].is_nan() { "NaN" } else { "infinity" };
-            anyhow::bail!("the norms of tensor {:?} in {}: entry {at} is {kind}", weight.name, path.display());
+            bail!("{}: entry {at} is {kind}", self.of(weight));
         }
         Ok(values)
     }
 
-    fn find(&self, weight: &TensorInfo, row_len: u64) -> Result<&TensorInfo> {
-        let Self(Model { path, tensors, .. }) = self;
+    fn path(&self) -> &Path {
+        match &self.file {
+            File::Safetensors(model) => &model.path,
+            File::Imatrix(imatrix) => &imatrix.path,
+        }
+    }
+
+    fn of(&self, weight: &TensorInfo) -> String {
+        format!("the norms of tensor {:?} in {}", weight.name, self.path().display())
+    }
+
+    fn find(&self, weight: &TensorInfo, row_len: u64) -> Result<Found<'_>> {
         let name = &weight.name;
-        let missing = || {
-            let (wants, has) = (row_len, tensors.len());
+        let missing = |called: &str, has: usize| {
+            let path = self.path().display();
+            let called = if called == name { String::new() } else { format!(", there called {called:?}") };
             format!(
-                "{} has no norms for tensor {name:?}: it needs {wants}, and there are {has} other names",
-                path.display()
+                "{path} has no norms for tensor {name:?}{called}: it needs {row_len}, and there are {has} other names"
             )
         };
-        let norms = self.0.get(name).with_context(missing)?;
-        let of = || format!("the norms of tensor {name:?} in {}", path.display());
-        ensure!(norms.dtype == "F32", "{} are {}, and must be F32", of(), norms.dtype);
-        ensure!(norms.shape.len() <= 1, "{} have the shape {:?}, and must be one vector", of(), norms.shape);
         // Where there are fewer than two axes one norm serves all; one for each entry is understood too.
-        let one = weight.shape.len() < 2 && norms.len == 1;
-        ensure!(norms.len == row_len || one, "{} are {}, and its rows have {row_len} columns", of(), norms.len);
-        Ok(norms)
+        let fits = |len: u64| len == row_len || (weight.shape.len() < 2 && len == 1);
+        let of = || self.of(weight);
+        let mapped = self.map.get(name).map(String::as_str);
+        match &self.file {
+            File::Safetensors(model) => {
+                let called = mapped.unwrap_or(name);
+                let norms = model.get(called).with_context(|| missing(called, model.tensors.len()))?;
+                ensure!(norms.dtype == "F32", "{} are {}, and must be F32", of(), norms.dtype);
+                ensure!(norms.shape.len() <= 1, "{} have the shape {:?}, and must be one vector", of(), norms.shape);
+                ensure!(fits(norms.len), "{} are {}, and its rows have {row_len} columns", of(), norms.len);
+                Ok(Found::Safetensors(norms))
+            }
+            File::Imatrix(imatrix) => {
+                let as_is = |name: &str| (name.to_owned(), 0);
+                let (called, matrix) = match mapped {
+                    Some(called) => names::with_matrix(called).unwrap_or_else(|| as_is(called)),
+                    None if imatrix.has(name) => as_is(name),
+                    None => names::in_gguf(name).unwrap_or_else(|| as_is(name)),
+                };
+                let found = imatrix.find(&called, matrix).with_context(of)?;
+                let norms = found.with_context(|| missing(&called, imatrix.names()))?;
+                ensure!(fits(norms.len), "{} are {}, and its rows have {row_len} columns", of(), norms.len);
+                Ok(Found::Imatrix(norms))
+            }
+        }
     }
 }

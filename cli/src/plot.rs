@@ -2,7 +2,7 @@
 
 use crate::histogram::{Bin, Spread};
 use crate::output::NewDirectory;
-use crate::report::{GlobalReport, Report, TensorReport, sparsity};
+use crate::report::{GlobalReport, Report, SettingsReport, TensorReport, sparsity};
 use crate::table::{grouped, percent, printable, shortened, times};
 use anyhow::{Context, Result, anyhow, bail};
 use plotters::coord::Shift;
@@ -31,7 +31,8 @@ pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> R
     };
     save("model.svg", draw_model(report, &model)?)?;
     let mut taken = BTreeSet::new();
-    for tensor in pruned(report) {
+    // Given scores are in another file: they did not pass with the weights.
+    for tensor in pruned(report).filter(|tensor| tensor.spread.is_some()) {
         save(&file_name(&tensor.name, &mut taken), draw_tensor(report, tensor)?)?;
     }
     Ok(())
@@ -55,20 +56,28 @@ fn file_name(tensor: &str, taken: &mut BTreeSet<String>) -> String {
 }
 
 /// What a picture needs to be understood without the command that made it.
-fn question(granularity: &str, score: &str, beta: f64) -> String {
-    let contests = match granularity {
+fn question(settings: &SettingsReport) -> String {
+    let contests = match settings.granularity.as_str() {
         "global" => "one contest over many tensors".to_owned(),
         other => format!("one contest per {other}"),
     };
-    format!("{contests}, score: {score}, beta {beta}")
+    let budget = match settings {
+        SettingsReport { beta: Some(beta), .. } => format!("beta {beta}"),
+        SettingsReport { count: Some(count), .. } => format!("{count} of each kept"),
+        SettingsReport { sparsity: Some(sparsity), .. } => format!("sparsity {sparsity}"),
+        SettingsReport { nm: Some(nm), .. } => format!("{nm} kept"),
+        _ => "no budget".into(),
+    };
+    let structure = settings.structure.as_ref().map(|structure| format!(", whole structures: {structure}"));
+    format!("{contests}, score: {}, {budget}{}", settings.score, structure.unwrap_or_default())
 }
 
 /// What was asked about one tensor, and the contest over many that it took part in.
-fn asked<'a>(report: &'a Report, tensor: &TensorReport) -> (String, Option<&'a GlobalReport>) {
+fn asked<'a>(report: &'a Report, tensor: &TensorReport) -> (&'a SettingsReport, Option<&'a GlobalReport>) {
     let rule = tensor.rule.and_then(|number| report.recipe.as_ref()?.get(number - 1));
     match rule {
-        Some(rule) => (question(rule.granularity, rule.score, rule.beta), rule.global.as_ref()),
-        None => (question(report.granularity, report.score, report.beta), report.global.as_ref()),
+        Some(rule) => (&rule.settings, rule.global.as_ref()),
+        None => (&report.settings, report.global.as_ref()),
     }
 }
 
@@ -127,7 +136,11 @@ fn bars(report: &Report) -> Vec<Bar> {
         Bar {
             name: printable(tensor.name.strip_suffix(".weight").unwrap_or(&tensor.name)),
             density: 1.0 - tensor.sparsity.unwrap_or_default(),
-            n_eff: rows.map(|rows| rows.n_eff.mean).or(tensor.n_eff).map(|n_eff| n_eff / contest_len),
+            n_eff: rows
+                .map(|rows| rows.n_eff.mean)
+                .or(tensor.n_eff)
+                .map(|n_eff| n_eff / contest_len)
+                .filter(|_| asked(report, tensor).0.structure.is_none()),
             mass: mass.or(tensor.mass.zip(tensor.mass_bound)),
         }
     };
@@ -159,10 +172,11 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
         let kept = format!("{} of {} weights kept", grouped(totals.kept), grouped(totals.len));
         let asked = match &report.recipe {
             Some(rules) => format!("a recipe of {} rules", rules.len()),
-            None => question(report.granularity, report.score, report.beta),
+            None => question(&report.settings),
         };
         put(&area, (20, 44), &format!("{asked}: {kept}"), text(15, INK))?;
-        let means = if report.tensors.iter().any(|tensor| tensor.rows.is_some()) { ", mean of the rows" } else { "" };
+        let means =
+            if report.tensors.iter().any(|tensor| tensor.rows.is_some()) { ", mean of the contests" } else { "" };
 
         let x = |panel_left: i32, share: f64| panel_left + (share.clamp(0.0, 1.0) * f64::from(panel)).round() as i32;
         let headings = ["Density: weights kept", "Preserved mass: share of the sum of scores"];
@@ -174,14 +188,14 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
             put(&area, (from, 76), heading, text(16, INK))?;
             fill(&area, (from, from + 12), (102, 114), KEPT)?;
             if i == 0 {
-                put(&area, (from + 18, 101), "kept", text(13, INK))?;
+                put(&area, (from + 18, 103), "kept", text(13, INK))?;
                 line(&area, (from + 70, 100), (from + 70, 116), MARK.stroke_width(3))?;
-                put(&area, (from + 78, 101), &format!("N_eff / N{means}"), text(13, INK))?;
+                put(&area, (from + 78, 103), &format!("N_eff / N{means}"), text(13, INK))?;
             } else {
-                put(&area, (from + 18, 101), &format!("kept{means}"), text(13, INK))?;
-                let next = from + if means.is_empty() { 70 } else { 175 };
+                put(&area, (from + 18, 103), &format!("kept{means}"), text(13, INK))?;
+                let next = from + if means.is_empty() { 70 } else { 195 };
                 fill(&area, (next, next + 12), (105, 111), DARK)?;
-                put(&area, (next + 18, 101), "certificate: no less was possible", text(13, INK))?;
+                put(&area, (next + 18, 103), "certificate: no less was possible", text(13, INK))?;
             }
             for tenth in (0..=10).step_by(2) {
                 let at = x(from, f64::from(tenth) / 10.0);
@@ -196,10 +210,10 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
             if is_sum {
                 line(&area, (20, y - 4), (MODEL_WIDTH - 20, y - 4), LOST)?;
             }
-            put(&area, (left, y + 1), name, right(14, INK))?;
+            put(&area, (left, y + 4), name, right(14, INK))?;
             let inside = (y + 2, y + BAR_HEIGHT - 3);
             fill(&area, (panels[0], x(panels[0], bar.density)), inside, KEPT)?;
-            put(&area, (panels[0] + panel + 8, y + 1), &percent(bar.density), text(13, INK))?;
+            put(&area, (panels[0] + panel + 8, y + 4), &percent(bar.density), text(13, INK))?;
             if let Some(n_eff) = bar.n_eff {
                 let at = x(panels[0], n_eff);
                 line(&area, (at, y), (at, y + BAR_HEIGHT - 1), MARK.stroke_width(3))?;
@@ -207,8 +221,11 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
             if let Some((mass, bound)) = bar.mass {
                 fill(&area, (panels[1], x(panels[1], mass)), inside, KEPT)?;
                 fill(&area, (panels[1], x(panels[1], bound)), (y + 7, y + BAR_HEIGHT - 8), DARK)?;
-                put(&area, (panels[1] + panel + 8, y + 1), &percent(mass), text(13, INK))?;
+                put(&area, (panels[1] + panel + 8, y + 4), &percent(mass), text(13, INK))?;
             }
+        }
+        if has_mass && bars.iter().rev().skip(1).all(|bar| bar.mass.is_none()) {
+            put(&area, (panels[1] + 10, top + 6), "One contest has one mass: see the last line", text(14, INK))?;
         }
         let skipped = report.tensors.len() + 1 - bars.len();
         if skipped > 0 {
@@ -229,7 +246,7 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
         bail!("the scores of {:?} were not counted", tensor.name)
     };
     let lowest = bins.first().map_or(0.0, |bin| bin.from);
-    let (question, global) = asked(report, tensor);
+    let (settings, global) = asked(report, tensor);
     let (bins, hidden) = without_tail(bins, tensor.len);
     let (left, right_edge, top, bottom) = (86, WIDTH - 30, 128, HEIGHT - 78);
     let mut svg = String::new();
@@ -243,7 +260,7 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
             let mean = if tensor.rows.is_some() { " in the mean" } else { "" };
             format!("; mass {}{mean}, certified {}", percent(mass), percent(bound))
         });
-        let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question);
+        let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question(settings));
         put(&area, (20, 42), &(about + &mass.unwrap_or_default()), text(14, INK))?;
         let kept = tensor.kept.unwrap_or_default();
         let lost = tensor.len - kept;
@@ -252,7 +269,7 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
             let x = left + 300 * i as i32;
             fill(&area, (x, x + 14), (72, 86), color)?;
             let share = percent(1.0 - sparsity(count, tensor.len));
-            put(&area, (x + 20, 71), &format!("{word}: {} ({share})", grouped(count)), text(14, INK))?;
+            put(&area, (x + 20, 74), &format!("{word}: {} ({share})", grouped(count)), text(14, INK))?;
         }
         let Some((low, high)) = bins.first().zip(bins.last()).map(|(a, b)| (a.from.log10(), b.to.log10())) else {
             put(&area, (left, (top + bottom) / 2), "All scores are zero: nothing to choose by", text(16, INK))?;
@@ -273,7 +290,8 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
         let y = |height: f64| bottom - (height / most * f64::from(bottom - top)).round() as i32;
 
         // The kept side, behind everything.
-        let thresholds = thresholds(tensor, global);
+        // That of structures is about other scores than those that are drawn.
+        let thresholds = thresholds(tensor, global).filter(|_| settings.structure.is_none());
         if let Some((from, to)) = thresholds {
             fill(&area, (x(to), right_edge), (top, bottom), KEPT.mix(0.09))?;
             fill(&area, (x(from), x(to)), (top, bottom), MARK.mix(0.12))?;
@@ -283,7 +301,7 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
         while level <= most {
             line(&area, (left, y(level)), (right_edge, y(level)), FAINT)?;
             let label = if step < 0.01 { format!("{:.1} %", 100.0 * level) } else { format!("{:.0} %", 100.0 * level) };
-            put(&area, (left - 8, y(level) - 7), &label, right(13, INK))?;
+            put(&area, (left - 8, y(level) - 5), &label, right(13, INK))?;
             level += step;
         }
         for (score, label) in ticks(low, high) {
@@ -311,7 +329,7 @@ fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
                 line(&area, (at, top - 6), (at, bottom), MARK.stroke_width(2))?;
             }
             let words = if tensor.rows.is_some() && x(from) != x(to) {
-                format!("thresholds of the rows: {} to {}", number(from), number(to))
+                format!("thresholds of the contests: {} to {}", number(from), number(to))
             } else {
                 format!("threshold {}", number(from))
             };
@@ -354,8 +372,8 @@ fn without_tail(bins: &[Bin], len: u64) -> (&[Bin], u64) {
 
 /// The lowest and the highest threshold of a tensor's contests.
 fn thresholds(tensor: &TensorReport, global: Option<&GlobalReport>) -> Option<(f64, f64)> {
-    let rows = tensor.rows.as_ref().map(|rows| (rows.threshold.min, rows.threshold.max));
-    let one = tensor.threshold.or(global.map(|global| global.threshold));
+    let rows = tensor.rows.as_ref().and_then(|rows| rows.threshold.as_ref()).map(|all| (all.min, all.max));
+    let one = tensor.threshold.or(global.and_then(|global| global.threshold));
     rows.or(one.map(|one| (one, one))).filter(|(from, to)| *from > 0.0 && *to > 0.0)
 }
 

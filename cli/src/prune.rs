@@ -34,7 +34,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         plots: files.plot.as_deref(),
         overwrite: files.overwrite,
     };
-    let others = [&args.norms, &args.recipe].into_iter().flatten().cloned();
+    let others = [&args.norms, &args.norm_map, &args.recipe].into_iter().flatten().cloned();
     paths.check(model, others.chain(question.scores.paths()))?;
     let workers = Workers::open(&args.backend)?;
     let selected = question.selected();
@@ -92,7 +92,7 @@ impl<'a> Question<'a> {
         check_norms(args, &recipe)?;
         interrupt::catch()?;
         let model = Checkpoint::open(&args.input)?;
-        let norms = args.norms.as_deref().map(Norms::open).transpose()?;
+        let norms = args.norms.as_deref().map(|path| Norms::open(path, args.norm_map.as_deref())).transpose()?;
         let scores = ScoreFiles::open(all_settings(args, &recipe).filter_map(Settings::scores))?;
         let selection = select(&model.tensors, &args.targets, &args.ignore, &recipe)?;
         for warning in &selection.warnings {

@@ -1,6 +1,6 @@
 //! The selected tensors of a checkpoint as the library's source: read by position, written by position, one piece in memory.
 
-use crate::histogram::Histogram;
+use crate::histogram::{Count, Histogram};
 use crate::interrupt;
 use crate::masks::MaskPlace;
 use crate::positioned::read_exact_at;
@@ -82,13 +82,7 @@ impl Part {
     }
 
     /// Count the scores of the entries from `start` on.
-    fn count_scores(
-        &mut self,
-        bytes: &[u8],
-        spec: TensorSpec,
-        start: u64,
-        count: fn(&mut Histogram, &[u8], Dtype, Option<&[f32]>, usize),
-    ) {
+    fn count_scores(&mut self, bytes: &[u8], spec: TensorSpec, start: u64, count: Count) {
         if let Some(histogram) = &mut self.histogram {
             count(histogram, bytes, spec.dtype, self.norms.as_deref(), (start % spec.row_len) as usize);
         }

@@ -156,7 +156,7 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
     desk.write("home/precious", b"x");
     desk.fail(&["prune", "in", "-o", "home"], 1, &["--overwrite"]);
     desk.fail(&["prune", "in", "-o", "home", "--overwrite"], 1, &["emprune_report.json", "not emprune's"]);
-    desk.fail(&["prune", "in", "-o", "home", "--masks", "home/masks"], 1, &["in a directory that is written anew"]);
+    desk.fail(&["prune", "in", "-o", "home", "--masks", "home/masks"], 1, &["in the output directory"]);
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! `--plot`: which pictures there are, and that they say what the report says.
+
+use crate::desk::{Desk, Part, f32s, model};
+use std::collections::BTreeMap;
+
+fn values(len: u64, scale: f32) -> Vec<u8> {
+    f32s(&(0..len).map(|i| (i * 2_654_435_761 % 1009) as f32 * scale - 300.0 * scale).collect::<Vec<_>>())
+}
+
+/// Names that are no file names and no XML, one that differs in capitals, a matrix of zeros, and one that is left alone.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    let part = |name, scale| -> Part<'_> { (name, "F32", &[20, 50], values(1000, scale)) };
+    let zeros: Part<'_> = ("zeros.weight", "F32", &[2, 3], f32s(&[0.0; 6]));
+    let parts = [part("a.weight", 1.0), part("A.weight", 0.5), part("../<b>&\"'/x", 1e-20), zeros];
+    desk.write("in", &model(&[&parts[..], &[("norm", "F32", &[2], f32s(&[1.0; 2]))]].concat()));
+    desk
+}
+
+fn texts_of(svg: &[u8]) -> String {
+    let svg = String::from_utf8(svg.to_vec()).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
+    // No element that a name could have brought in.
+    for tag in svg.split('<').skip(1) {
+        let name = tag.trim_start_matches('/').split([' ', '>', '/', '\n']).next().unwrap();
+        assert!(["svg", "text", "rect", "polyline", "polygon", "line", "path"].contains(&name), "<{name}>");
+    }
+    svg
+}
+
+fn pictures(desk: &Desk, directory: &str) -> BTreeMap<String, String> {
+    let files = crate::desk::tree(&desk.path(directory));
+    let svgs = files.iter().filter(|(name, _)| name.ends_with(".svg"));
+    svgs.map(|(name, bytes)| (name.clone(), texts_of(bytes))).collect()
+}
+
+#[test]
+fn every_pruned_tensor_has_a_picture_and_the_model_has_one() {
+    let desk = desk();
+    desk.succeed(&["prune", "in", "-o", "plain"]);
+    desk.succeed(&["prune", "in", "-o", "out", "--plot", "plots", "--report", "report"]);
+    assert!(desk.read("plain") == desk.read("out"), "a plot changes no weight");
+    let all = pictures(&desk, "plots");
+    let names: Vec<_> = all.keys().map(String::as_str).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+    assert!(names.contains(&"model.svg") && names.contains(&"tensor-A.weight.svg"), "{names:?}");
+    assert!(names.contains(&"tensor-a.weight-2.svg"), "{names:?}");
+    assert!(desk.read("plots/emprune_report.json") == desk.read("report"));
+    // What they say is what was decided.
+    let report = desk.json("report");
+    let tensor = report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "a.weight").unwrap();
+    let kept = format!("kept: {} (", tensor["kept"]);
+    assert!(all["tensor-a.weight-2.svg"].contains(&kept), "no {kept:?}");
+    assert!(all["tensor-a.weight-2.svg"].contains("thresholds of the contests"));
+    assert!(all["tensor-zeros.weight.svg"].contains("All scores are zero"));
+    let shown = &all["model.svg"];
+    for part in ["What is kept of in", "one contest per row, score: magnitude, beta 1", "N_eff / N", "certificate"] {
+        assert!(shown.contains(part), "the model's picture is without {part:?}");
+    }
+    assert!(shown.contains("not shown: 1 tensor"), "the norm is left alone");
+    assert!(shown.contains("&lt;b&gt;"), "names are text");
+    desk.succeed(&["prune", "in", "-o", "out", "--plot", "again", "--overwrite"]);
+    assert_eq!(pictures(&desk, "again"), all, "the same question, the same pictures");
+}
+
+/// The polygon of a colour, as points.
+fn polygon(svg: &str, color: &str) -> Vec<(i32, i32)> {
+    let mut elements = svg.split("<polygon").skip(1).map(|rest| rest.split('>').next().unwrap());
+    let element = elements.find(|element| element.contains(color)).unwrap();
+    let points = element.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+    let point = |pair: &str| pair.split_once(',').map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).unwrap();
+    points.split_whitespace().map(point).collect()
+}
+
+#[test]
+fn the_kept_side_is_where_the_threshold_says() {
+    let desk = desk();
+    let norms = f32s(&(0..50u8).map(f32::from).collect::<Vec<_>>());
+    desk.write("norms", &model(&[("a.weight", "F32", &[50], norms)]));
+    let wanda = ["--score", "wanda", "--norms", "norms"];
+    for (score, name) in [(&[][..], "magnitude"), (&wanda[..], "wanda")] {
+        let args = ["inspect", "in", "--targets", "a.weight", "--granularity", "tensor", "--plot", name];
+        desk.succeed(&[&args[..], score].concat());
+        let svg = &pictures(&desk, name)["tensor-a.weight.svg"];
+        assert!(svg.contains(&format!("score: {name}")) && svg.contains(">\nthreshold "), "{svg}");
+        let [all, kept] = ["#BEC4CC", "#2B6CB0"].map(|color| polygon(svg, color));
+        assert_eq!(all.len(), kept.len());
+        let base = all.iter().map(|(_, y)| *y).max().unwrap();
+        // From some bin on everything is kept, before it nothing: one contest has one threshold, and one bin may have both.
+        let state = |(a, k): (&(i32, i32), &(i32, i32))| match (k.1 == base, a.1 == k.1) {
+            _ if a.1 == base => None,
+            (true, _) => Some(0),
+            (false, false) => Some(1),
+            (false, true) => Some(2),
+        };
+        let states: Vec<_> = all.iter().zip(&kept).filter_map(state).collect();
+        assert!(states.is_sorted() && states.contains(&0) && states.contains(&2), "{name}: {states:?}");
+        assert!(states.iter().filter(|state| **state == 1).count() <= 2, "{name}: {states:?}");
+    }
+}
+
+#[test]
+fn a_directory_of_plots_is_as_safe_as_any_output() {
+    let desk = desk();
+    desk.succeed(&["inspect", "in", "--granularity", "global", "--plot", "plots"]);
+    assert!(pictures(&desk, "plots")["model.svg"].contains("one contest over many tensors"));
+    desk.fail(&["inspect", "in", "--plot", "plots"], 1, &["plots exists and is not empty", "--overwrite"]);
+    desk.succeed(&["inspect", "in", "--plot", "plots", "--overwrite"]);
+    desk.fail(&["inspect", "in", "--plot", "."], 1, &["no name for a file"]);
+    desk.fail(
+        &["inspect", "in", "--plot", "plots", "--report", "plots/r", "--overwrite"],
+        1,
+        &["in the output directory"],
+    );
+    std::fs::create_dir(desk.path("mine")).unwrap();
+    desk.write("mine/letter", b"dear");
+    desk.fail(&["inspect", "in", "--plot", "mine", "--overwrite"], 1, &["not emprune's to replace"]);
+    // An error leaves nothing half drawn.
+    desk.write("bad", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, f32::NAN]))]));
+    desk.fail(&["prune", "bad", "-o", "out", "--plot", "new", "--backend", "cpu"], 1, &["NaN"]);
+}
