@@ -114,8 +114,9 @@ impl Job<'_> {
         let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
         let scores = self.scores.get(one.settings).map(|scores| scores.of(one.info)).transpose()?;
         let mut part = Part::new(one.info, norms.map(Arc::from), scores, place);
-        // Given scores are another file's, which is not what passes here.
-        part.histogram = (self.plots && scores.is_none()).then(Default::default);
+        // Given scores are another file's, which is not what passes here; weights of eight bits are not drawn.
+        let is_drawn = scores.is_none() && matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
+        part.histogram = (self.plots && is_drawn).then(Default::default);
         Ok(part)
     }
 }
