@@ -96,6 +96,12 @@ fn settings(options: &toml::Table, defaults: &Settings) -> Result<Settings, Stri
         words.push(format!("--{key}={value}"));
     }
     let mut settings = defaults.clone();
+    // A budget takes the place of the command line's, whichever that is; and so does a granularity, which N:M is too.
+    if ["beta", "count", "sparsity", "nm"].iter().any(|key| options.contains_key(*key)) {
+        settings = Settings { count: None, sparsity: None, nm: None, ..settings };
+    } else if options.contains_key("granularity") {
+        settings.nm = None;
+    }
     let matches = command.try_get_matches_from(words);
     matches.and_then(|matches| settings.update_from_arg_matches(&matches)).map_err(|e| reason(&e))?;
     Ok(settings)
@@ -138,6 +144,28 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_takes_the_place_of_the_command_lines() {
+        let command = || Settings::augment_args(Command::new("x").no_binary_name(true));
+        let read = |words: &[&str]| Settings::from_arg_matches(&command().get_matches_from(words)).unwrap();
+        for (line, rule, expected) in [
+            (&["--count=3"] as &[&str], "beta = 0.5", &["--beta=0.5"] as &[&str]),
+            (&["--sparsity=0.5"], "count = 3", &["--count=3"]),
+            (&["--nm=2:4"], "sparsity = 0.25", &["--sparsity=0.25"]),
+            (&["--beta=0.5"], "nm = '2:4'", &["--beta=0.5", "--nm=2:4"]),
+            (&["--count=3"], "min-kept = 2", &["--count=3", "--min-kept=2"]),
+        ] {
+            let recipe = parse(&format!("[[rule]]\npattern = 'a'\n{rule}"), &read(line)).unwrap();
+            let mut expected_settings = read(&expected[expected.len() - 1..]);
+            if let [first, _] = expected {
+                let first = read(&[first]);
+                expected_settings.beta = first.beta;
+                expected_settings.count = expected_settings.count.or(first.count);
+            }
+            assert_eq!(recipe.rules[0].settings, expected_settings, "{line:?} and {rule}");
+        }
+    }
+
+    #[test]
     fn a_recipe_that_cannot_be_meant_says_where_and_why() {
         for (text, parts) in [
             ("", &["rule"] as &[&str]),
@@ -146,13 +174,10 @@ mod tests {
             ("[[rule]]\nbeta = 1", &["pattern"]),
             ("[[rule]]\npattern = 1", &["a pattern is a string"]),
             ("[[rule]]\npattern = []", &["rule 1", "no pattern"]),
-            (
-                "[[rule]]\npattern = 'a'\n[[rule]]\npattern = 'b'\nbetas = 1",
-                &["rule 2", "\"betas\"", "beta, granularity"],
-            ),
+            ("[[rule]]\npattern = 'a'\n[[rule]]\npattern = 'b'\nbetas = 1", &["rule 2", "\"betas\"", "beta, count"]),
             ("[[rule]]\npattern = 'a'\nbeta = -1", &["rule 1", "beta -1 is not a positive number"]),
             ("[[rule]]\npattern = 'a'\nbeta = [1]", &["rule 1", "beta", "array"]),
-            ("[[rule]]\npattern = 'a'\ngranularity = 'rows'", &["rule 1", "rows", "row, tensor"]),
+            ("[[rule]]\npattern = 'a'\ngranularity = 'rows'", &["rule 1", "rows", "global, tensor"]),
             ("[[rule]]\npattern = 'a'\nskip = true\nbeta = 1", &["rule 1", "skips"]),
             ("[[rule]]\npattern = 'a'\nbeta = 1\nbeta = 2", &["line 4", "duplicate"]),
         ] {
