@@ -22,12 +22,12 @@ pub(crate) use simd::name as simd_name;
 pub(crate) use stats::check_finite;
 pub(crate) use structures::tally;
 
-/// Keys that are looked at together: 16 KiB.
-const TILE: usize = 4096;
+/// Keys that are looked at together. Few enough that the processor fetches the next ones meanwhile, enough that a call costs nothing.
+const TILE: usize = 512;
 
 /// Entries that one thread takes at a time from a contest that is everybody's. A multiple of 8, so that no two threads
 /// share a byte of the mask.
-const CHUNK: usize = 16 * TILE;
+const CHUNK: usize = 128 * TILE;
 
 type Tile = [u32; TILE];
 

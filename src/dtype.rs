@@ -32,6 +32,26 @@ impl Dtype {
     }
 }
 
+impl Dtype {
+    /// The least magnitude, as it is stored, whose key is at least this one; above all magnitudes where none is.
+    pub(crate) fn least(self, key: u32) -> u32 {
+        let key_of = |stored: u32| match self {
+            Dtype::F32 => stored,
+            Dtype::Bf16 => stored << 16,
+            Dtype::F16 => abs_bits_from_f16(stored as u16),
+            Dtype::F8E4m3 => ABS_BITS_FROM_E4M3[stored as usize],
+            Dtype::F8E5m2 => ABS_BITS_FROM_E5M2[stored as usize],
+        };
+        // Widening keeps order, so it can be undone by halving.
+        let (mut low, mut high) = (0, 1 << (8 * self.size() - 1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if key_of(middle) < key { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+}
+
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

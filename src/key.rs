@@ -185,6 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_among_the_stored_is_one_among_the_keys() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4m3, Dtype::F8E5m2] {
+            let mut bytes = [0; 4];
+            for key in
+                (0..0x7f80_0000u32).step_by(99_991).chain([0, 1, 0x33ff_ffff, 0x3400_0000, 0x7f7f_ffff, 0x7f80_0000])
+            {
+                let least = dtype.least(key);
+                let mut key_of = |stored: u32| {
+                    bytes = stored.to_le_bytes();
+                    let mut out = [0];
+                    Keys::new(&bytes[..dtype.size()], dtype, None).fill(0, &mut out);
+                    out[0]
+                };
+                assert!(least == 0 || key_of(least - 1) < key, "{dtype}: {key:#010x}");
+                let none = least == 1 << (8 * dtype.size() - 1);
+                assert!(none || key_of(least) >= key, "{dtype}: {key:#010x}");
+            }
+        }
+    }
+
+    #[test]
     fn a_weight_that_is_no_number_stays_so() {
         for weight in [0x7f80_0000, 0x7fc0_0000, 0x7f80_0001] {
             assert_eq!(product(weight, 0), weight, "even times a zero norm");

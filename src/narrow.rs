@@ -39,11 +39,11 @@ impl Narrowed {
     }
 
     /// One digit more, from the counts of the keys that agree so far.
-    pub(crate) fn narrow(&mut self, counts: &[u64]) {
+    pub(crate) fn narrow(&mut self, counts: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator) {
         let mut rank = self.rank;
         // The counts hold at least `rank` keys, so the loop ends in a bin; bin 0 stands for that promise.
         let mut digit = 0;
-        for (bin, &count) in counts.iter().enumerate().rev() {
+        for (bin, count) in counts.enumerate().rev() {
             digit = bin as u32;
             if count >= rank {
                 break;
@@ -54,17 +54,16 @@ impl Narrowed {
         *self = Self { digits: self.digits + 1, prefix: self.prefix << bits | digit, rank };
     }
 
-    /// All digits that are missing, from the keys that agree so far.
-    pub(crate) fn finish(&mut self, keys: &mut [u32], digits: usize) {
+    /// All digits that are missing, from the keys that agree so far. Returns those of them that are kept, and the others.
+    pub(crate) fn finish<'a>(&mut self, keys: &'a mut [u32], digits: usize) -> (&'a mut [u32], &'a mut [u32]) {
         // Fewer keys than the rank would break the promise of the first digit's counts.
-        let at = (self.rank as usize).clamp(1, keys.len().max(1)) - 1;
-        if keys.is_empty() {
-            return;
-        }
-        let (above, &mut key, _) = keys.select_nth_unstable_by(at, |a, b| b.cmp(a));
-        // Of the keys above it in this order, those that equal it are ties that are kept too.
-        let ties = above.iter().filter(|&&k| k == key).count() as u64 + 1;
+        let count = (self.rank as usize).min(keys.len());
+        let Some(last) = count.checked_sub(1) else { return (&mut [], keys) };
+        let (_, &mut key, _) = keys.select_nth_unstable_by(last, |a, b| b.cmp(a));
+        let (kept, lost) = keys.split_at_mut(count);
+        let ties = kept.iter().filter(|&&k| k == key).count() as u64;
         *self = Self { digits, prefix: key >> DIGIT_SHIFT[digits - 1], rank: ties };
+        (kept, lost)
     }
 
     /// The threshold, once its digits are known; digits that no key has are zeros.

@@ -1,10 +1,9 @@
-//! Apply: carry the decision out. Mask bits, zeroed losers and the sum of what is kept, in one read and one write.
+//! Apply: carry the decision out. Mask bits and zeroed losers, in one read and one write.
 
-use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd, stats};
+use super::{CHUNK, TILE, Tile, each_on_all_cores, ranges, simd};
 use crate::dtype::Dtype;
 use crate::key::{Keys, Norms, Scores};
 use crate::source::Bytes;
-use crate::sums::Sum;
 
 /// A piece of weights to carry a decision out on.
 pub(crate) struct Piece<'a> {
@@ -43,21 +42,25 @@ impl<'a> Piece<'a> {
 }
 
 /// Carry out, chunk by chunk on all cores: kept are keys above `threshold`, and those that equal it before entry `cut`.
-pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) -> Sum {
-    let chunks = piece.into_chunks(CHUNK);
-    let sums =
-        each_on_all_cores(chunks, |i, piece| chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]));
-    sums.iter().fold(Sum::default(), |mut all, sum| {
-        all.merge(sum);
-        all
-    })
+pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) {
+    each_on_all_cores(piece.into_chunks(CHUNK), |i, piece| {
+        chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]);
+    });
 }
 
 /// Carry out on one chunk.
-pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut Tile) -> Sum {
-    let len = piece.keys().len();
-    let mut sum = Sum::default();
-    for part in ranges(len, TILE) {
+pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut Tile) {
+    if piece.norms.is_none() && piece.scores.is_none() {
+        let least = [threshold, threshold + 1].map(|key| piece.dtype.least(key));
+        return match piece.dtype {
+            Dtype::F32 => stored(piece, least, cut, |entry| u32::from_le_bytes(entry) & 0x7fff_ffff),
+            Dtype::F16 | Dtype::Bf16 => {
+                stored(piece, least.map(|least| least as u16), cut, |entry| u16::from_le_bytes(entry) & 0x7fff)
+            }
+            Dtype::F8E4m3 | Dtype::F8E5m2 => stored(piece, least.map(|least| least as u8), cut, |[entry]| entry & 0x7f),
+        };
+    }
+    for part in ranges(piece.keys().len(), TILE) {
         let tile = &mut tile[..part.len()];
         simd::with(
             #[inline(always)]
@@ -68,14 +71,92 @@ pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut
                 drop_losers(before, threshold);
                 drop_losers(after, threshold + 1);
                 carry_out(tile, &mut piece, part.clone());
-                for key in tile.iter_mut() {
-                    *key &= !KEPT;
-                }
-                stats::add_sum(tile, &mut sum);
             },
         );
     }
-    sum
+}
+
+/// Entries whose mask bits are made together.
+const WORD: usize = 64;
+
+/// Carry out on weights that are their own scores: their magnitudes compare as they are stored, and no keys are made.
+fn stored<const SIZE: usize, M: Copy + PartialOrd>(
+    mut piece: Piece<'_>,
+    [tie, above]: [M; 2],
+    cut: usize,
+    magnitude: impl Fn([u8; SIZE]) -> M,
+) {
+    let keep = |least: M| {
+        let magnitude = &magnitude;
+        move |_: usize, entry| magnitude(entry) >= least
+    };
+    let len = piece.bytes.get().len() / SIZE;
+    // One word may have ties of both kinds.
+    let word = (cut / WORD * WORD).min(len);
+    let rest = (word + WORD).min(len);
+    words(&mut piece, 0..word, keep(tie));
+    words(&mut piece, word..rest, |at, entry| magnitude(entry) >= if word + at < cut { tie } else { above });
+    words(&mut piece, rest..len, keep(above));
+}
+
+/// Carry out on the entries `range`, which begin on a word: kept is what `keep` says of an index among them and an entry.
+fn words<const SIZE: usize>(
+    piece: &mut Piece<'_>,
+    range: std::ops::Range<usize>,
+    keep: impl Fn(usize, [u8; SIZE]) -> bool,
+) {
+    if range.is_empty() {
+        return; // and may begin in the middle of a byte
+    }
+    let mask = piece.mask.as_deref_mut().map(|mask| &mut mask[range.start / 8..range.end.div_ceil(8)]);
+    let bytes = range.start * SIZE..range.end * SIZE;
+    simd::with(
+        #[inline(always)]
+        || match (piece.bytes.get_mut(), mask) {
+            (Some(all), Some(mask)) => {
+                let (words, rest) = all[bytes].as_chunks_mut::<SIZE>().0.as_chunks_mut::<WORD>();
+                let (bits, last) = mask.split_at_mut(words.len() * WORD / 8);
+                for (i, (word, bits)) in words.iter_mut().zip(bits.as_chunks_mut().0).enumerate() {
+                    *bits = zero_word(word, |at, entry| keep(i * WORD + at, entry)).to_le_bytes();
+                }
+                let kept = zero_word(rest, |at, entry| keep(words.len() * WORD + at, entry));
+                last.copy_from_slice(&kept.to_le_bytes()[..last.len()]);
+            }
+            (Some(all), None) => {
+                for (at, entry) in all[bytes].as_chunks_mut::<SIZE>().0.iter_mut().enumerate() {
+                    *entry = if keep(at, *entry) { *entry } else { [0; SIZE] };
+                }
+            }
+            (None, Some(mask)) => {
+                let (words, rest) = piece.bytes.get()[bytes].as_chunks::<SIZE>().0.as_chunks::<WORD>();
+                let (bits, last) = mask.split_at_mut(words.len() * WORD / 8);
+                for (i, (word, bits)) in words.iter().zip(bits.as_chunks_mut().0).enumerate() {
+                    *bits = mask_word(word, |at, entry| keep(i * WORD + at, entry)).to_le_bytes();
+                }
+                let kept = mask_word(rest, |at, entry| keep(words.len() * WORD + at, entry));
+                last.copy_from_slice(&kept.to_le_bytes()[..last.len()]);
+            }
+            (None, None) => {}
+        },
+    );
+}
+
+/// The mask bits of a word.
+#[inline(always)]
+fn mask_word<const SIZE: usize>(word: &[[u8; SIZE]], keep: impl Fn(usize, [u8; SIZE]) -> bool) -> u64 {
+    word.iter().enumerate().fold(0, |bits, (at, &entry)| bits | u64::from(keep(at, entry)) << at)
+}
+
+/// The same, and the losers are zeroed.
+#[inline(always)]
+fn zero_word<const SIZE: usize>(word: &mut [[u8; SIZE]], keep: impl Fn(usize, [u8; SIZE]) -> bool) -> u64 {
+    let mut bits = 0;
+    for (at, entry) in word.iter_mut().enumerate() {
+        let kept = keep(at, *entry);
+        bits |= u64::from(kept) << at;
+        *entry = if kept { *entry } else { [0; SIZE] };
+    }
+    bits
 }
 
 /// Mask bits and zeros of the entries `part` of a piece, whose keys in `tile` are marked.

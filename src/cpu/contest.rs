@@ -1,13 +1,15 @@
 //! One contest over any number of pieces: its stages, each over all cores.
 
 use super::apply::{self, Piece};
-use super::stats::{self, Histogram};
-use super::{CHUNK, histogram, ties};
+use super::histogram::{self, Lower};
+use super::stats::{self, Bins, Histogram};
+use super::{CHUNK, ties};
 use crate::decision::{Group, Quota};
-use crate::key::{Bad, Keys};
-use crate::narrow::{BINS, LOW_BINS, Narrowed};
+use crate::key::{Bad, Keys, significand};
+use crate::narrow::{DIGIT_SHIFT, LOW_BINS, Narrowed};
 use crate::rule::Rule;
 use crate::sums::{Moments, Sum};
+use std::ops::Range;
 
 /// Chunks whose ties are counted together: the tables of a contest of 10^10 entries then take 10 MB, and ties are looked
 /// for one by one in no more than 4 million entries.
@@ -18,13 +20,14 @@ const PART_CHUNKS: usize = 64;
 pub(crate) struct Contest {
     rule: Rule,
     digits: usize,
-    moments: Moments,
-    histogram: Box<Histogram>,
+    histogram: Histogram,
     /// Known after the first pass.
     decided: Option<(Quota, Narrowed)>,
     /// Whether the keys in the first digit's bin are kept instead of counted.
     few_candidates: bool,
+    /// What the chunks found of the next digit, together.
     counts: Vec<u64>,
+    rests: Vec<u64>,
     parts: Vec<Part>,
     /// Entries seen in this pass.
     seen: u64,
@@ -34,14 +37,13 @@ pub(crate) struct Contest {
 
 /// What must be known of some neighbouring entries to find the ties among them.
 struct Part {
-    start: u64,
-    end: u64,
+    range: Range<u64>,
     seen: Seen,
 }
 
 /// What the last pass before `apply` keeps of a part.
 enum Seen {
-    /// The counts of the last digit.
+    /// How many keys have which last digit.
     Counts(Box<[u32; LOW_BINS]>),
     /// The keys themselves that agree with the first digit: where they are few, one pass finds all other digits.
     Keys(Vec<u32>),
@@ -77,11 +79,11 @@ impl Contest {
         Self {
             rule: *rule,
             digits,
-            moments: Moments::default(),
-            histogram: Box::new([0; BINS]),
+            histogram: Histogram::default(),
             decided: None,
             few_candidates: false,
             counts: vec![0; LOW_BINS],
+            rests: vec![0; LOW_BINS],
             parts: Vec::new(),
             seen: 0,
             cut: Cut::At(0),
@@ -91,11 +93,7 @@ impl Contest {
 
     /// Pass one.
     pub(crate) fn stats(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
-        let (moments, histogram) = stats::stats(keys)?;
-        self.moments.merge(&moments);
-        for (sum, count) in self.histogram.iter_mut().zip(histogram.iter()) {
-            *sum += count;
-        }
+        self.histogram.add(&stats::stats(keys)?);
         self.seen += keys.len() as u64;
         Ok(())
     }
@@ -110,36 +108,35 @@ impl Contest {
     /// Passes two and three, while digits are missing. Pass two is the last one when few keys share the first digit.
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
-        let seen: Vec<Seen> = if self.few_candidates {
-            histogram::candidates(keys, narrowed.prefix).into_iter().map(Seen::Keys).collect()
+        let start = self.seen;
+        let range = |i: usize| (start + (i * CHUNK) as u64)..(start + keys.len().min((i + 1) * CHUNK) as u64);
+        if self.few_candidates {
+            let found = histogram::candidates(keys, narrowed.prefix).into_iter().enumerate();
+            self.parts.extend(found.map(|(i, keys)| Part { range: range(i), seen: Seen::Keys(keys) }));
         } else {
-            histogram::histogram(keys, narrowed).into_iter().map(Seen::Counts).collect()
-        };
-        let last = self.few_candidates || narrowed.digits + 1 == self.digits;
-        for (i, seen) in seen.into_iter().enumerate() {
-            if let Seen::Counts(counts) = &seen {
-                for (sum, &count) in self.counts.iter_mut().zip(counts.iter()) {
-                    *sum += u64::from(count);
+            let last = narrowed.digits + 1 == self.digits;
+            for (i, bins) in histogram::histogram(keys, narrowed).into_iter().enumerate() {
+                for (digit, Lower { count, rests }) in bins.iter().enumerate() {
+                    self.counts[digit] += u64::from(*count);
+                    self.rests[digit] += u64::from(*rests);
                 }
-            }
-            if !last {
-                continue;
-            }
-            let start = self.seen + (i * CHUNK) as u64;
-            let end = self.seen + keys.len().min((i + 1) * CHUNK) as u64;
-            match (self.parts.last_mut(), seen) {
-                (Some(Part { end: part_end, seen: Seen::Counts(sums), .. }), Seen::Counts(counts))
-                    if i % PART_CHUNKS != 0 =>
-                {
-                    *part_end = end;
-                    for (sum, &count) in sums.iter_mut().zip(counts.iter()) {
-                        *sum += count;
-                    }
+                if last {
+                    self.count_ties(i, range(i), &bins);
                 }
-                (_, seen) => self.parts.push(Part { start, end, seen }),
             }
         }
         self.seen += keys.len() as u64;
+    }
+
+    /// Keep the counts of chunk `i` of a piece, with those of its neighbours.
+    fn count_ties(&mut self, i: usize, range: Range<u64>, bins: &[Lower; LOW_BINS]) {
+        if i % PART_CHUNKS == 0 {
+            self.parts.push(Part { range: range.start..range.start, seen: Seen::Counts(Box::new([0; LOW_BINS])) });
+        }
+        if let Some(Part { range: so_far, seen: Seen::Counts(counts) }) = self.parts.last_mut() {
+            so_far.end = range.end;
+            counts.iter_mut().zip(bins).for_each(|(sum, bin)| *sum += bin.count);
+        }
     }
 
     /// After each pass: one digit more, or all that are missing; after the first one also the budget, after the last one also
@@ -147,27 +144,35 @@ impl Contest {
     pub(crate) fn narrow(&mut self) {
         match &mut self.decided {
             None => {
-                let quota = Quota::new(&self.moments, self.seen, &self.rule);
+                let quota = Quota::new(&self.histogram.moments(self.seen), self.seen, &self.rule);
                 let mut narrowed = Narrowed::new(quota.kept);
-                narrowed.narrow(self.histogram.as_slice());
-                let candidates = self.histogram[narrowed.prefix as usize];
+                narrowed.narrow(self.histogram.counts());
+                if quota.threshold().is_none() {
+                    self.kept_sum = self.histogram.sum_above(narrowed.prefix);
+                }
+                let candidates = self.histogram.bin(narrowed.prefix as usize).count;
                 self.few_candidates = candidates <= MOST_CANDIDATES && candidates <= self.seen / 8;
                 self.cut = Cut::At(self.seen);
                 self.decided = Some((quota, narrowed));
             }
             Some((_, narrowed)) => {
-                if self.few_candidates {
-                    let mut keys: Vec<u32> = Vec::new();
-                    for part in &self.parts {
-                        if let Seen::Keys(more) = &part.seen {
-                            keys.extend(more);
-                        }
-                    }
-                    narrowed.finish(&mut keys, self.digits);
+                let kept = if self.few_candidates {
+                    let keys = self.parts.iter().flat_map(|part| match &part.seen {
+                        Seen::Keys(keys) => keys.as_slice(),
+                        Seen::Counts(_) => &[],
+                    });
+                    let mut keys: Vec<u32> = keys.copied().collect();
+                    let (kept, _) = narrowed.finish(&mut keys, self.digits);
+                    kept.iter().map(|&key| u128::from(significand(key))).sum()
                 } else {
-                    narrowed.narrow(&self.counts);
+                    let last = narrowed.digits + 1 == self.digits;
+                    narrowed.narrow(self.counts.iter().copied());
+                    let kept = kept_above(narrowed, &self.counts, &self.rests, last);
                     self.counts.fill(0);
-                }
+                    self.rests.fill(0);
+                    kept
+                };
+                self.kept_sum.add(kept, stats::place(narrowed.threshold()));
                 if narrowed.digits == self.digits {
                     self.cut = cut(&self.parts, narrowed, self.seen);
                 }
@@ -186,10 +191,10 @@ impl Contest {
             Cut::At(at) => at,
             Cut::In { part, rank } => {
                 let part = &self.parts[part];
-                if end <= part.start {
+                if end <= part.range.start {
                     end // the part lies ahead: all ties here are kept
                 } else {
-                    let range = (part.start - self.seen) as usize..(part.end - self.seen) as usize;
+                    let range = (part.range.start - self.seen) as usize..(part.range.end - self.seen) as usize;
                     let at = self.seen + ties::cut(&keys, range, threshold, rank) as u64;
                     self.cut = Cut::At(at);
                     at
@@ -197,7 +202,7 @@ impl Contest {
             }
         };
         let here = usize::try_from(cut.saturating_sub(self.seen)).unwrap_or(usize::MAX);
-        self.kept_sum.merge(&apply::apply(piece, threshold, here));
+        apply::apply(piece, threshold, here);
         self.seen = end;
     }
 
@@ -212,10 +217,21 @@ impl Contest {
         }
         let cut = match self.cut {
             Cut::At(cut) => cut,
-            Cut::In { part, .. } => self.parts[part].end,
+            Cut::In { part, .. } => self.parts[part].range.end,
         };
         quota.settle(narrowed.threshold(), cut, &self.kept_sum)
     }
+}
+
+/// The sum of the significands that a pass has shown to be kept: those above the threshold's new digit, and after the last one those
+/// of the ties.
+fn kept_above(narrowed: &Narrowed, counts: &[u64], rests: &[u64], last: bool) -> u128 {
+    let digit = narrowed.prefix as usize % LOW_BINS;
+    let shift = DIGIT_SHIFT[narrowed.digits - 1];
+    let least =
+        |digit: usize| u128::from(significand((narrowed.prefix & !(LOW_BINS as u32 - 1) | digit as u32) << shift));
+    let above = (digit + 1..LOW_BINS).map(|digit| u128::from(counts[digit]) * least(digit) + u128::from(rests[digit]));
+    above.sum::<u128>() + if last { u128::from(narrowed.rank) * least(digit) } else { 0 }
 }
 
 /// Where ties end: past everything when all are kept, else in the part that holds the last one.

@@ -1,18 +1,20 @@
 //! Many contests of equal length: all stages of one, on one thread, while its keys are in the cache.
 
 use super::apply::{self, Piece};
-use super::stats::{self, Stats};
+use super::stats::{self, Bins, Packed};
 use super::{CHUNK, TILE, Tile, each_on_all_cores, histogram, ranges, ties};
 use crate::decision::{Group, Quota};
-use crate::key::Bad;
+use crate::key::{Bad, Keys};
+use crate::narrow::{DIGIT_SHIFT, Narrowed};
 use crate::rule::Rule;
+use crate::sums::{Moments, Sum};
 
 /// Rows up to this many entries are not worth a histogram.
 const SHORT_ROW: usize = 512;
 
 /// What a thread needs for one row after the other.
 struct Desk {
-    stats: Stats,
+    packed: Packed,
     tile: Tile,
     /// Keys that agree with the threshold's first digit: at most a row of them.
     candidates: Vec<u32>,
@@ -35,7 +37,7 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
 }
 
 fn batch(mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
-    let mut desk = Desk { stats: Stats::default(), tile: [0; TILE], candidates: Vec::new() };
+    let mut desk = Desk { packed: Packed::new(), tile: [0; TILE], candidates: Vec::new() };
     let mut row_mask = vec![0; row_len.div_ceil(8)];
     let mut groups = Vec::new();
     // A row need not begin on a byte of the mask: its bits are made elsewhere.
@@ -70,41 +72,44 @@ fn or_bits(mask: &mut [u8], at: usize, bits: &[u8]) {
 
 impl Desk {
     fn row(&mut self, piece: Piece<'_>, rule: &Rule) -> Result<Group, Bad> {
-        let Self { stats, tile, candidates } = self;
         let keys = piece.keys();
         let len = keys.len();
-        let short = len <= SHORT_ROW;
-        if short {
-            // Cheaper than clearing a histogram and walking it: every key is a candidate.
-            candidates.resize(len, 0);
-            keys.fill(0, candidates);
-            stats.moments = stats::moments(&keys, candidates, tile)?;
-        } else {
-            stats.clear();
-            stats::chunk(&keys, 0..len, tile, stats)?;
-        }
-        let quota = Quota::new(&stats.moments, len as u64, rule);
-        let (mut threshold, mut cut) = (quota.threshold().unwrap_or(0), len);
+        let moments = self.stats(&keys)?;
+        let quota = Quota::new(&moments, len as u64, rule);
+        let (mut threshold, mut cut, mut kept_sum) = (quota.threshold().unwrap_or(0), len, Sum::default());
         if quota.threshold().is_none() {
-            let mut rank = quota.kept;
-            if !short {
-                let (digit, left) = stats.find(rank);
-                candidates.clear();
+            let mut narrowed = Narrowed::new(quota.kept);
+            if len > SHORT_ROW {
+                narrowed.narrow(self.packed.counts());
+                kept_sum = self.packed.sum_above(narrowed.prefix);
+                self.candidates.clear();
                 for part in ranges(len, TILE) {
-                    histogram::gather(&keys, part.start, &mut tile[..part.len()], digit, candidates);
+                    let tile = &mut self.tile[..part.len()];
+                    histogram::gather(&keys, part.start, tile, narrowed.prefix, &mut self.candidates);
                 }
-                rank = left;
             }
-            // The remaining digits at once: the key of this rank among those that agree so far.
-            let (above, &mut key, below) = candidates.select_nth_unstable_by(rank as usize - 1, |a, b| b.cmp(a));
-            threshold = key;
-            let ties_above = above.iter().filter(|&&k| k == key).count();
-            let kept_ties = ties_above + 1;
-            if below.contains(&key) {
-                cut = ties::cut(&keys, 0..len, threshold, kept_ties as u64);
+            let (kept, lost) = narrowed.finish(&mut self.candidates, DIGIT_SHIFT.len());
+            threshold = narrowed.threshold();
+            if lost.contains(&threshold) {
+                cut = ties::cut(&keys, 0..len, threshold, narrowed.rank);
             }
+            kept_sum.merge(&stats::sum(kept));
         }
-        let sum = apply::chunk(piece, threshold, cut, tile);
-        Ok(quota.settle(threshold, cut as u64, &sum))
+        apply::chunk(piece, threshold, cut, &mut self.tile);
+        Ok(quota.settle(threshold, cut as u64, &kept_sum))
+    }
+
+    /// The moments of a row; what can be its threshold is left in the candidates or the bins.
+    fn stats(&mut self, keys: &Keys<'_>) -> Result<Moments, Bad> {
+        let len = keys.len();
+        if len <= SHORT_ROW {
+            // Cheaper than clearing bins and walking them: every key is a candidate.
+            self.candidates.resize(len, 0);
+            keys.fill(0, &mut self.candidates);
+            return stats::moments(keys, &self.candidates, &mut self.tile);
+        }
+        self.packed.clear();
+        stats::chunk(keys, 0..len, &mut self.tile, &mut self.packed)?;
+        Ok(self.packed.moments(len as u64))
     }
 }

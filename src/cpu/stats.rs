@@ -1,79 +1,198 @@
-//! Statistics: the exact first two moments of the scores, and the histogram of the first digit of their keys. One read.
+//! Statistics: how many keys have which first digit, and what these add up to. The exact moments of all scores follow. One read.
 
 use super::{CHUNK, TILE, Tile, fold_on_all_cores, on_all_cores, ranges, simd};
 use crate::key::{Bad, KEY_END, Keys, exponent, significand};
 use crate::narrow::{BINS, DIGIT_SHIFT};
 use crate::sums::{Moments, Sum, WINDOW};
 
-/// What one read of some scores tells.
-#[derive(Clone)]
-pub(super) struct Stats {
-    pub(super) moments: Moments,
-    /// Two tables, for entries in turn: equal neighbours then do not wait for each other. Together they stay in the
-    /// first-level cache with the tile.
-    bins: Box<[[u32; BINS]; 2]>,
+/// Bits of a key below its first digit.
+const REST: u32 = DIGIT_SHIFT[0];
+
+/// The keys of one first digit. They share an exponent, and their significands differ in the rest alone: the sums of the rests and of their
+/// squares tell those of the scores.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bin {
+    pub(super) count: u64,
+    rests: u64,
+    squares: u128,
 }
 
-/// The histogram of the first digit.
-pub(super) type Histogram = [u64; BINS];
-
-impl Stats {
-    pub(super) fn clear(&mut self) {
-        self.moments = Moments::default();
-        self.bins.as_flattened_mut().fill(0);
+impl Bin {
+    /// Sum of the significands of these keys, which have this first digit.
+    fn sum(&self, digit: usize) -> u128 {
+        u128::from(self.count) * base(digit) + u128::from(self.rests)
     }
 
-    /// Add the counts to a histogram.
-    pub(super) fn add_to(&self, histogram: &mut Histogram) {
-        for (sum, (&a, &b)) in histogram.iter_mut().zip(self.bins[0].iter().zip(self.bins[1].iter())) {
-            *sum += u64::from(a) + u64::from(b);
-        }
+    /// Sum of their squares.
+    fn square(&self, digit: usize) -> u128 {
+        let base = base(digit);
+        base * (u128::from(self.count) * base + 2 * u128::from(self.rests)) + self.squares
+    }
+}
+
+/// The least significand of a first digit.
+fn base(digit: usize) -> u128 {
+    significand((digit as u32) << REST).into()
+}
+
+/// The bit of a sum at which significands of this key's exponent are added.
+pub(super) fn place(key: u32) -> u32 {
+    exponent(key) - 1 + WINDOW
+}
+
+/// First digits of one exponent.
+const PER_EXPONENT: usize = 1 << (23 - REST);
+
+/// Bins, however they are stored.
+pub(super) trait Bins {
+    fn bin(&self, digit: usize) -> Bin;
+
+    /// The counts, as [`Narrowed::narrow`](crate::narrow::Narrowed::narrow) wants them.
+    fn counts(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+        (0..BINS).map(|digit| self.bin(digit).count)
     }
 
-    /// Counts from the top, bin by bin: the bin in which they reach `rank`, and what is left of the rank there.
-    pub(super) fn find(&self, mut rank: u64) -> (u32, u64) {
-        for bin in (1..BINS).rev() {
-            let count = u64::from(self.bins[0][bin]) + u64::from(self.bins[1][bin]);
-            if count >= rank {
-                return (bin as u32, rank);
+    /// The moments of all `len` keys.
+    fn moments(&self, len: u64) -> Moments {
+        let mut moments = Moments::default();
+        // Most rows have zeros and a few neighbouring exponents: down from the largest, until no key is left.
+        let mut left = len - self.bin(0).count;
+        for first in (0..BINS).step_by(PER_EXPONENT).rev() {
+            let (mut sum, mut square) = (0, 0);
+            for digit in first..first + PER_EXPONENT {
+                let bin = self.bin(digit);
+                if bin.count != 0 {
+                    sum += bin.sum(digit);
+                    square += bin.square(digit);
+                    left -= if digit == 0 { 0 } else { bin.count };
+                }
             }
-            rank -= count;
+            if sum != 0 {
+                let place = place((first as u32) << REST);
+                moments.sum.add(sum, place);
+                moments.square.add(square, 2 * place);
+            }
+            if left == 0 && first != 0 {
+                // What is left has the first digit 0.
+                let (bin, place) = (self.bin(0), place(0));
+                moments.sum.add(bin.sum(0), place);
+                moments.square.add(bin.square(0), 2 * place);
+                break;
+            }
         }
-        (0, rank)
+        moments
+    }
+
+    /// The sum of the keys whose first digit is above this one.
+    fn sum_above(&self, digit: u32) -> Sum {
+        let mut sum = Sum::default();
+        for digit in digit as usize + 1..BINS {
+            let bin = self.bin(digit);
+            if bin.count != 0 {
+                sum.add(bin.sum(digit), place((digit as u32) << REST));
+            }
+        }
+        sum
     }
 }
 
-impl Default for Stats {
+/// The bins of any number of keys.
+#[derive(Clone, Debug)]
+pub(super) struct Histogram(Box<[Bin; BINS]>);
+
+impl Default for Histogram {
     fn default() -> Self {
-        Self { moments: Moments::default(), bins: Box::new([[0; BINS]; 2]) }
+        Self(Box::new([Bin::default(); BINS]))
+    }
+}
+
+impl Bins for Histogram {
+    fn bin(&self, digit: usize) -> Bin {
+        self.0[digit]
+    }
+}
+
+impl Histogram {
+    pub(super) fn add(&mut self, more: &impl Bins) {
+        for (digit, bin) in self.0.iter_mut().enumerate() {
+            let more = more.bin(digit);
+            bin.count += more.count;
+            bin.rests += more.rests;
+            bin.squares += more.squares;
+        }
+    }
+}
+
+/// The bins of at most [`Packed::MOST`] keys, in two words each: the count over the sum of the rests, and the sum of their squares. A key costs
+/// two additions, and no exponent is dearer than another.
+pub(super) struct Packed(Box<[[u64; 2]; BINS]>);
+
+impl Packed {
+    /// Where the count begins.
+    const COUNT: u32 = 40;
+    /// Keys that can be added: what their rests add up to stays below the count.
+    pub(super) const MOST: usize = 1 << (Self::COUNT - REST);
+
+    pub(super) fn new() -> Self {
+        Self(Box::new([[0; 2]; BINS]))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.as_flattened_mut().fill(0);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, keys: &[u32]) {
+        let mut add = |digit: u64, rest: u64| {
+            let [first, squares] = &mut self.0[digit as usize % BINS];
+            *first += rest + (1 << Self::COUNT);
+            *squares += rest * rest;
+        };
+        // Two keys to a load.
+        let low = (1 << REST) - 1;
+        let (pairs, last) = keys.as_chunks::<2>();
+        for &[a, b] in pairs {
+            let both = u64::from(a) | u64::from(b) << 32;
+            add(both >> REST, both & low);
+            add(both >> (32 + REST), both >> 32 & low);
+        }
+        for &key in last {
+            add(u64::from(key >> REST), u64::from(key) & low);
+        }
+    }
+
+    /// Whether a key is no number.
+    fn has_bad(&self) -> bool {
+        self.0[(KEY_END >> REST) as usize..].iter().any(|&[first, _]| first != 0)
+    }
+}
+
+impl Bins for Packed {
+    #[inline]
+    fn bin(&self, digit: usize) -> Bin {
+        let [first, squares] = self.0[digit];
+        Bin { count: first >> Self::COUNT, rests: first & ((1 << Self::COUNT) - 1), squares: squares.into() }
     }
 }
 
 /// The statistics of one piece, chunk by chunk on all cores.
-pub(super) fn stats(keys: &Keys<'_>) -> Result<(Moments, Box<Histogram>), Bad> {
-    // A run of chunks stays below 2^32 entries, so that a bin's counts fit their 32 bits.
-    let runs: Vec<_> = ranges(keys.len(), CHUNK).collect();
-    let runs: Vec<_> = runs.chunks((runs.len() / (8 * super::threads())).clamp(1, 1 << 14)).collect();
+pub(super) fn stats(keys: &Keys<'_>) -> Result<Histogram, Bad> {
+    let run = (keys.len() / (8 * super::threads())).next_multiple_of(CHUNK).clamp(CHUNK, Packed::MOST);
+    let runs: Vec<_> = ranges(keys.len(), run).collect();
     fold_on_all_cores(
         runs.len(),
-        || Ok((Moments::default(), Box::new([0; BINS]))),
-        |so_far: Result<(Moments, Box<Histogram>), Bad>, i| {
-            let (mut moments, mut histogram) = so_far?;
-            let (mut stats, mut tile) = (Stats::default(), [0; TILE]);
-            for range in runs[i] {
-                chunk(keys, range.clone(), &mut tile, &mut stats)?;
-            }
-            moments.merge(&stats.moments);
-            stats.add_to(&mut histogram);
-            Ok((moments, histogram))
+        || Ok(Histogram::default()),
+        |so_far: Result<Histogram, Bad>, i| {
+            let mut histogram = so_far?;
+            let mut packed = Packed::new();
+            chunk(keys, runs[i].clone(), &mut [0; TILE], &mut packed)?;
+            histogram.add(&packed);
+            Ok(histogram)
         },
         |a, b| match (a, b) {
-            (Ok((mut moments, mut histogram)), Ok((more, counts))) => {
-                moments.merge(&more);
-                for (sum, count) in histogram.iter_mut().zip(counts.iter()) {
-                    *sum += count;
-                }
-                Ok((moments, histogram))
+            (Ok(mut histogram), Ok(more)) => {
+                histogram.add(&more);
+                Ok(histogram)
             }
             // Neighbouring runs are merged in order, so the left error is the first bad entry.
             (Err(bad), _) | (_, Err(bad)) => Err(bad),
@@ -84,20 +203,22 @@ pub(super) fn stats(keys: &Keys<'_>) -> Result<(Moments, Box<Histogram>), Bad> {
 /// Look for scores that are no numbers, and nothing else. One read.
 pub(crate) fn check_finite(keys: &Keys<'_>) -> Result<(), Bad> {
     let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
-    on_all_cores(chunks.len(), |i| {
-        let mut tile = [0; TILE];
-        ranges(chunks[i].len(), TILE).try_for_each(|part| {
-            let first = chunks[i].start + part.start;
-            let tile = &mut tile[..part.len()];
-            simd::with(
-                #[inline(always)]
-                || keys.fill(first, tile),
-            );
-            bad_in(keys, tile, first)
-        })
+    on_all_cores(chunks.len(), |i| first_bad(keys, chunks[i].clone(), &mut [0; TILE])).into_iter().collect()
+}
+
+fn first_bad(keys: &Keys<'_>, range: std::ops::Range<usize>, tile: &mut Tile) -> Result<(), Bad> {
+    ranges(range.len(), TILE).try_for_each(|part| {
+        let first = range.start + part.start;
+        let tile = &mut tile[..part.len()];
+        let largest = simd::with(
+            #[inline(always)]
+            || {
+                keys.fill(first, tile);
+                tile.iter().copied().max().unwrap_or(0)
+            },
+        );
+        if largest < KEY_END { Ok(()) } else { bad_in(keys, tile, first) }
     })
-    .into_iter()
-    .collect()
 }
 
 fn bad_in(keys: &Keys<'_>, tile: &[u32], first: usize) -> Result<(), Bad> {
@@ -138,57 +259,37 @@ pub(super) fn add_keys(keys: &Keys<'_>, range: std::ops::Range<usize>, moments: 
     );
 }
 
-/// Add the entries `range` to `stats`.
+/// Add the entries `range`, at most [`Packed::MOST`] with those that are there.
 pub(super) fn chunk(
     keys: &Keys<'_>,
     range: std::ops::Range<usize>,
     tile: &mut Tile,
-    stats: &mut Stats,
+    packed: &mut Packed,
 ) -> Result<(), Bad> {
     for part in ranges(range.len(), TILE) {
-        let first = range.start + part.start;
         let tile = &mut tile[..part.len()];
-        let fine = simd::with(
+        simd::with(
             #[inline(always)]
             || {
-                keys.fill(first, tile);
-                add_tile(tile, stats)
+                keys.fill(range.start + part.start, tile);
+                packed.add(tile);
             },
         );
-        if !fine {
-            bad_in(keys, tile, first)?;
-        }
     }
-    Ok(())
+    if packed.has_bad() { first_bad(keys, range, tile) } else { Ok(()) }
 }
 
-/// `false` when a key is no number.
-#[inline(always)]
-fn add_tile(tile: &mut [u32], stats: &mut Stats) -> bool {
-    let largest = tile.iter().copied().max().unwrap_or(0);
-    if largest >= KEY_END {
-        return false;
-    }
-    let [even, odd] = &mut *stats.bins;
-    let (pairs, last) = tile.as_chunks::<2>();
-    for [a, b] in pairs {
-        even[(a >> DIGIT_SHIFT[0]) as usize] += 1;
-        odd[(b >> DIGIT_SHIFT[0]) as usize] += 1;
-    }
-    for key in last {
-        even[(key >> DIGIT_SHIFT[0]) as usize] += 1;
-    }
-    add_windows::<true>(tile, largest, &mut stats.moments);
-    true
-}
-
-/// Add the sum of the keys of `tile`, which is used up.
-#[inline(always)]
-pub(super) fn add_sum(tile: &mut [u32], sum: &mut Sum) {
-    let largest = tile.iter().copied().max().unwrap_or(0);
+/// The sum of some keys, which are used up.
+pub(super) fn sum(keys: &mut [u32]) -> Sum {
     let mut moments = Moments::default();
-    add_windows::<false>(tile, largest, &mut moments);
-    sum.merge(&moments.sum);
+    for tile in keys.chunks_mut(TILE) {
+        let largest = tile.iter().copied().max().unwrap_or(0);
+        simd::with(
+            #[inline(always)]
+            || add_windows::<false>(tile, largest, &mut moments),
+        );
+    }
+    moments.sum
 }
 
 /// Window after window, each from the largest key that is left, until none is. One window holds all but one in 10^5 entries
