@@ -4,41 +4,61 @@
 //! rounded once from an exact value, except the certificate, which is rounded down so that it stays one. The WGSL twin
 //! of [`keep_count`] is `shaders/parts/budget.wgsl`.
 
-use crate::exact::Wide;
+use crate::exact::{Natural, Wide};
 use crate::rule::Beta;
-use crate::sums::{Moments, Sum};
+use crate::sums::Moments;
 
-/// `S^2` and `Q` without the powers of two that they share, so that they are as short as the data allows.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Effective {
-    squared_sum: Wide,
-    square_sum: Wide,
+/// `S^2` and `Q` without the powers of two that they share, in the shortest integers that will do.
+#[derive(Clone, Debug)]
+pub(crate) enum Effective {
+    Short(Fraction<u128>),
+    Long(Box<Fraction<Wide>>),
 }
 
 impl Effective {
     /// `None` when every score is zero: there is no effective number then.
-    pub(crate) fn new(moments: &Moments) -> Option<Self> {
+    pub(crate) fn new(moments: &Moments, len: u64) -> Option<Self> {
         let (sum, square) = (moments.sum.wide(), moments.square.wide());
         if sum.is_zero() {
             return None;
         }
         let shared = sum.trailing_zeros().min(square.trailing_zeros() / 2);
-        let sum = sum.shr(shared);
-        Some(Self { squared_sum: sum.mul(&sum), square_sum: square.shr(2 * shared) })
+        let (sum, square_sum) = (sum.shr(shared), square.shr(2 * shared));
+        let short = match (sum.to_u128(), square_sum.to_u128()) {
+            (Some(sum), Some(square)) => Self::short(sum, square, len),
+            _ => None,
+        };
+        short.or_else(|| Some(Self::Long(Box::new(Fraction { squared_sum: sum.mul(&sum), square_sum }))))
+    }
+
+    /// From sums in any unit, where the numbers on the way to the certificate are short enough.
+    pub(crate) fn short(sum: u128, square_sum: u128, len: u64) -> Option<Self> {
+        let (bits, of_len) = (|value: u128| 128 - value.leading_zeros(), 64 - len.leading_zeros());
+        let fits = 2 * bits(sum) + of_len <= 128 && bits(square_sum) + 2 * of_len <= 128;
+        (fits && sum != 0).then(|| Self::Short(Fraction { squared_sum: sum * sum, square_sum }))
     }
 
     /// `clamp(floor(beta * N_eff), 1, len)`.
     pub(crate) fn keep_count(&self, beta: Beta, len: u64) -> u64 {
-        let up = self.squared_sum.mul_u64(beta.numerator());
-        let down = self.square_sum.mul_u64(beta.denominator());
-        // `None` is a quotient past 2^127: more than there is.
-        let kept = up.div(&down).map_or(u128::MAX, |(floor, _)| floor);
-        u64::try_from(kept).unwrap_or(u64::MAX).clamp(1, len)
+        match self {
+            Self::Short(Fraction { squared_sum, square_sum }) => {
+                let spare = squared_sum.leading_zeros().min(square_sum.leading_zeros());
+                if beta.numerator().max(beta.denominator()) >> spare.min(63) == 0 {
+                    return Fraction { squared_sum: *squared_sum, square_sum: *square_sum }.keep_count(beta, len);
+                }
+                let [squared_sum, square_sum] = [squared_sum, square_sum].map(|short| Wide::from_u128(*short));
+                Fraction { squared_sum, square_sum }.keep_count(beta, len)
+            }
+            Self::Long(fraction) => fraction.keep_count(beta, len),
+        }
     }
 
     /// The nearest `f64` to `S^2 / Q`.
     pub(crate) fn n_eff(&self) -> f64 {
-        self.squared_sum.ratio(&self.square_sum)
+        match self {
+            Self::Short(fraction) => fraction.n_eff(),
+            Self::Long(fraction) => fraction.n_eff(),
+        }
     }
 
     /// The least preserved mass that any scores with this length, `N_eff` and `kept` could have: never above the exact value,
@@ -47,9 +67,35 @@ impl Effective {
     /// The smallest top-k mass at a fixed inverse Simpson index lies on an edge between two corners of the ordered simplex,
     /// `v_i = (1/i, .., 1/i, 0, ..)`; three edges can hold it.
     pub(crate) fn mass_bound(&self, len: u64, kept: u64) -> f64 {
-        if kept == len {
-            return 1.0;
+        match self {
+            _ if kept == len => 1.0,
+            Self::Short(fraction) => fraction.mass_bound(len, kept),
+            Self::Long(fraction) => fraction.mass_bound(len, kept),
         }
+    }
+}
+
+/// `S^2 / Q`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fraction<N> {
+    squared_sum: N,
+    square_sum: N,
+}
+
+impl<N: Natural> Fraction<N> {
+    fn keep_count(&self, beta: Beta, len: u64) -> u64 {
+        let up = self.squared_sum.times(beta.numerator());
+        let down = self.square_sum.times(beta.denominator());
+        // `None` is a quotient past 2^127: more than there is.
+        let kept = up.div(&down).map_or(u128::MAX, |(floor, _)| floor);
+        u64::try_from(kept).unwrap_or(u64::MAX).clamp(1, len)
+    }
+
+    fn n_eff(&self) -> f64 {
+        self.squared_sum.ratio(&self.square_sum)
+    }
+
+    fn mass_bound(&self, len: u64, kept: u64) -> f64 {
         // N_eff lies in 1..=len, so the division is always there.
         let (floor, exact) = self.squared_sum.div(&self.square_sum).unwrap_or((1, false));
         let floor = (floor as u64).clamp(1, len);
@@ -64,11 +110,11 @@ impl Effective {
         if far >= 1.0 {
             return 1.0; // both corners keep everything
         }
-        let up = self.square_sum.mul_u64(j).saturating_sub(&self.squared_sum).mul_u64(i);
-        let down = self.squared_sum.mul_u64(j - i);
+        let up = self.square_sum.times(j).minus(&self.squared_sum).times(i);
+        let down = self.squared_sum.times(j - i);
         let value = if i == j || up.is_zero() {
             far
-        } else if up.cmp(&down).is_ge() {
+        } else if !up.is_less(&down) {
             if near >= 1.0 {
                 return 1.0; // t = 1, exactly
             }
@@ -85,8 +131,8 @@ impl Effective {
 }
 
 /// The nearest `f64` to `kept / all`.
-pub(crate) fn mass(kept: &Sum, all: &Sum) -> f64 {
-    kept.wide().ratio(&all.wide())
+pub(crate) fn mass(kept: u64, all: u64) -> f64 {
+    Natural::ratio(&u128::from(kept), &u128::from(all))
 }
 
 /// Mass and certificate of scores that are all alike, zeros in particular: the kept share, the second rounded down.
@@ -94,6 +140,6 @@ pub(crate) fn mass_of_equals(len: u64, kept: u64) -> (f64, f64) {
     if kept == len {
         return (1.0, 1.0);
     }
-    let share = Wide::from_limbs(&[kept]).ratio(&Wide::from_limbs(&[len]));
+    let share = mass(kept, len);
     (share, share * (1.0 - f64::EPSILON * 4.0))
 }

@@ -9,6 +9,7 @@ mod blocks;
 mod contest;
 mod histogram;
 mod rows;
+mod short;
 mod simd;
 mod stats;
 mod structures;

@@ -3,7 +3,7 @@
 use crate::budget::{self, Effective};
 use crate::key::KEY_END;
 use crate::rule::{Budget, Rule};
-use crate::sums::{Moments, Sum};
+use crate::sums::Moments;
 
 /// One contest and its outcome.
 ///
@@ -65,29 +65,32 @@ impl Decision {
 }
 
 /// A contest that knows how many it keeps, and not yet which.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Quota {
     pub(crate) len: u64,
     pub(crate) kept: u64,
-    sum: Sum,
     effective: Option<Effective>,
 }
 
 impl Quota {
     pub(crate) fn new(moments: &Moments, len: u64, rule: &Rule) -> Self {
-        let effective = Effective::new(moments);
+        Self::of(Effective::new(moments, len), len, rule)
+    }
+
+    /// A contest of scores with this effective number; without one, all of them are zero.
+    pub(crate) fn of(effective: Option<Effective>, len: u64, rule: &Rule) -> Self {
         let kept = match rule.budget {
             // Scores that are all zero are all alike: everything is kept, whatever beta.
             Budget::Effective(beta) => effective.as_ref().map_or(len, |e| e.keep_count(beta, len)),
             budget => budget.fixed(len).unwrap_or(len),
         };
-        Self { len, kept: rule.at_least(kept, len), sum: moments.sum, effective }
+        Self { len, kept: rule.at_least(kept, len), effective }
     }
 
     /// A contest that a device has decided: its count, and the sums that it came from.
     #[cfg(feature = "gpu")]
     pub(crate) fn decided(moments: &Moments, len: u64, kept: u64) -> Self {
-        Self { len, kept, sum: moments.sum, effective: Effective::new(moments) }
+        Self { len, kept, effective: Effective::new(moments, len) }
     }
 
     /// The threshold, where there is nothing to look for: all or none are kept of scores that are zero, none of others.
@@ -99,10 +102,10 @@ impl Quota {
         }
     }
 
-    /// Close the contest: `kept_sum` is the sum of the kept scores.
-    pub(crate) fn settle(&self, threshold_key: u32, cut: u64, kept_sum: &Sum) -> Group {
+    /// Close the contest: `mass` is the kept part of the sum of its scores.
+    pub(crate) fn settle(&self, threshold_key: u32, cut: u64, mass: f64) -> Group {
         let (mass, mass_bound) = match &self.effective {
-            Some(effective) => (budget::mass(kept_sum, &self.sum), effective.mass_bound(self.len, self.kept)),
+            Some(effective) => (mass, effective.mass_bound(self.len, self.kept)),
             // Every entry weighs the same.
             None => budget::mass_of_equals(self.len, self.kept),
         };

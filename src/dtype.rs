@@ -35,18 +35,18 @@ impl Dtype {
 impl Dtype {
     /// The least magnitude, as it is stored, whose key is at least this one; above all magnitudes where none is.
     pub(crate) fn least(self, key: u32) -> u32 {
-        let key_of = |stored: u32| match self {
-            Dtype::F32 => stored,
-            Dtype::Bf16 => stored << 16,
-            Dtype::F16 => abs_bits_from_f16(stored as u16),
-            Dtype::F8E4m3 => ABS_BITS_FROM_E4M3[stored as usize],
-            Dtype::F8E5m2 => ABS_BITS_FROM_E5M2[stored as usize],
+        let widen = match self {
+            Dtype::F32 => return key,
+            Dtype::Bf16 => return key.div_ceil(1 << 16),
+            Dtype::F16 => |stored: u32| abs_bits_from_f16(stored as u16),
+            Dtype::F8E4m3 => |stored: u32| ABS_BITS_FROM_E4M3[stored as usize],
+            Dtype::F8E5m2 => |stored: u32| ABS_BITS_FROM_E5M2[stored as usize],
         };
         // Widening keeps order, so it can be undone by halving.
         let (mut low, mut high) = (0, 1 << (8 * self.size() - 1));
         while low < high {
             let middle = low + (high - low) / 2;
-            if key_of(middle) < key { low = middle + 1 } else { high = middle }
+            if widen(middle) < key { low = middle + 1 } else { high = middle }
         }
         low
     }

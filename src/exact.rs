@@ -25,7 +25,6 @@ impl Wide {
         wide.trim()
     }
 
-    #[cfg(test)]
     pub(crate) fn from_u128(value: u128) -> Self {
         Self::from_limbs(&[value as u64, (value >> 64) as u64])
     }
@@ -61,7 +60,7 @@ impl Wide {
         }
     }
 
-    fn to_u128(self) -> Option<u128> {
+    pub(crate) fn to_u128(self) -> Option<u128> {
         (self.len <= 2).then(|| u128::from(self.limbs[0]) | u128::from(self.limbs[1]) << 64)
     }
 
@@ -180,17 +179,7 @@ impl Wide {
 
     /// [`ratio`](Self::ratio) from the highest 64 bits of both sides, unless what was cut off could change the rounding.
     fn ratio_of_tops(&self, divisor: &Self) -> Option<f64> {
-        let (up, down) = (self.top(), divisor.top());
-        // Each side is a 64-bit number with its highest bit set, at most one unit too small, so the quotient of 64 or 65 bits
-        // is off by at most four.
-        let quotient = (u128::from(up) << 64) / u128::from(down);
-        let bits = 128 - quotient.leading_zeros();
-        let below = bits - 53;
-        let (rest, half) = (quotient & ((1 << below) - 1), 1u128 << (below - 1));
-        if rest.abs_diff(half) <= 8 || rest <= 8 || rest >= 2 * half - 8 {
-            return None;
-        }
-        Some(scale(quotient as f64, self.bits() as i32 - divisor.bits() as i32 - 64))
+        ratio_of_tops(self.top(), divisor.top(), self.bits() as i32 - divisor.bits() as i32)
     }
 
     /// The highest 64 bits, the highest of them set; zeros are appended to a shorter number.
@@ -202,9 +191,124 @@ impl Wide {
     }
 }
 
+/// The nearest `f64` to a ratio whose sides have these highest 64 bits and differ by so many in length, unless what was cut off could
+/// change the rounding.
+fn ratio_of_tops(up: u64, down: u64, longer: i32) -> Option<f64> {
+    // Each side is a 64-bit number with its highest bit set, at most one unit too small, so the quotient of 64 or 65 bits
+    // is off by at most four.
+    let whole = up >= down;
+    let below = if whole { up - down } else { up };
+    let quotient = ((u128::from(below) << 64) / u128::from(down)) as u64;
+    // With its highest bit, which does not fit where the quotient has 65.
+    let (mantissa, shift) = if whole { (quotient >> 1 | 1 << 63, 1) } else { (quotient, 0) };
+    let bits = 64 - mantissa.leading_zeros();
+    let cut = bits - 53;
+    let (rest, half) = (mantissa & ((1 << cut) - 1), 1u64 << (cut - 1));
+    if rest.abs_diff(half) <= 8 || rest <= 8 || rest >= 2 * half - 8 {
+        return None;
+    }
+    Some(scale(mantissa as f64, longer - 64 + shift))
+}
+
 /// `value * 2^exponent` for a result that is a normal number.
 fn scale(value: f64, exponent: i32) -> f64 {
     value * f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// The integers that a contest's budget is computed with: `u128` where it is wide enough, as for most rows, else [`Wide`].
+pub(crate) trait Natural: Copy {
+    fn is_zero(&self) -> bool;
+    fn is_less(&self, other: &Self) -> bool;
+    /// A product that fits.
+    fn times(&self, factor: u64) -> Self;
+    /// `self - other`, or zero where that would be negative.
+    fn minus(&self, other: &Self) -> Self;
+    /// `floor(self / divisor)` and whether it is exact; `None` for quotients past 2^127.
+    fn div(&self, divisor: &Self) -> Option<(u128, bool)>;
+    /// The nearest `f64` to `self / divisor`, ties to even.
+    fn ratio(&self, divisor: &Self) -> f64;
+}
+
+impl Natural for Wide {
+    fn is_zero(&self) -> bool {
+        self.is_zero()
+    }
+
+    fn is_less(&self, other: &Self) -> bool {
+        self.cmp(other).is_lt()
+    }
+
+    fn times(&self, factor: u64) -> Self {
+        self.mul_u64(factor)
+    }
+
+    fn minus(&self, other: &Self) -> Self {
+        self.saturating_sub(other)
+    }
+
+    fn div(&self, divisor: &Self) -> Option<(u128, bool)> {
+        self.div(divisor)
+    }
+
+    fn ratio(&self, divisor: &Self) -> f64 {
+        self.ratio(divisor)
+    }
+}
+
+impl Natural for u128 {
+    fn is_zero(&self) -> bool {
+        *self == 0
+    }
+
+    fn is_less(&self, other: &Self) -> bool {
+        self < other
+    }
+
+    fn times(&self, factor: u64) -> Self {
+        self * Self::from(factor)
+    }
+
+    fn minus(&self, other: &Self) -> Self {
+        self.saturating_sub(*other)
+    }
+
+    fn div(&self, divisor: &Self) -> Option<(u128, bool)> {
+        // A guess by floats, put right by integers: a quotient below 2^50 is missed by one at most.
+        let guess = to_f64(*self) / to_f64(*divisor);
+        if guess < (1u64 << 50) as f64 {
+            let mut quotient = Self::from(guess as u64);
+            if quotient.checked_mul(*divisor).is_none_or(|product| product > *self) {
+                quotient -= 1;
+            }
+            let mut rest = self - quotient * divisor;
+            if rest >= *divisor {
+                (quotient, rest) = (quotient + 1, rest - divisor);
+            }
+            return Some((quotient, rest == 0));
+        }
+        Some((self / divisor, self % divisor == 0))
+    }
+
+    fn ratio(&self, divisor: &Self) -> f64 {
+        if *self == 0 {
+            return 0.0;
+        }
+        let (up, down) = (self.leading_zeros(), divisor.leading_zeros());
+        let top = |value: Self, zeros: u32| ((value << zeros) >> 64) as u64;
+        match ratio_of_tops(top(*self, up), top(*divisor, down), down as i32 - up as i32) {
+            Some(ratio) => ratio,
+            None => match Natural::div(self, divisor) {
+                Some((whole, true)) if whole < 1 << 53 => whole as f64,
+                _ => Wide::from_u128(*self).ratio(&Wide::from_u128(*divisor)),
+            },
+        }
+    }
+}
+
+/// About the same number: its highest 64 bits.
+fn to_f64(value: u128) -> f64 {
+    let shift = 64u32.saturating_sub(value.leading_zeros());
+    scale((value >> shift) as u64 as f64, shift as i32)
 }
 
 /// Digits in base 2^32 of a dividend, with one to spare.
@@ -330,6 +434,19 @@ mod tests {
             let (value, half) = (&down * m, &down / 2u32);
             let error = if up > value { &up - &value } else { &value - &up };
             prop_assert!(error <= half, "{} is not the nearest", got);
+        }
+
+        #[test]
+        fn short_integers_are_as_long_ones(a in any::<u128>(), b in any::<u128>(), up in 0u32..128, down in 0u32..128, small in 0u128..600) {
+            // Of any length, and often one side a small multiple of the other, or nearly.
+            let (a, b) = (a >> up, (b >> down).max(1));
+            let near = b.checked_mul(small).unwrap_or(b);
+            for a in [a, near, near.saturating_sub(1), near.saturating_add(1)] {
+                let (x, y) = (Wide::from_u128(a), Wide::from_u128(b));
+                prop_assert_eq!(Natural::div(&a, &b), x.div(&y));
+                prop_assert_eq!(Natural::ratio(&a, &b).to_bits(), x.ratio(&y).to_bits(), "{} / {}", a, b);
+                prop_assert_eq!(Natural::minus(&a, &b), a.saturating_sub(b));
+            }
         }
 
         #[test]

@@ -87,6 +87,11 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
+    /// The nearest `f64` to the part of the sum that `kept` is; nothing of nothing is 0.
+    pub(crate) fn mass(&self, kept: &Sum) -> f64 {
+        if self.sum == Sum::default() { 0.0 } else { kept.wide().ratio(&self.sum.wide()) }
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.sum.merge(&other.sum);
         self.square.merge(&other.square);

@@ -176,7 +176,7 @@ pub(super) const KEPT: u32 = 0x8000_0000;
 
 /// A loser becomes zero, a kept key gets its mark.
 #[inline(always)]
-fn drop_losers(keys: &mut [u32], least: u32) {
+pub(super) fn drop_losers(keys: &mut [u32], least: u32) {
     for key in keys {
         *key = if *key >= least { *key | KEPT } else { 0 };
     }
@@ -184,12 +184,13 @@ fn drop_losers(keys: &mut [u32], least: u32) {
 
 #[inline(always)]
 fn pack(tile: &[u32], mask: &mut [u8]) {
-    for (byte, eight) in mask.iter_mut().zip(tile.chunks(8)) {
-        let mut bits = 0;
-        for (j, key) in eight.iter().enumerate() {
-            bits |= ((key >> 31) as u8) << j;
-        }
-        *byte = bits;
+    let (words, rest) = tile.as_chunks::<WORD>();
+    let (bits, last) = mask.split_at_mut(words.len() * WORD / 8);
+    for (word, bits) in words.iter().zip(bits.as_chunks_mut().0) {
+        *bits = word.iter().enumerate().fold(0, |bits, (at, key)| bits | u64::from(key >> 31) << at).to_le_bytes();
+    }
+    for (byte, eight) in last.iter_mut().zip(rest.chunks(8)) {
+        *byte = eight.iter().enumerate().fold(0, |bits, (at, key)| bits | ((key >> 31) as u8) << at);
     }
 }
 

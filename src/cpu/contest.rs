@@ -22,6 +22,7 @@ pub(crate) struct Contest {
     digits: usize,
     histogram: Histogram,
     /// Known after the first pass.
+    moments: Moments,
     decided: Option<(Quota, Narrowed)>,
     /// Whether the keys in the first digit's bin are kept instead of counted.
     few_candidates: bool,
@@ -80,6 +81,7 @@ impl Contest {
             rule: *rule,
             digits,
             histogram: Histogram::default(),
+            moments: Moments::default(),
             decided: None,
             few_candidates: false,
             counts: vec![0; LOW_BINS],
@@ -144,7 +146,8 @@ impl Contest {
     pub(crate) fn narrow(&mut self) {
         match &mut self.decided {
             None => {
-                let quota = Quota::new(&self.histogram.moments(self.seen), self.seen, &self.rule);
+                self.moments = self.histogram.moments(self.seen);
+                let quota = Quota::new(&self.moments, self.seen, &self.rule);
                 let mut narrowed = Narrowed::new(quota.kept);
                 narrowed.narrow(self.histogram.counts());
                 if quota.threshold().is_none() {
@@ -208,18 +211,19 @@ impl Contest {
 
     /// The outcome, after every pass.
     pub(crate) fn settle(self) -> Group {
+        let mass = self.moments.mass(&self.kept_sum);
         let (quota, narrowed) = self.decided.unwrap_or_else(|| {
             // No pass was made: a contest of nothing.
             (Quota::new(&Moments::default(), 0, &self.rule), Narrowed::new(0))
         });
         if let Some(threshold) = quota.threshold() {
-            return quota.settle(threshold, quota.len, &self.kept_sum);
+            return quota.settle(threshold, quota.len, mass);
         }
         let cut = match self.cut {
             Cut::At(cut) => cut,
             Cut::In { part, .. } => self.parts[part].range.end,
         };
-        quota.settle(narrowed.threshold(), cut, &self.kept_sum)
+        quota.settle(narrowed.threshold(), cut, mass)
     }
 }
 

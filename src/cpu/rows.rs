@@ -1,16 +1,14 @@
 //! Many contests of equal length: all stages of one, on one thread, while its keys are in the cache.
 
 use super::apply::{self, Piece};
+use super::short::{self, SHORT_ROW};
 use super::stats::{self, Bins, Packed};
 use super::{CHUNK, TILE, Tile, each_on_all_cores, histogram, ranges, ties};
 use crate::decision::{Group, Quota};
-use crate::key::{Bad, Keys};
+use crate::key::{Bad, significand};
 use crate::narrow::{DIGIT_SHIFT, Narrowed};
 use crate::rule::Rule;
-use crate::sums::{Moments, Sum};
-
-/// Rows up to this many entries are not worth a histogram.
-const SHORT_ROW: usize = 512;
+use crate::sums::Sum;
 
 /// What a thread needs for one row after the other.
 struct Desk {
@@ -27,6 +25,7 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
     let batch_len = batch_rows * row_len;
     let batches = piece.into_chunks(batch_len);
     let results = each_on_all_cores(batches, |i, piece| {
+        let batch = if row_len <= SHORT_ROW { short::batch } else { batch };
         batch(piece, row_len, rule).map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
     });
     let mut groups = Vec::new();
@@ -74,42 +73,27 @@ impl Desk {
     fn row(&mut self, piece: Piece<'_>, rule: &Rule) -> Result<Group, Bad> {
         let keys = piece.keys();
         let len = keys.len();
-        let moments = self.stats(&keys)?;
+        stats::chunk(&keys, 0..len, &mut self.tile, &mut self.packed)?;
+        let moments = self.packed.moments(len as u64);
         let quota = Quota::new(&moments, len as u64, rule);
         let (mut threshold, mut cut, mut kept_sum) = (quota.threshold().unwrap_or(0), len, Sum::default());
         if quota.threshold().is_none() {
             let mut narrowed = Narrowed::new(quota.kept);
-            if len > SHORT_ROW {
-                narrowed.narrow(self.packed.counts());
-                kept_sum = self.packed.sum_above(narrowed.prefix);
-                self.candidates.clear();
-                for part in ranges(len, TILE) {
-                    let tile = &mut self.tile[..part.len()];
-                    histogram::gather(&keys, part.start, tile, narrowed.prefix, &mut self.candidates);
-                }
+            narrowed.narrow(self.packed.counts());
+            kept_sum = self.packed.sum_above(narrowed.prefix);
+            self.candidates.clear();
+            for part in ranges(len, TILE) {
+                let tile = &mut self.tile[..part.len()];
+                histogram::gather(&keys, part.start, tile, narrowed.prefix, &mut self.candidates);
             }
             let (kept, lost) = narrowed.finish(&mut self.candidates, DIGIT_SHIFT.len());
             threshold = narrowed.threshold();
             if lost.contains(&threshold) {
                 cut = ties::cut(&keys, 0..len, threshold, narrowed.rank);
             }
-            kept_sum.merge(&stats::sum(kept));
+            kept_sum.add(kept.iter().map(|&key| u128::from(significand(key))).sum(), stats::place(threshold));
         }
         apply::chunk(piece, threshold, cut, &mut self.tile);
-        Ok(quota.settle(threshold, cut as u64, &kept_sum))
-    }
-
-    /// The moments of a row; what can be its threshold is left in the candidates or the bins.
-    fn stats(&mut self, keys: &Keys<'_>) -> Result<Moments, Bad> {
-        let len = keys.len();
-        if len <= SHORT_ROW {
-            // Cheaper than clearing bins and walking them: every key is a candidate.
-            self.candidates.resize(len, 0);
-            keys.fill(0, &mut self.candidates);
-            return stats::moments(keys, &self.candidates, &mut self.tile);
-        }
-        self.packed.clear();
-        stats::chunk(keys, 0..len, &mut self.tile, &mut self.packed)?;
-        Ok(self.packed.moments(len as u64))
+        Ok(quota.settle(threshold, cut as u64, moments.mass(&kept_sum)))
     }
 }

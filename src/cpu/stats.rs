@@ -47,9 +47,14 @@ const PER_EXPONENT: usize = 1 << (23 - REST);
 pub(super) trait Bins {
     fn bin(&self, digit: usize) -> Bin;
 
+    /// Above all digits that keys have; a multiple of those of an exponent.
+    fn end(&self) -> usize {
+        BINS
+    }
+
     /// The counts, as [`Narrowed::narrow`](crate::narrow::Narrowed::narrow) wants them.
     fn counts(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
-        (0..BINS).map(|digit| self.bin(digit).count)
+        (0..self.end()).map(|digit| self.bin(digit).count)
     }
 
     /// The moments of all `len` keys.
@@ -57,7 +62,7 @@ pub(super) trait Bins {
         let mut moments = Moments::default();
         // Most rows have zeros and a few neighbouring exponents: down from the largest, until no key is left.
         let mut left = len - self.bin(0).count;
-        for first in (0..BINS).step_by(PER_EXPONENT).rev() {
+        for first in (0..self.end()).step_by(PER_EXPONENT).rev() {
             let (mut sum, mut square) = (0, 0);
             for digit in first..first + PER_EXPONENT {
                 let bin = self.bin(digit);
@@ -86,7 +91,7 @@ pub(super) trait Bins {
     /// The sum of the keys whose first digit is above this one.
     fn sum_above(&self, digit: u32) -> Sum {
         let mut sum = Sum::default();
-        for digit in digit as usize + 1..BINS {
+        for digit in digit as usize + 1..self.end() {
             let bin = self.bin(digit);
             if bin.count != 0 {
                 sum.add(bin.sum(digit), place((digit as u32) << REST));
@@ -125,7 +130,10 @@ impl Histogram {
 
 /// The bins of at most [`Packed::MOST`] keys, in two words each: the count over the sum of the rests, and the sum of their squares. A key costs
 /// two additions, and no exponent is dearer than another.
-pub(super) struct Packed(Box<[[u64; 2]; BINS]>);
+pub(super) struct Packed {
+    bins: Box<[[u64; 2]; BINS]>,
+    end: usize,
+}
 
 impl Packed {
     /// Where the count begins.
@@ -134,17 +142,24 @@ impl Packed {
     pub(super) const MOST: usize = 1 << (Self::COUNT - REST);
 
     pub(super) fn new() -> Self {
-        Self(Box::new([[0; 2]; BINS]))
+        Self { bins: Box::new([[0; 2]; BINS]), end: BINS }
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.as_flattened_mut().fill(0);
+        self.bins[..self.end].as_flattened_mut().fill(0);
+        self.end = BINS;
+    }
+
+    /// What was added is all.
+    fn close(&mut self) {
+        let last = self.bins.iter().rposition(|&[first, _]| first != 0);
+        self.end = last.map_or(0, |last| last + 1).next_multiple_of(PER_EXPONENT);
     }
 
     #[inline(always)]
     fn add(&mut self, keys: &[u32]) {
         let mut add = |digit: u64, rest: u64| {
-            let [first, squares] = &mut self.0[digit as usize % BINS];
+            let [first, squares] = &mut self.bins[digit as usize % BINS];
             *first += rest + (1 << Self::COUNT);
             *squares += rest * rest;
         };
@@ -163,14 +178,18 @@ impl Packed {
 
     /// Whether a key is no number.
     fn has_bad(&self) -> bool {
-        self.0[(KEY_END >> REST) as usize..].iter().any(|&[first, _]| first != 0)
+        self.end > (KEY_END >> REST) as usize
     }
 }
 
 impl Bins for Packed {
+    fn end(&self) -> usize {
+        self.end
+    }
+
     #[inline]
     fn bin(&self, digit: usize) -> Bin {
-        let [first, squares] = self.0[digit];
+        let [first, squares] = self.bins[digit];
         Bin { count: first >> Self::COUNT, rests: first & ((1 << Self::COUNT) - 1), squares: squares.into() }
     }
 }
@@ -221,27 +240,22 @@ fn first_bad(keys: &Keys<'_>, range: std::ops::Range<usize>, tile: &mut Tile) ->
     })
 }
 
-fn bad_in(keys: &Keys<'_>, tile: &[u32], first: usize) -> Result<(), Bad> {
+pub(super) fn bad_in(keys: &Keys<'_>, tile: &[u32], first: usize) -> Result<(), Bad> {
     match tile.iter().position(|&key| key >= KEY_END) {
         Some(at) => Err(Bad { at: (first + at) as u64, what: keys.what_is_wrong(first + at) }),
         None => Ok(()),
     }
 }
 
-/// The moments of a short run, whose keys are `all`.
-pub(super) fn moments(keys: &Keys<'_>, all: &[u32], tile: &mut Tile) -> Result<Moments, Bad> {
-    let tile = &mut tile[..all.len()];
-    tile.copy_from_slice(all);
+/// The moments of some numbers, a tile at most, which are used up.
+pub(super) fn moments(keys: &mut [u32]) -> Moments {
+    let largest = keys.iter().copied().max().unwrap_or(0);
     let mut moments = Moments::default();
-    let largest = tile.iter().copied().max().unwrap_or(0);
-    if largest >= KEY_END {
-        bad_in(keys, tile, 0)?;
-    }
     simd::with(
         #[inline(always)]
-        || add_windows::<true>(tile, largest, &mut moments),
+        || add_windows(keys, largest, &mut moments),
     );
-    Ok(moments)
+    moments
 }
 
 /// Add the entries `range`, a tile at most and all of them numbers, to some moments, and find the largest key.
@@ -254,18 +268,19 @@ pub(super) fn add_keys(keys: &Keys<'_>, range: std::ops::Range<usize>, moments: 
             keys.fill(range.start, tile);
             let largest = tile.iter().copied().max().unwrap_or(0);
             *most = largest.max(*most);
-            add_windows::<true>(tile, largest, moments);
+            add_windows(tile, largest, moments);
         },
     );
 }
 
-/// Add the entries `range`, at most [`Packed::MOST`] with those that are there.
+/// The bins of the entries `range`, at most [`Packed::MOST`].
 pub(super) fn chunk(
     keys: &Keys<'_>,
     range: std::ops::Range<usize>,
     tile: &mut Tile,
     packed: &mut Packed,
 ) -> Result<(), Bad> {
+    packed.clear();
     for part in ranges(range.len(), TILE) {
         let tile = &mut tile[..part.len()];
         simd::with(
@@ -276,33 +291,19 @@ pub(super) fn chunk(
             },
         );
     }
+    packed.close();
     if packed.has_bad() { first_bad(keys, range, tile) } else { Ok(()) }
-}
-
-/// The sum of some keys, which are used up.
-pub(super) fn sum(keys: &mut [u32]) -> Sum {
-    let mut moments = Moments::default();
-    for tile in keys.chunks_mut(TILE) {
-        let largest = tile.iter().copied().max().unwrap_or(0);
-        simd::with(
-            #[inline(always)]
-            || add_windows::<false>(tile, largest, &mut moments),
-        );
-    }
-    moments.sum
 }
 
 /// Window after window, each from the largest key that is left, until none is. One window holds all but one in 10^5 entries
 /// of a normal tile; sixty decades take eleven.
 #[inline(always)]
-fn add_windows<const SQUARES: bool>(mut tile: &mut [u32], mut largest: u32, moments: &mut Moments) {
+fn add_windows(mut tile: &mut [u32], mut largest: u32, moments: &mut Moments) {
     while largest != 0 {
-        let window = add_window::<SQUARES>(tile, exponent(largest));
+        let window = add_window(tile, exponent(largest));
         let at = exponent(largest) - 1;
         moments.sum.add(window.sum.into(), at);
-        if SQUARES {
-            moments.square.add(window.square(), 2 * at);
-        }
+        moments.square.add(window.square(), 2 * at);
         if window.exact {
             return;
         }
@@ -321,14 +322,16 @@ fn add_windows<const SQUARES: bool>(mut tile: &mut [u32], mut largest: u32, mome
     }
 }
 
-struct Window {
-    sum: u64,
+/// The sums of the keys that a window holds, in units of its lowest bit.
+pub(super) struct Window {
+    pub(super) sum: u64,
     squares: [u64; 3],
-    exact: bool,
+    /// Whether it holds all of them.
+    pub(super) exact: bool,
 }
 
 impl Window {
-    fn square(&self) -> u128 {
+    pub(super) fn square(&self) -> u128 {
         let [low, cross, high] = self.squares.map(u128::from);
         (high << (2 * HALF)) + (cross << (HALF + 1)) + low
     }
@@ -339,7 +342,7 @@ const HALF: u32 = (24 + WINDOW) / 2;
 
 /// `v = m << 18 >> (top - e)`, and what comes of shifting it back.
 #[inline(always)]
-fn in_window(key: u32, top: u32) -> (u64, u64, u64) {
+pub(super) fn in_window(key: u32, top: u32) -> (u64, u64, u64) {
     let wide = u64::from(significand(key)) << WINDOW;
     let shift = u64::from(top - exponent(key)).min(63);
     let value = wide >> shift;
@@ -354,19 +357,17 @@ fn fits(key: u32, top: u32) -> bool {
 
 /// Sums of the keys that fit below `top`, the largest exponent among them.
 #[inline(always)]
-fn add_window<const SQUARES: bool>(tile: &[u32], top: u32) -> Window {
+pub(super) fn add_window(tile: &[u32], top: u32) -> Window {
     let (mut sum, mut low, mut cross, mut high, mut lost) = (0u64, 0u64, 0u64, 0u64, 0u64);
     for &key in tile {
         let (value, back, wide) = in_window(key, top);
         let value = if back == wide { value } else { 0 };
         lost |= back ^ wide;
         sum += value;
-        if SQUARES {
-            let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
-            low += b * b;
-            cross += a * b;
-            high += a * a;
-        }
+        let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
+        low += b * b;
+        cross += a * b;
+        high += a * a;
     }
     Window { sum, squares: [low, cross, high], exact: lost == 0 }
 }

@@ -248,7 +248,7 @@ pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -
         square: from_counters::<SQUARE_LIMBS>(tally, TALLY_SQUARE..TALLY_KEPT),
     };
     let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY as usize);
-    Quota::decided(&moments, len, record.kept()).settle(record.threshold, cut, &kept_sum)
+    Quota::decided(&moments, len, record.kept()).settle(record.threshold, cut, moments.mass(&kept_sum))
 }
 
 /// An integer of 16-bit digits that are 64-bit counters, their carries not yet spread.

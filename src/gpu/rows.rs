@@ -72,7 +72,7 @@ pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Group {
     };
     let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
     let cut = if record.cut_span == Record::NO_CUT { row_len } else { record.cut_index.into() };
-    Quota::decided(&moments, row_len, record.kept()).settle(record.threshold, cut, &kept_sum)
+    Quota::decided(&moments, row_len, record.kept()).settle(record.threshold, cut, moments.mass(&kept_sum))
 }
 
 /// Put a device's mask where the caller wants it, and zero what it says in the caller's bytes. The weights are in host memory:
