@@ -120,13 +120,12 @@ impl<N: Natural> Fraction<N> {
             }
             near
         } else {
-            // The difference above is exact, so this is the only rounding of t^2: no cancellation, never negative.
-            let t = up.ratio(&down).sqrt();
+            // The difference above is exact: no cancellation, never negative.
+            let t = up.about(&down).sqrt();
             t * near + (1.0 - t) * far
         };
-        // Every step above errs by at most half a unit in the last place, and no term is negative: together below
-        // seven of them. 2^-50 is eight.
-        value * (1.0 - f64::EPSILON * 4.0)
+        // In units of 2^-53: t^2 is off by four, t by three, then come five roundings, and no term is negative. 2^-49 is sixteen.
+        value * (1.0 - f64::EPSILON * 8.0)
     }
 }
 

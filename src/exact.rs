@@ -227,6 +227,8 @@ pub(crate) trait Natural: Copy {
     fn div(&self, divisor: &Self) -> Option<(u128, bool)>;
     /// The nearest `f64` to `self / divisor`, ties to even.
     fn ratio(&self, divisor: &Self) -> f64;
+    /// A quicker one, of the highest 64 bits of both: two truncations of 2^-63, and three roundings.
+    fn about(&self, divisor: &Self) -> f64;
 }
 
 impl Natural for Wide {
@@ -252,6 +254,10 @@ impl Natural for Wide {
 
     fn ratio(&self, divisor: &Self) -> f64 {
         self.ratio(divisor)
+    }
+
+    fn about(&self, divisor: &Self) -> f64 {
+        scale(self.top() as f64 / divisor.top() as f64, self.bits() as i32 - divisor.bits() as i32)
     }
 }
 
@@ -293,9 +299,8 @@ impl Natural for u128 {
         if *self == 0 {
             return 0.0;
         }
-        let (up, down) = (self.leading_zeros(), divisor.leading_zeros());
-        let top = |value: Self, zeros: u32| ((value << zeros) >> 64) as u64;
-        match ratio_of_tops(top(*self, up), top(*divisor, down), down as i32 - up as i32) {
+        let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
+        match ratio_of_tops(top(*self), top(*divisor), longer) {
             Some(ratio) => ratio,
             None => match Natural::div(self, divisor) {
                 Some((whole, true)) if whole < 1 << 53 => whole as f64,
@@ -303,6 +308,16 @@ impl Natural for u128 {
             },
         }
     }
+
+    fn about(&self, divisor: &Self) -> f64 {
+        let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
+        scale(top(*self) as f64 / top(*divisor) as f64, longer)
+    }
+}
+
+/// The highest 64 bits, the highest of them set, of a number that is not zero.
+fn top(value: u128) -> u64 {
+    ((value << value.leading_zeros()) >> 64) as u64
 }
 
 /// About the same number: its highest 64 bits.
@@ -446,6 +461,11 @@ mod tests {
                 prop_assert_eq!(Natural::div(&a, &b), x.div(&y));
                 prop_assert_eq!(Natural::ratio(&a, &b).to_bits(), x.ratio(&y).to_bits(), "{} / {}", a, b);
                 prop_assert_eq!(Natural::minus(&a, &b), a.saturating_sub(b));
+                if a != 0 {
+                    let (about, exact) = (Natural::about(&a, &b), x.ratio(&y));
+                    prop_assert_eq!(about.to_bits(), Natural::about(&x, &y).to_bits());
+                    prop_assert!((about - exact).abs() <= 2.0 * f64::EPSILON * exact, "{} / {}", a, b);
+                }
             }
         }
 

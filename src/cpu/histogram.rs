@@ -66,18 +66,17 @@ pub(super) fn gather(keys: &Keys<'_>, first: usize, tile: &mut [u32], prefix: u3
 /// asks: first every eight of which one is are moved to the front, then of those the ones themselves.
 #[inline(always)]
 fn agreeing(tile: &mut [u32], shift: u32, prefix: u32) -> &[u32] {
-    const EIGHT: usize = 8;
-    let mut eights = 0;
-    for i in 0..tile.len() / EIGHT {
-        let mut keys = [0; EIGHT];
-        keys.copy_from_slice(&tile[i * EIGHT..(i + 1) * EIGHT]);
+    let (blocks, _) = tile.as_chunks_mut::<8>();
+    let rest = blocks.len() * 8;
+    let mut moved = 0;
+    for i in 0..blocks.len() {
+        let keys = blocks[i];
         let any = keys.iter().fold(false, |any, key| any | (key >> shift == prefix));
-        tile[eights * EIGHT..(eights + 1) * EIGHT].copy_from_slice(&keys);
-        eights += usize::from(any);
+        blocks[moved] = keys;
+        moved += usize::from(any);
     }
     let mut found = 0;
-    let rest = tile.len() - tile.len() % EIGHT;
-    for i in (0..eights * EIGHT).chain(rest..tile.len()) {
+    for i in (0..moved * 8).chain(rest..tile.len()) {
         let key = tile[i];
         tile[found] = key;
         found += usize::from(key >> shift == prefix);

@@ -128,10 +128,12 @@ impl Histogram {
     }
 }
 
-/// The bins of at most [`Packed::MOST`] keys, in two words each: the count over the sum of the rests, and the sum of their squares. A key costs
-/// two additions, and no exponent is dearer than another.
+/// The bins of at most [`Packed::MOST`] keys. A key costs two additions, and no exponent is dearer than another.
 pub(super) struct Packed {
-    bins: Box<[[u64; 2]; BINS]>,
+    /// The count, over the sum of the rests.
+    sums: Box<[u64; BINS]>,
+    /// Apart, or the compiler makes a vector of a bin's two words, which takes longer to put together than to add.
+    squares: Box<[u64; BINS]>,
     end: usize,
 }
 
@@ -142,26 +144,27 @@ impl Packed {
     pub(super) const MOST: usize = 1 << (Self::COUNT - REST);
 
     pub(super) fn new() -> Self {
-        Self { bins: Box::new([[0; 2]; BINS]), end: BINS }
+        Self { sums: Box::new([0; BINS]), squares: Box::new([0; BINS]), end: BINS }
     }
 
     pub(super) fn clear(&mut self) {
-        self.bins[..self.end].as_flattened_mut().fill(0);
+        self.sums[..self.end].fill(0);
+        self.squares[..self.end].fill(0);
         self.end = BINS;
     }
 
     /// What was added is all.
     fn close(&mut self) {
-        let last = self.bins.iter().rposition(|&[first, _]| first != 0);
+        let last = self.sums.iter().rposition(|&sum| sum != 0);
         self.end = last.map_or(0, |last| last + 1).next_multiple_of(PER_EXPONENT);
     }
 
     #[inline(always)]
     fn add(&mut self, keys: &[u32]) {
         let mut add = |digit: u64, rest: u64| {
-            let [first, squares] = &mut self.bins[digit as usize % BINS];
-            *first += rest + (1 << Self::COUNT);
-            *squares += rest * rest;
+            let digit = digit as usize % BINS;
+            self.sums[digit] += rest + (1 << Self::COUNT);
+            self.squares[digit] += rest * rest;
         };
         // Two keys to a load.
         let low = (1 << REST) - 1;
@@ -189,8 +192,8 @@ impl Bins for Packed {
 
     #[inline]
     fn bin(&self, digit: usize) -> Bin {
-        let [first, squares] = self.bins[digit];
-        Bin { count: first >> Self::COUNT, rests: first & ((1 << Self::COUNT) - 1), squares: squares.into() }
+        let sum = self.sums[digit];
+        Bin { count: sum >> Self::COUNT, rests: sum & ((1 << Self::COUNT) - 1), squares: self.squares[digit].into() }
     }
 }
 
