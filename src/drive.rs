@@ -322,7 +322,13 @@ impl Drive<'_> {
         let dtypes: Vec<_> = pieces.iter().map(|p| self.key_dtype(p.tensor)).collect();
         let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
         let mut contest = match self.judge.engine {
-            Engine::Cpu => Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, digits)), PhantomData),
+            Engine::Cpu => {
+                let many = pieces.iter().map(|p| p.range.end - p.range.start).sum::<u64>() >= cpu::MANY;
+                let levels = dtypes.first().filter(|first| {
+                    many && digits == 2 && first.size() == 2 && dtypes.iter().all(|dtype| dtype == *first)
+                });
+                Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, digits, levels.copied())), PhantomData)
+            }
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
                 let lens = pieces.iter().zip(dtypes).map(|(p, dtype)| (p.range.end - p.range.start, dtype));

@@ -55,8 +55,7 @@ impl<'a> Keys<'a> {
         self.bytes.len() / self.dtype.size()
     }
 
-    /// What the keys are made of, for a device to make them.
-    #[cfg(feature = "gpu")]
+    /// What the keys are made of.
     pub(crate) fn parts(&self) -> (&'a [u8], Dtype, Option<Norms<'a>>) {
         (self.bytes, self.dtype, self.norms)
     }

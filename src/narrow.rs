@@ -54,6 +54,11 @@ impl Narrowed {
         *self = Self { digits: self.digits + 1, prefix: self.prefix << bits | digit, rank };
     }
 
+    /// All digits, of the threshold itself. The rank is that among the keys that equal it.
+    pub(crate) fn close(&mut self, threshold: u32, digits: usize) {
+        *self = Self { digits, prefix: threshold >> DIGIT_SHIFT[digits - 1], rank: self.rank };
+    }
+
     /// All digits that are missing, from the keys that agree so far. Returns those of them that are kept, and the others.
     pub(crate) fn finish<'a>(&mut self, keys: &'a mut [u32], digits: usize) -> (&'a mut [u32], &'a mut [u32]) {
         // Fewer keys than the rank would break the promise of the first digit's counts.
@@ -62,7 +67,8 @@ impl Narrowed {
         let (_, &mut key, _) = keys.select_nth_unstable_by(last, |a, b| b.cmp(a));
         let (kept, lost) = keys.split_at_mut(count);
         let ties = kept.iter().filter(|&&k| k == key).count() as u64;
-        *self = Self { digits, prefix: key >> DIGIT_SHIFT[digits - 1], rank: ties };
+        self.rank = ties;
+        self.close(key, digits);
         (kept, lost)
     }
 

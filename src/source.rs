@@ -40,7 +40,7 @@ pub trait Source {
         64 << 20
     }
 
-    /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to four times, ascending
+    /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to five times, ascending
     /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
     /// a time, and then everything once more, ascending.
     ///

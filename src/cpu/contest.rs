@@ -2,91 +2,86 @@
 
 use super::apply::{self, Piece};
 use super::histogram::{self, Lower};
+use super::levels::Levels;
 use super::stats::{self, Bins, Histogram};
 use super::{CHUNK, ties};
 use crate::decision::{Group, Quota};
+use crate::dtype::Dtype;
 use crate::key::{Bad, Keys, significand};
 use crate::narrow::{DIGIT_SHIFT, LOW_BINS, Narrowed};
 use crate::rule::Rule;
 use crate::sums::{Moments, Sum};
 use std::ops::Range;
 
-/// Chunks whose ties are counted together: the tables of a contest of 10^10 entries then take 10 MB, and ties are looked
-/// for one by one in no more than 4 million entries.
-const PART_CHUNKS: usize = 64;
-
 /// A contest in progress: `stats` on every piece, `narrow`; until narrowed: `histogram` on every piece, `narrow`; `apply` on
 /// every piece; `settle`. The pieces are the same, in the same order, each time.
 pub(crate) struct Contest {
     rule: Rule,
     digits: usize,
+    /// Where all keys are 16-bit magnitudes, and many.
+    levels: Option<Levels>,
     histogram: Histogram,
     /// Known after the first pass.
     moments: Moments,
     decided: Option<(Quota, Narrowed)>,
-    /// Whether the keys in the first digit's bin are kept instead of counted.
-    few_candidates: bool,
-    /// What the chunks found of the next digit, together.
-    counts: Vec<u64>,
-    rests: Vec<u64>,
-    parts: Vec<Part>,
+    pass: Pass,
+    /// What the pieces found of the next digit, together.
+    lower: Vec<Lower>,
+    /// What the last pass before `apply` found, chunk by chunk.
+    found: Vec<Found>,
     /// Entries seen in this pass.
     seen: u64,
     cut: Cut,
     kept_sum: Sum,
 }
 
-/// What must be known of some neighbouring entries to find the ties among them.
-struct Part {
-    range: Range<u64>,
-    seen: Seen,
+/// What a call of `histogram` looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// The keys that share the threshold's first digit: where they are few, one pass finds all other digits, and the ties.
+    Candidates,
+    /// The counts of the next digit.
+    Digit,
+    /// Where the ties are, when some of them lose.
+    Ties,
+    /// Nothing more.
+    Done,
 }
 
-/// What the last pass before `apply` keeps of a part.
-enum Seen {
-    /// How many keys have which last digit.
-    Counts(Box<[u32; LOW_BINS]>),
-    /// The keys themselves that agree with the first digit: where they are few, one pass finds all other digits.
-    Keys(Vec<u32>),
+/// Some neighbouring entries, the candidates among them, and how many of these equal the threshold.
+struct Found {
+    range: Range<u64>,
+    keys: Vec<u32>,
+    ties: u64,
 }
 
 /// Keys in the first digit's bin that are few enough to keep: 32 MB.
 const MOST_CANDIDATES: u64 = 8 << 20;
 
-impl Part {
-    /// Entries that equal the threshold.
-    fn ties(&self, threshold: u32, last_digit: usize) -> u64 {
-        match &self.seen {
-            Seen::Counts(counts) => counts[last_digit].into(),
-            Seen::Keys(keys) => keys.iter().filter(|&&key| key == threshold).count() as u64,
-        }
-    }
-}
-
 /// From which entry on ties lose.
 #[derive(Clone, Copy)]
 enum Cut {
     At(u64),
-    /// Just past the tie number `rank` of this part.
+    /// Just past the tie number `rank` of this chunk.
     In {
-        part: usize,
+        chunk: usize,
         rank: u64,
     },
 }
 
 impl Contest {
-    /// A contest whose keys have `digits` digits.
-    pub(crate) fn new(rule: &Rule, digits: usize) -> Self {
+    /// A contest whose keys have `digits` digits, and are many magnitudes of a dtype of 16 bits where `levels` names it.
+    pub(crate) fn new(rule: &Rule, digits: usize, levels: Option<Dtype>) -> Self {
         Self {
             rule: *rule,
             digits,
+            levels: levels.map(Levels::new),
             histogram: Histogram::default(),
             moments: Moments::default(),
             decided: None,
-            few_candidates: false,
-            counts: vec![0; LOW_BINS],
-            rests: vec![0; LOW_BINS],
-            parts: Vec::new(),
+            pass: Pass::Digit,
+            lower: vec![Lower::default(); LOW_BINS],
+            found: Vec::new(),
             seen: 0,
             cut: Cut::At(0),
             kept_sum: Sum::default(),
@@ -95,93 +90,132 @@ impl Contest {
 
     /// Pass one.
     pub(crate) fn stats(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
-        self.histogram.add(&stats::stats(keys)?);
+        match &mut self.levels {
+            Some(levels) => levels.add(keys)?,
+            None => self.histogram.add(&stats::stats(keys)?),
+        }
         self.seen += keys.len() as u64;
         Ok(())
     }
 
-    /// Whether every digit of the threshold is known.
+    /// Whether the threshold is known, and where its ties end.
     pub(crate) fn is_narrowed(&self) -> bool {
-        self.decided
-            .as_ref()
-            .is_some_and(|(quota, narrowed)| quota.threshold().is_some() || narrowed.digits == self.digits)
+        self.pass == Pass::Done
     }
 
-    /// Passes two and three, while digits are missing. Pass two is the last one when few keys share the first digit.
+    /// The passes between: none where the first one told everything, one where few keys share the first digit, at most three.
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
         let start = self.seen;
         let range = |i: usize| (start + (i * CHUNK) as u64)..(start + keys.len().min((i + 1) * CHUNK) as u64);
-        if self.few_candidates {
-            let found = histogram::candidates(keys, narrowed.prefix).into_iter().enumerate();
-            self.parts.extend(found.map(|(i, keys)| Part { range: range(i), seen: Seen::Keys(keys) }));
-        } else {
-            let last = narrowed.digits + 1 == self.digits;
-            for (i, bins) in histogram::histogram(keys, narrowed).into_iter().enumerate() {
-                for (digit, Lower { count, rests }) in bins.iter().enumerate() {
-                    self.counts[digit] += u64::from(*count);
-                    self.rests[digit] += u64::from(*rests);
-                }
-                if last {
-                    self.count_ties(i, range(i), &bins);
+        match self.pass {
+            Pass::Candidates => {
+                let found = histogram::candidates(keys, narrowed.prefix).into_iter().enumerate();
+                self.found.extend(found.map(|(i, keys)| Found { range: range(i), keys, ties: 0 }));
+            }
+            Pass::Digit => {
+                for (sum, bin) in self.lower.iter_mut().zip(histogram::histogram(keys, narrowed).iter()) {
+                    sum.count += bin.count;
+                    sum.rests += bin.rests;
                 }
             }
+            Pass::Ties => {
+                let found = ties::count(keys, narrowed.threshold()).into_iter().enumerate();
+                self.found.extend(found.map(|(i, ties)| Found { range: range(i), keys: Vec::new(), ties }));
+            }
+            Pass::Done => {}
         }
         self.seen += keys.len() as u64;
-    }
-
-    /// Keep the counts of chunk `i` of a piece, with those of its neighbours.
-    fn count_ties(&mut self, i: usize, range: Range<u64>, bins: &[Lower; LOW_BINS]) {
-        if i % PART_CHUNKS == 0 {
-            self.parts.push(Part { range: range.start..range.start, seen: Seen::Counts(Box::new([0; LOW_BINS])) });
-        }
-        if let Some(Part { range: so_far, seen: Seen::Counts(counts) }) = self.parts.last_mut() {
-            so_far.end = range.end;
-            counts.iter_mut().zip(bins).for_each(|(sum, bin)| *sum += bin.count);
-        }
     }
 
     /// After each pass: one digit more, or all that are missing; after the first one also the budget, after the last one also
     /// where ties end.
     pub(crate) fn narrow(&mut self) {
-        match &mut self.decided {
-            None => {
-                self.moments = self.histogram.moments(self.seen);
-                let quota = Quota::new(&self.moments, self.seen, &self.rule);
-                let mut narrowed = Narrowed::new(quota.kept);
-                narrowed.narrow(self.histogram.counts());
-                if quota.threshold().is_none() {
-                    self.kept_sum = self.histogram.sum_above(narrowed.prefix);
+        let seen = std::mem::take(&mut self.seen);
+        let Some((_, narrowed)) = &mut self.decided else { return self.decide(seen) };
+        match self.pass {
+            Pass::Candidates => {
+                let mut keys: Vec<u32> = self.found.iter().flat_map(|found| &found.keys).copied().collect();
+                let (kept, _) = narrowed.finish(&mut keys, self.digits);
+                let threshold = narrowed.threshold();
+                self.kept_sum.add(kept.iter().map(|&key| u128::from(significand(key))).sum(), stats::place(threshold));
+                for found in &mut self.found {
+                    found.ties = found.keys.iter().filter(|&&key| key == threshold).count() as u64;
+                    found.keys = Vec::new();
                 }
-                let candidates = self.histogram.bin(narrowed.prefix as usize).count;
-                self.few_candidates = candidates <= MOST_CANDIDATES && candidates <= self.seen / 8;
-                self.cut = Cut::At(self.seen);
-                self.decided = Some((quota, narrowed));
+                self.end_ties(seen);
             }
-            Some((_, narrowed)) => {
-                let kept = if self.few_candidates {
-                    let keys = self.parts.iter().flat_map(|part| match &part.seen {
-                        Seen::Keys(keys) => keys.as_slice(),
-                        Seen::Counts(_) => &[],
-                    });
-                    let mut keys: Vec<u32> = keys.copied().collect();
-                    let (kept, _) = narrowed.finish(&mut keys, self.digits);
-                    kept.iter().map(|&key| u128::from(significand(key))).sum()
-                } else {
-                    let last = narrowed.digits + 1 == self.digits;
-                    narrowed.narrow(self.counts.iter().copied());
-                    let kept = kept_above(narrowed, &self.counts, &self.rests, last);
-                    self.counts.fill(0);
-                    self.rests.fill(0);
-                    kept
-                };
+            Pass::Digit => {
+                narrowed.narrow(self.lower.iter().map(|bin| bin.count));
+                let last = narrowed.digits == self.digits;
+                let ties = self.lower[narrowed.prefix as usize % LOW_BINS].count;
+                let kept = kept_above(narrowed, &self.lower) + if last { kept_ties(narrowed) } else { 0 };
                 self.kept_sum.add(kept, stats::place(narrowed.threshold()));
-                if narrowed.digits == self.digits {
-                    self.cut = cut(&self.parts, narrowed, self.seen);
+                self.lower.fill(Lower::default());
+                if last {
+                    self.know(ties, seen);
                 }
             }
+            Pass::Ties => self.end_ties(seen),
+            Pass::Done => {}
         }
-        self.seen = 0;
+    }
+
+    /// After the first pass: the budget and the first digit, and often all others.
+    fn decide(&mut self, seen: u64) {
+        if let Some(levels) = &self.levels {
+            self.histogram = levels.histogram();
+        }
+        self.moments = self.histogram.moments(seen);
+        let quota = Quota::new(&self.moments, seen, &self.rule);
+        let mut narrowed = Narrowed::new(quota.kept);
+        let mut ties = None;
+        if quota.threshold().is_none() {
+            narrowed.narrow(self.histogram.counts());
+            self.kept_sum = self.histogram.sum_above(narrowed.prefix);
+            let bin = self.histogram.bin(narrowed.prefix as usize);
+            self.pass = if bin.count <= MOST_CANDIDATES.min(seen / 8) { Pass::Candidates } else { Pass::Digit };
+            if let Some(levels) = &self.levels {
+                let (count, kept) = levels.finish(&mut narrowed, self.digits);
+                self.kept_sum.add(kept, stats::place(narrowed.threshold()));
+                ties = Some(count);
+            } else if let Some(rest) = bin.only_rest() {
+                narrowed.close(narrowed.prefix << DIGIT_SHIFT[0] | rest, self.digits);
+                self.kept_sum.add(kept_ties(&narrowed), stats::place(narrowed.threshold()));
+                ties = Some(bin.count);
+            }
+        } else {
+            self.pass = Pass::Done;
+            self.cut = Cut::At(seen);
+        }
+        self.decided = Some((quota, narrowed));
+        if let Some(ties) = ties {
+            self.know(ties, seen);
+        }
+    }
+
+    /// The threshold is known, and how many entries equal it.
+    fn know(&mut self, ties: u64, seen: u64) {
+        let all_kept = self.decided.as_ref().is_none_or(|(_, narrowed)| narrowed.rank == ties);
+        self.pass = if all_kept { Pass::Done } else { Pass::Ties };
+        self.cut = Cut::At(seen);
+    }
+
+    /// It is known where the ties are.
+    fn end_ties(&mut self, seen: u64) {
+        self.pass = Pass::Done;
+        self.cut = Cut::At(seen);
+        let mut rank = self.decided.as_ref().map_or(0, |(_, narrowed)| narrowed.rank);
+        if self.found.iter().map(|found| found.ties).sum::<u64>() == rank {
+            return;
+        }
+        for (chunk, found) in self.found.iter().enumerate() {
+            if found.ties >= rank {
+                self.cut = Cut::In { chunk, rank };
+                return;
+            }
+            rank -= found.ties;
+        }
     }
 
     /// The last pass.
@@ -192,12 +226,12 @@ impl Contest {
         let end = self.seen + keys.len() as u64;
         let cut = match self.cut {
             Cut::At(at) => at,
-            Cut::In { part, rank } => {
-                let part = &self.parts[part];
-                if end <= part.range.start {
-                    end // the part lies ahead: all ties here are kept
+            Cut::In { chunk, rank } => {
+                let Range { start, end: last } = self.found[chunk].range.clone();
+                if end <= start {
+                    end // the chunk lies ahead: all ties here are kept
                 } else {
-                    let range = (part.range.start - self.seen) as usize..(part.range.end - self.seen) as usize;
+                    let range = (start - self.seen) as usize..(last - self.seen) as usize;
                     let at = self.seen + ties::cut(&keys, range, threshold, rank) as u64;
                     self.cut = Cut::At(at);
                     at
@@ -221,36 +255,87 @@ impl Contest {
         }
         let cut = match self.cut {
             Cut::At(cut) => cut,
-            Cut::In { part, .. } => self.parts[part].range.end,
+            Cut::In { chunk, .. } => self.found[chunk].range.end,
         };
         quota.settle(narrowed.threshold(), cut, mass)
     }
 }
 
-/// The sum of the significands that a pass has shown to be kept: those above the threshold's new digit, and after the last one those
-/// of the ties.
-fn kept_above(narrowed: &Narrowed, counts: &[u64], rests: &[u64], last: bool) -> u128 {
-    let digit = narrowed.prefix as usize % LOW_BINS;
-    let shift = DIGIT_SHIFT[narrowed.digits - 1];
-    let least =
-        |digit: usize| u128::from(significand((narrowed.prefix & !(LOW_BINS as u32 - 1) | digit as u32) << shift));
-    let above = (digit + 1..LOW_BINS).map(|digit| u128::from(counts[digit]) * least(digit) + u128::from(rests[digit]));
-    above.sum::<u128>() + if last { u128::from(narrowed.rank) * least(digit) } else { 0 }
+/// The sum of the significands above the threshold's last known digit, of the keys that agree up to there.
+fn kept_above(narrowed: &Narrowed, bins: &[Lower]) -> u128 {
+    let (shift, digit) = (DIGIT_SHIFT[narrowed.digits - 1], narrowed.prefix as usize % LOW_BINS);
+    let least = |above: usize| u128::from(significand((narrowed.prefix + above as u32) << shift));
+    let above = bins[digit + 1..].iter().zip(1..);
+    above.map(|(bin, above)| u128::from(bin.count) * least(above) + u128::from(bin.rests)).sum()
 }
 
-/// Where ties end: past everything when all are kept, else in the part that holds the last one.
-fn cut(parts: &[Part], narrowed: &Narrowed, len: u64) -> Cut {
-    let digit = narrowed.prefix as usize & (LOW_BINS - 1);
-    let ties: Vec<u64> = parts.iter().map(|part| part.ties(narrowed.threshold(), digit)).collect();
-    let mut rank = narrowed.rank;
-    if ties.iter().sum::<u64>() == rank {
-        return Cut::At(len);
-    }
-    for (part, ties) in ties.into_iter().enumerate() {
-        if ties >= rank {
-            return Cut::In { part, rank };
+/// The sum of the significands of the ties that are kept.
+fn kept_ties(narrowed: &Narrowed) -> u128 {
+    u128::from(narrowed.rank) * u128::from(significand(narrowed.threshold()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::Beta;
+    use crate::source::Bytes;
+    use proptest::prelude::*;
+
+    /// The outcome, and the mask.
+    fn run(mut contest: Contest, bytes: &[u8], dtype: Dtype, piece_len: usize) -> Result<(Group, Vec<u8>), Bad> {
+        let pieces = || bytes.chunks(piece_len * dtype.size());
+        for piece in pieces() {
+            contest.stats(&Keys::new(piece, dtype, None))?;
         }
-        rank -= ties;
+        contest.narrow();
+        while !contest.is_narrowed() {
+            pieces().for_each(|piece| contest.histogram(&Keys::new(piece, dtype, None)));
+            contest.narrow();
+        }
+        let mut masks = Vec::new();
+        for piece in pieces() {
+            let mut mask = vec![0xaa; (piece.len() / dtype.size()).div_ceil(8)];
+            contest.apply(Piece {
+                bytes: Bytes::Shared(piece),
+                dtype,
+                norms: None,
+                scores: None,
+                mask: Some(&mut mask),
+            });
+            masks.extend(mask);
+        }
+        Ok((contest.settle(), masks))
     }
-    Cut::At(len)
+
+    fn weights() -> impl Strategy<Value = Vec<u16>> {
+        let spread = prop::collection::vec(any::<u16>(), 1..600);
+        // A few levels, so that most entries are ties.
+        let few = prop::collection::vec((0u16..4).prop_map(|level| 0x3c00 + 0x31 * level), 1..600);
+        let zeros = prop::collection::vec(prop_oneof![9 => Just(0x8000), 1 => 0u16..0x7c00], 1..600);
+        let equal = (0u16..0x7f00, 1usize..600).prop_map(|(level, len)| vec![level; len]);
+        prop_oneof![spread, few, zeros, equal]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Counting levels, bins and candidates, or digit after digit: one answer, and the same refusal.
+        #[test]
+        fn every_way_to_the_threshold_is_the_same(
+            weights in weights(), beta in 1u64..20, eights in 1usize..40, brain in any::<bool>(),
+        ) {
+            let dtype = if brain { Dtype::Bf16 } else { Dtype::F16 };
+            let rule = Rule::new().with_beta(Beta::ratio(beta, 10).expect("a ratio"));
+            let bytes: Vec<u8> = weights.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+            let levels = run(Contest::new(&rule, 2, Some(dtype)), &bytes, dtype, 8 * eights);
+            let bins = run(Contest::new(&rule, 2, None), &bytes, dtype, 8 * eights);
+            prop_assert_eq!(&levels, &bins);
+            // The same numbers as f32 have a third digit.
+            let mut keys = vec![0; weights.len()];
+            Keys::new(&bytes, dtype, None).fill(0, &mut keys);
+            let wide: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
+            let wide = run(Contest::new(&rule, 3, None), &wide, Dtype::F32, 8 * eights);
+            prop_assert_eq!(levels.map_err(|bad| bad.at), wide.map_err(|bad| bad.at));
+        }
+    }
 }

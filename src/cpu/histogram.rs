@@ -1,41 +1,56 @@
 //! Histogram: the counts of the next digit, among the keys that agree with the prefix. One read.
 
-use super::{CHUNK, TILE, on_all_cores, ranges, simd};
+use super::{CHUNK, TILE, fold_on_all_cores, on_all_cores, ranges, simd};
 use crate::key::Keys;
 use crate::narrow::{DIGIT_SHIFT, LOW_BINS, Narrowed};
 
-/// The digit after `narrowed`, one table per chunk of the piece: how many keys have it, and the sum of what follows it.
-pub(super) fn histogram(keys: &Keys<'_>, narrowed: &Narrowed) -> Vec<Box<[Lower; LOW_BINS]>> {
+/// The keys that agree up to one of the lower digits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lower {
+    pub(super) count: u64,
+    /// Sum of what follows the digit.
+    pub(super) rests: u64,
+}
+
+/// The digit after `narrowed`: how many keys have it, and the sum of what follows it.
+pub(super) fn histogram(keys: &Keys<'_>, narrowed: &Narrowed) -> Box<[Lower; LOW_BINS]> {
     let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
     let shift = DIGIT_SHIFT[narrowed.digits];
     let above = shift + LOW_BINS.trailing_zeros();
-    on_all_cores(chunks.len(), |i| {
-        let mut bins = Box::new([Lower::default(); LOW_BINS]);
-        let mut tile = [0; TILE];
-        for part in ranges(chunks[i].len(), TILE) {
-            let tile = &mut tile[..part.len()];
-            simd::with(
-                #[inline(always)]
-                || {
-                    keys.fill(chunks[i].start + part.start, tile);
-                    for &key in agreeing(tile, above, narrowed.prefix) {
-                        let bin = &mut bins[(key >> shift) as usize % LOW_BINS];
-                        bin.count += 1;
-                        bin.rests += key & ((1 << shift) - 1);
-                    }
-                },
-            );
-        }
-        bins
-    })
-}
-
-/// The keys of a chunk that agree up to one of the lower digits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lower {
-    pub(super) count: u32,
-    /// Sum of what follows the digit: less than 2^10 for each of the 2^16 keys of a chunk.
-    pub(super) rests: u32,
+    fold_on_all_cores(
+        chunks.len(),
+        || Box::new([Lower::default(); LOW_BINS]),
+        |mut bins, i| {
+            // The count over the sum of what follows, which is less than 2^10 for each key of a chunk.
+            let mut packed = [0u64; LOW_BINS];
+            let mut tile = [0; TILE];
+            for part in ranges(chunks[i].len(), TILE) {
+                let tile = &mut tile[..part.len()];
+                simd::with(
+                    #[inline(always)]
+                    || {
+                        keys.fill(chunks[i].start + part.start, tile);
+                        for key in agreeing(tile, above, narrowed.prefix) {
+                            let rest = u64::from(key & ((1 << shift) - 1));
+                            packed[(key >> shift) as usize % LOW_BINS] += rest + (1 << 32);
+                        }
+                    },
+                );
+            }
+            for (bin, packed) in bins.iter_mut().zip(packed) {
+                bin.count += packed >> 32;
+                bin.rests += packed & 0xffff_ffff;
+            }
+            bins
+        },
+        |mut bins, more| {
+            for (bin, more) in bins.iter_mut().zip(more.iter()) {
+                bin.count += more.count;
+                bin.rests += more.rests;
+            }
+            bins
+        },
+    )
 }
 
 /// The keys of each chunk whose first digit is `prefix`, in order.

@@ -30,6 +30,15 @@ impl Bin {
     }
 }
 
+impl Bin {
+    /// The rest that all of these keys have, if they are all equal: the mean is that then, and no square is off it.
+    pub(super) fn only_rest(&self) -> Option<u32> {
+        let mean = self.rests.checked_div(self.count)?;
+        let equal = mean * self.count == self.rests && u128::from(mean * mean) * u128::from(self.count) == self.squares;
+        equal.then_some(mean as u32)
+    }
+}
+
 /// The least significand of a first digit.
 fn base(digit: usize) -> u128 {
     significand((digit as u32) << REST).into()
@@ -118,6 +127,14 @@ impl Bins for Histogram {
 }
 
 impl Histogram {
+    /// Add `count` keys that are all this one.
+    pub(super) fn insert(&mut self, key: u32, count: u64) {
+        let (bin, rest) = (&mut self.0[(key >> REST) as usize], key & ((1 << REST) - 1));
+        bin.count += count;
+        bin.rests += count * u64::from(rest);
+        bin.squares += u128::from(count) * u128::from(rest) * u128::from(rest);
+    }
+
     pub(super) fn add(&mut self, more: &impl Bins) {
         for (digit, bin) in self.0.iter_mut().enumerate() {
             let more = more.bin(digit);
@@ -228,7 +245,7 @@ pub(crate) fn check_finite(keys: &Keys<'_>) -> Result<(), Bad> {
     on_all_cores(chunks.len(), |i| first_bad(keys, chunks[i].clone(), &mut [0; TILE])).into_iter().collect()
 }
 
-fn first_bad(keys: &Keys<'_>, range: std::ops::Range<usize>, tile: &mut Tile) -> Result<(), Bad> {
+pub(super) fn first_bad(keys: &Keys<'_>, range: std::ops::Range<usize>, tile: &mut Tile) -> Result<(), Bad> {
     ranges(range.len(), TILE).try_for_each(|part| {
         let first = range.start + part.start;
         let tile = &mut tile[..part.len()];

@@ -1,7 +1,26 @@
 //! Ties: among entries equal to the threshold the first ones win. Finds the index from which on they lose.
 
-use super::{TILE, ranges};
+use super::{CHUNK, TILE, on_all_cores, ranges, simd};
 use crate::key::Keys;
+
+/// How many keys of each chunk equal the threshold.
+pub(super) fn count(keys: &Keys<'_>, threshold: u32) -> Vec<u64> {
+    let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
+    on_all_cores(chunks.len(), |i| {
+        let mut tile = [0; TILE];
+        let parts = ranges(chunks[i].len(), TILE).map(|part| {
+            let tile = &mut tile[..part.len()];
+            simd::with(
+                #[inline(always)]
+                || {
+                    keys.fill(chunks[i].start + part.start, tile);
+                    tile.iter().map(|&key| u32::from(key == threshold)).sum::<u32>()
+                },
+            )
+        });
+        parts.map(u64::from).sum()
+    })
+}
 
 /// The index just past the tie number `rank` (from 1) among the entries `range`.
 ///

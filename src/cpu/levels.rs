@@ -1,0 +1,112 @@
+//! Statistics of 16-bit weights: there are 2^15 magnitudes, so counting each of them tells the sums and the threshold at once. One read.
+
+use super::stats::{Histogram, first_bad};
+use super::{CHUNK, TILE, fold_on_all_cores, ranges};
+use crate::dtype::Dtype;
+use crate::key::{Bad, KEY_END, Keys, significand};
+use crate::narrow::{DIGIT_SHIFT, Narrowed};
+
+const LEVELS: usize = 1 << 15;
+
+/// From here on a contest is worth a table of all levels.
+pub(crate) const MANY: u64 = 1 << 18;
+
+/// How many weights have which magnitude, as it is stored.
+pub(super) struct Levels {
+    dtype: Dtype,
+    counts: Vec<u64>,
+}
+
+impl Levels {
+    /// For weights of this dtype, which has 16 bits.
+    pub(super) fn new(dtype: Dtype) -> Self {
+        Self { dtype, counts: vec![0; LEVELS] }
+    }
+
+    pub(super) fn add(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
+        let (bytes, dtype, _) = keys.parts();
+        let numbers = dtype.least(KEY_END) as usize;
+        let run = (keys.len() / (2 * super::threads())).next_multiple_of(CHUNK).clamp(CHUNK, 1 << 30);
+        let runs: Vec<_> = ranges(keys.len(), run).collect();
+        let counts = fold_on_all_cores(
+            runs.len(),
+            || Ok(vec![0; LEVELS]),
+            |so_far: Result<Vec<u64>, Bad>, i| {
+                let mut sums = so_far?;
+                let counts = count(&bytes[2 * runs[i].start..2 * runs[i].end]);
+                if counts[numbers..].iter().any(|[a, b]| a | b != 0) {
+                    first_bad(keys, runs[i].clone(), &mut [0; TILE])?;
+                }
+                sums.iter_mut().zip(&counts).for_each(|(sum, [a, b])| *sum += u64::from(*a) + u64::from(*b));
+                Ok(sums)
+            },
+            |a, b| match (a, b) {
+                (Ok(mut sums), Ok(more)) => {
+                    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                    Ok(sums)
+                }
+                // Neighbouring runs are merged in order, so the left error is the first bad entry.
+                (Err(bad), _) | (_, Err(bad)) => Err(bad),
+            },
+        )?;
+        self.counts.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
+        Ok(())
+    }
+
+    /// The same as bins.
+    pub(super) fn histogram(&self) -> Histogram {
+        let mut histogram = Histogram::default();
+        for (key, &count) in self.keys().into_iter().zip(&self.counts) {
+            if count != 0 {
+                histogram.insert(key, count);
+            }
+        }
+        histogram
+    }
+
+    /// The keys of all levels.
+    fn keys(&self) -> Vec<u32> {
+        let stored: Vec<u8> = (0..LEVELS as u16).flat_map(u16::to_le_bytes).collect();
+        let mut keys = vec![0; LEVELS];
+        Keys::new(&stored, self.dtype, None).fill(0, &mut keys);
+        keys
+    }
+
+    /// All digits after the first. Returns how many entries equal the threshold, and the sum of the significands of those that are kept and
+    /// agree with it in the first.
+    pub(super) fn finish(&self, narrowed: &mut Narrowed, digits: usize) -> (u64, u128) {
+        let keys = self.keys();
+        let [first, end] = [0, 1].map(|next| self.dtype.least((narrowed.prefix + next) << DIGIT_SHIFT[0]) as usize);
+        let mut kept = 0;
+        for level in (first..end).rev() {
+            let (count, significand) = (self.counts[level], u128::from(significand(keys[level])));
+            if count >= narrowed.rank {
+                kept += u128::from(narrowed.rank) * significand;
+                narrowed.close(keys[level], digits);
+                return (count, kept);
+            }
+            narrowed.rank -= count;
+            kept += u128::from(count) * significand;
+        }
+        (narrowed.rank, kept) // the bin holds as many as the rank
+    }
+}
+
+/// In two tables, for entries in turn: equal neighbours then do not wait for each other. Fewer than 2^31 entries.
+fn count(bytes: &[u8]) -> Vec<[u32; 2]> {
+    let mut counts = vec![[0; 2]; LEVELS];
+    let mut add = |table: usize, stored: u64| counts[stored as usize % LEVELS][table] += 1;
+    // Four weights to a load.
+    let (fours, rest) = bytes.as_chunks::<8>();
+    for four in fours {
+        let four = u64::from_le_bytes(*four);
+        add(0, four);
+        add(1, four >> 16);
+        add(0, four >> 32);
+        add(1, four >> 48);
+    }
+    for one in rest.as_chunks::<2>().0 {
+        add(0, u16::from_le_bytes(*one).into());
+    }
+    counts
+}
