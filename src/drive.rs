@@ -244,7 +244,6 @@ impl Drive<'_> {
     /// at the end.
     fn wide_band(&mut self, tensor: usize, grid: &Grid, band: u64, groups: &mut Vec<Group>) -> Result<(), Error> {
         let spec = self.input.tensors()[tensor];
-        let scored = self.judge.rule.score == Score::Given;
         let part = grid.part(&(band..band + 1), &(0..grid.stripes()));
         let top = band * grid.band_len();
         let stripes_at_once = (self.piece_len(tensor) / (part.rows * grid.block_columns)).max(1);
@@ -256,10 +255,16 @@ impl Drive<'_> {
             let mut keys = vec![0u32; (strip.rows * strip.columns) as usize];
             for (row, out) in keys.chunks_mut(strip.columns as usize).enumerate() {
                 let start = top + row as u64 * grid.columns + left;
-                let piece = Piece { tensor, range: start..start + strip.columns };
-                let norms = norms_at(&self.norms, &piece, spec);
-                let Loaded { bytes, scores } = load(self.input, &piece, scored)?;
-                cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: None }.keys().fill(0, out);
+                let row = Piece { tensor, range: start..start + strip.columns };
+                let mut filled = 0;
+                for piece in cut(&row, self.piece_len(tensor)) {
+                    let len = (piece.range.end - piece.range.start) as usize;
+                    self.with_keys(&piece, spec, |keys| {
+                        keys.fill(0, &mut out[filled..filled + len]);
+                        Ok(())
+                    })?;
+                    filled += len;
+                }
             }
             let keys = Keys::new(bytemuck::cast_slice(&keys), Dtype::F32, None);
             let groups = self.judge.areas(&strip, &keys);

@@ -6,6 +6,7 @@
 
 mod common;
 
+use common::cases::{Bytes, Size, case};
 use common::check::{Outcome, check_same, judge, run};
 use common::inputs::{Rng, distribution, infinity, sign, weights};
 use common::oracle::{Contests, Kind, Question, Weights};
@@ -134,6 +135,15 @@ fn any_pieces_on_the_cpu() {
 #[test]
 fn any_pieces_on_every_gpu() {
     any_pieces(common::gpus(), 20);
+}
+
+/// What a fuzzer found, and what it found worth keeping.
+#[test]
+fn every_decision_of_the_corpus_is_that_of_the_oracle() {
+    let corpus = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/decision")).unwrap();
+    let inputs: Vec<_> = corpus.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!inputs.is_empty());
+    inputs.iter().for_each(|bytes| case(&mut Bytes(bytes), Size::Tiny).check(cpu()));
 }
 
 // ---- laws

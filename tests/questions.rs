@@ -191,13 +191,14 @@ fn blocks_in_small_pieces(backends: &[Named]) {
     .into_iter()
     .enumerate()
     {
-        for (j, piece) in [64, 300, 4000].into_iter().enumerate() {
+        for (j, piece) in [9, 64, 300, 4000].into_iter().enumerate() {
             let wanda = (i + j) % 2 == 1 && contests != Contests::Segments;
             let given = (i + j) % 3 == 2 && !wanda;
             let make = |rows, columns| {
                 let weights = distribution("normal").weights(KINDS[i % 3], rows, columns, 9);
                 let weights = if wanda { with_norms(weights, 9) } else { weights };
-                let scores = given.then(|| Box::new(distribution("two_values").weights(KINDS[j], rows, columns, 5)));
+                let scores =
+                    given.then(|| Box::new(distribution("two_values").weights(KINDS[j % 3], rows, columns, 5)));
                 let len = weights.len() as u64;
                 let segments = (contests == Contests::Segments).then(|| vec![1, len / 2, len - len / 2 - 1]);
                 Weights { scores, segments, ..weights }

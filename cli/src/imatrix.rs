@@ -107,6 +107,12 @@ impl Norms<'_> {
         if let Some(at) = sums.iter().position(|sum| !(sum.is_finite() && *sum >= 0.0)) {
             bail!("{name}.in_sum2: entry {at} is {}, and no sum of squares", sums[at]);
         }
+        if let Some(at) = sums.iter().position(|sum| !(sum / count).is_finite()) {
+            bail!(
+                "{name}: entry {at} of .in_sum2 is {:e}, which divided by {count:e} in .counts overflows f32",
+                sums[at]
+            );
+        }
         Ok(sums.into_iter().map(|sum| (sum / count).sqrt()).collect())
     }
 }

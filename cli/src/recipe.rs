@@ -54,7 +54,8 @@ impl Recipe {
     }
 }
 
-fn parse(text: &str, defaults: &Settings) -> Result<Recipe, String> {
+/// Rules in TOML; the error is why they are none.
+pub(crate) fn parse(text: &str, defaults: &Settings) -> Result<Recipe, String> {
     let File { rule } = toml::from_str(text).map_err(|e| {
         let line = e.span().map(|span| text[..span.start].matches('\n').count() + 1);
         line.map(|line| format!("line {line}: ")).unwrap_or_default() + e.message()

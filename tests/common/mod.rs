@@ -7,6 +7,7 @@
 //! * `EMPRUNE_TEST_CHECKS=all` leaves every check in the shaders.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
+pub(crate) mod cases;
 pub(crate) mod check;
 pub(crate) mod golden;
 pub(crate) mod inputs;

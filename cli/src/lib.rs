@@ -1,0 +1,135 @@
+//! The program `emprune`: arguments to a command, its outcome to an exit code. A library so that fuzz targets reach its
+//! readers; for everybody else there is [`main`].
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+mod apply;
+mod args;
+mod backend;
+mod bench;
+mod checkpoint;
+mod demo;
+mod destination;
+mod devices;
+mod diff;
+mod events;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+mod histogram;
+mod image;
+mod imatrix;
+mod interrupt;
+mod job;
+mod journal;
+mod masks;
+mod names;
+mod norms;
+mod output;
+mod patterns;
+mod picture;
+mod pixels;
+mod plot;
+mod positioned;
+mod progress;
+mod prune;
+mod recipe;
+mod report;
+mod safetensors;
+mod scores;
+mod select;
+mod sink;
+mod table;
+mod verify;
+mod weights;
+
+use anyhow::{Context, Result};
+use args::{Cli, Command, InspectArgs, PruneArgs};
+use clap::{CommandFactory, Parser};
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A command line that cannot be meant. Exit code 2, as for those that clap finds.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Do what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) = &cli.command
+        && files.json
+    {
+        events::for_machines();
+    }
+    match run(&cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::happened() => {
+            events::failed("interrupted", interrupt::EXIT_CODE);
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(error) => {
+            // One line, whatever the parts say: for logs.
+            let code = if error.is::<Usage>() { 2 } else { 1 };
+            events::failed(&format!("{error:#}").replace('\n', " "), code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Prune(args) => prune::run(&args.job, &args.files, Some(&args.output)),
+        Command::Inspect(args) => {
+            if let Some(output) = &args.output {
+                events::note(&format!("inspect writes no weights; {} is left as it is", output.display()));
+            }
+            prune::run(&args.job, &args.files, None)
+        }
+        Command::Verify(args) => verify::run(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Image(args) => image::run(args),
+        Command::Devices(args) => devices::run(args.json),
+        Command::Bench(args) => bench::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Schema(args) => print(args.command.schema()),
+        Command::Completions(args) => {
+            let mut text = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "emprune", &mut text);
+            print(&text)
+        }
+        Command::Man(args) => man(args.directory.as_deref()),
+    }
+}
+
+/// The pages of all commands into a directory, or the program's own to stdout.
+fn man(directory: Option<&Path>) -> Result<()> {
+    match directory {
+        Some(directory) => {
+            let written = clap_mangen::generate_to(Cli::command(), directory);
+            written.with_context(|| format!("cannot write to {}", directory.display()))
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&page)
+        }
+    }
+}
+
+/// Write to stdout. A reader that has seen enough, such as `head`, is no error: the work is done.
+pub(crate) fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
