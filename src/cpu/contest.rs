@@ -3,13 +3,13 @@
 use super::apply::{self, Piece};
 use super::histogram::{self, Lower};
 use super::levels::Levels;
-use super::stats::{self, Bins, Histogram};
+use super::stats::{self, Bins, Histogram, Packed};
 use super::{CHUNK, ties};
 use crate::decision::{Group, Quota};
 use crate::dtype::Dtype;
 use crate::key::{Bad, Keys, significand};
 use crate::narrow::{DIGIT_SHIFT, LOW_BINS, Narrowed};
-use crate::rule::Rule;
+use crate::rule::{Budget, Rule};
 use crate::sums::{Moments, Sum};
 use std::ops::Range;
 
@@ -21,6 +21,9 @@ pub(crate) struct Contest {
     /// Where all keys are 16-bit magnitudes, and many.
     levels: Option<Levels>,
     histogram: Histogram,
+    /// What the threshold's first digit will be, as long as keys with it are few, and how many they are.
+    guess: Option<u32>,
+    candidates: u64,
     /// Known after the first pass.
     moments: Moments,
     decided: Option<(Quota, Narrowed)>,
@@ -57,6 +60,10 @@ struct Found {
 
 /// Keys in the first digit's bin that are few enough to keep: 32 MB.
 const MOST_CANDIDATES: u64 = 8 << 20;
+/// One in so many is few, too.
+const FEW: u64 = 8;
+/// A piece of fewer entries stays in a cache, and a second look at it costs little.
+const WORTH_A_GUESS: usize = 1 << 19;
 
 /// From which entry on ties lose.
 #[derive(Clone, Copy)]
@@ -77,6 +84,8 @@ impl Contest {
             digits,
             levels: levels.map(Levels::new),
             histogram: Histogram::default(),
+            guess: None,
+            candidates: 0,
             moments: Moments::default(),
             decided: None,
             pass: Pass::Digit,
@@ -92,10 +101,47 @@ impl Contest {
     pub(crate) fn stats(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
         match &mut self.levels {
             Some(levels) => levels.add(keys)?,
-            None => self.histogram.add(&stats::stats(keys)?),
+            None => {
+                if self.seen == 0 && keys.len() >= WORTH_A_GUESS {
+                    self.guess = self.guess_from(keys);
+                }
+                let found = stats::stats(keys, self.guess)?;
+                self.histogram.add(&found.histogram);
+                self.candidates += found.candidates.iter().flatten().map(|keys| keys.len() as u64).sum::<u64>();
+                match found.candidates {
+                    Some(candidates) if self.candidates <= MOST_CANDIDATES => self.find(keys, candidates),
+                    _ => {
+                        self.guess = None;
+                        self.found.clear();
+                    }
+                }
+            }
         }
         self.seen += keys.len() as u64;
         Ok(())
+    }
+
+    /// The threshold's first digit, if the contest is like a sample of its first piece. That need not be: a wrong guess costs a pass.
+    fn guess_from(&self, keys: &Keys<'_>) -> Option<u32> {
+        if matches!(self.rule.budget, Budget::Count(_)) {
+            return None; // says nothing of a part
+        }
+        let mut packed = Packed::new();
+        let len = stats::sample(keys, &mut packed);
+        let quota = Quota::new(&packed.moments(len), len, &self.rule);
+        let mut narrowed = Narrowed::new(quota.kept);
+        narrowed.narrow(packed.counts());
+        let share = packed.bin(narrowed.prefix as usize).count as f64 / len as f64;
+        let few = share * (FEW as f64) < 1.0 && share * (keys.len() as f64) < MOST_CANDIDATES as f64;
+        (quota.threshold().is_none() && few).then_some(narrowed.prefix)
+    }
+
+    /// Keep the candidates of each chunk of a piece.
+    fn find(&mut self, keys: &Keys<'_>, candidates: Vec<Vec<u32>>) {
+        let (start, len) = (self.seen, keys.len());
+        let range = |i: usize| (start + (i * CHUNK) as u64)..(start + len.min((i + 1) * CHUNK) as u64);
+        let found = candidates.into_iter().enumerate();
+        self.found.extend(found.map(|(i, keys)| Found { range: range(i), keys, ties: 0 }));
     }
 
     /// Whether the threshold is known, and where its ties end.
@@ -106,12 +152,10 @@ impl Contest {
     /// The passes between: none where the first one told everything, one where few keys share the first digit, at most three.
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
-        let start = self.seen;
-        let range = |i: usize| (start + (i * CHUNK) as u64)..(start + keys.len().min((i + 1) * CHUNK) as u64);
         match self.pass {
             Pass::Candidates => {
-                let found = histogram::candidates(keys, narrowed.prefix).into_iter().enumerate();
-                self.found.extend(found.map(|(i, keys)| Found { range: range(i), keys, ties: 0 }));
+                let found = histogram::candidates(keys, narrowed.prefix);
+                self.find(keys, found);
             }
             Pass::Digit => {
                 for (sum, bin) in self.lower.iter_mut().zip(histogram::histogram(keys, narrowed).iter()) {
@@ -120,8 +164,10 @@ impl Contest {
                 }
             }
             Pass::Ties => {
-                let found = ties::count(keys, narrowed.threshold()).into_iter().enumerate();
-                self.found.extend(found.map(|(i, ties)| Found { range: range(i), keys: Vec::new(), ties }));
+                let counts = ties::count(keys, narrowed.threshold());
+                let first = self.found.len();
+                self.find(keys, vec![Vec::new(); counts.len()]);
+                self.found[first..].iter_mut().zip(counts).for_each(|(found, ties)| found.ties = ties);
             }
             Pass::Done => {}
         }
@@ -134,17 +180,7 @@ impl Contest {
         let seen = std::mem::take(&mut self.seen);
         let Some((_, narrowed)) = &mut self.decided else { return self.decide(seen) };
         match self.pass {
-            Pass::Candidates => {
-                let mut keys: Vec<u32> = self.found.iter().flat_map(|found| &found.keys).copied().collect();
-                let (kept, _) = narrowed.finish(&mut keys, self.digits);
-                let threshold = narrowed.threshold();
-                self.kept_sum.add(kept.iter().map(|&key| u128::from(significand(key))).sum(), stats::place(threshold));
-                for found in &mut self.found {
-                    found.ties = found.keys.iter().filter(|&&key| key == threshold).count() as u64;
-                    found.keys = Vec::new();
-                }
-                self.end_ties(seen);
-            }
+            Pass::Candidates => self.finish(seen),
             Pass::Digit => {
                 narrowed.narrow(self.lower.iter().map(|bin| bin.count));
                 let last = narrowed.digits == self.digits;
@@ -174,7 +210,7 @@ impl Contest {
             narrowed.narrow(self.histogram.counts());
             self.kept_sum = self.histogram.sum_above(narrowed.prefix);
             let bin = self.histogram.bin(narrowed.prefix as usize);
-            self.pass = if bin.count <= MOST_CANDIDATES.min(seen / 8) { Pass::Candidates } else { Pass::Digit };
+            self.pass = if bin.count <= MOST_CANDIDATES.min(seen / FEW) { Pass::Candidates } else { Pass::Digit };
             if let Some(levels) = &self.levels {
                 let (count, kept) = levels.finish(&mut narrowed, self.digits);
                 self.kept_sum.add(kept, stats::place(narrowed.threshold()));
@@ -188,10 +224,30 @@ impl Contest {
             self.pass = Pass::Done;
             self.cut = Cut::At(seen);
         }
+        let guessed = self.guess == Some(narrowed.prefix);
         self.decided = Some((quota, narrowed));
         if let Some(ties) = ties {
+            self.found.clear();
             self.know(ties, seen);
+        } else if self.pass == Pass::Candidates && guessed {
+            self.finish(seen);
+        } else {
+            self.found.clear();
         }
+    }
+
+    /// All digits that are missing, from the candidates.
+    fn finish(&mut self, seen: u64) {
+        let Some((_, narrowed)) = &mut self.decided else { return };
+        let mut keys: Vec<u32> = self.found.iter().flat_map(|found| &found.keys).copied().collect();
+        let (kept, _) = narrowed.finish(&mut keys, self.digits);
+        let threshold = narrowed.threshold();
+        self.kept_sum.add(kept.iter().map(|&key| u128::from(significand(key))).sum(), stats::place(threshold));
+        for found in &mut self.found {
+            found.ties = found.keys.iter().filter(|&&key| key == threshold).count() as u64;
+            found.keys = Vec::new();
+        }
+        self.end_ties(seen);
     }
 
     /// The threshold is known, and how many entries equal it.
@@ -334,8 +390,14 @@ mod tests {
             let mut keys = vec![0; weights.len()];
             Keys::new(&bytes, dtype, None).fill(0, &mut keys);
             let wide: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
-            let wide = run(Contest::new(&rule, 3, None), &wide, Dtype::F32, 8 * eights);
-            prop_assert_eq!(levels.map_err(|bad| bad.at), wide.map_err(|bad| bad.at));
+            let whole = run(Contest::new(&rule, 3, None), &wide, Dtype::F32, 8 * eights);
+            prop_assert_eq!(levels.map_err(|bad| bad.at), whole.clone().map_err(|bad| bad.at));
+            // A guess, right or wrong.
+            for guess in [keys[0], whole.as_ref().map_or(0, |(group, _)| group.threshold.to_bits())] {
+                let mut contest = Contest::new(&rule, 3, None);
+                contest.guess = Some(guess >> DIGIT_SHIFT[0]);
+                prop_assert_eq!(&run(contest, &wide, Dtype::F32, 8 * eights), &whole);
+            }
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn gather(keys: &Keys<'_>, first: usize, tile: &mut [u32], prefix: u3
 /// The keys of a tile that, shifted, are the prefix: brought to its front. Few are, and nobody can tell which, so no branch
 /// asks: first every eight of which one is are moved to the front, then of those the ones themselves.
 #[inline(always)]
-fn agreeing(tile: &mut [u32], shift: u32, prefix: u32) -> &[u32] {
+pub(super) fn agreeing(tile: &mut [u32], shift: u32, prefix: u32) -> &[u32] {
     let (blocks, _) = tile.as_chunks_mut::<8>();
     let rest = blocks.len() * 8;
     let mut moved = 0;

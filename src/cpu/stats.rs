@@ -1,5 +1,6 @@
 //! Statistics: how many keys have which first digit, and what these add up to. The exact moments of all scores follow. One read.
 
+use super::histogram::agreeing;
 use super::{CHUNK, TILE, Tile, fold_on_all_cores, on_all_cores, ranges, simd};
 use crate::key::{Bad, KEY_END, Keys, exponent, significand};
 use crate::narrow::{BINS, DIGIT_SHIFT};
@@ -214,29 +215,97 @@ impl Bins for Packed {
     }
 }
 
-/// The statistics of one piece, chunk by chunk on all cores.
-pub(super) fn stats(keys: &Keys<'_>) -> Result<Histogram, Bad> {
+/// What one read of a piece tells.
+#[derive(Default)]
+pub(super) struct Stats {
+    pub(super) histogram: Histogram,
+    /// Chunk by chunk, the keys with the first digit that was guessed, while they are few.
+    pub(super) candidates: Option<Vec<Vec<u32>>>,
+}
+
+/// The statistics of one piece, chunk by chunk on all cores. With a guess of the threshold's first digit, keys that have it are kept: where it
+/// is right, they need no read of their own.
+pub(super) fn stats(keys: &Keys<'_>, guess: Option<u32>) -> Result<Stats, Bad> {
     let run = (keys.len() / (8 * super::threads())).next_multiple_of(CHUNK).clamp(CHUNK, Packed::MOST);
     let runs: Vec<_> = ranges(keys.len(), run).collect();
+    let nothing = || Stats { histogram: Histogram::default(), candidates: guess.map(|_| Vec::new()) };
     fold_on_all_cores(
         runs.len(),
-        || Ok(Histogram::default()),
-        |so_far: Result<Histogram, Bad>, i| {
-            let mut histogram = so_far?;
-            let mut packed = Packed::new();
-            chunk(keys, runs[i].clone(), &mut [0; TILE], &mut packed)?;
-            histogram.add(&packed);
-            Ok(histogram)
+        || Ok(nothing()),
+        |so_far: Result<Stats, Bad>, i| {
+            let mut stats = so_far?;
+            let (mut packed, mut tile) = (Packed::new(), [0; TILE]);
+            for chunk in ranges(runs[i].len(), CHUNK) {
+                let chunk = runs[i].start + chunk.start..runs[i].start + chunk.end;
+                let found = add_and_gather(keys, chunk, &mut tile, &mut packed, stats.candidates.as_ref().and(guess));
+                match &mut stats.candidates {
+                    Some(candidates) if found.len() < CHUNK / MANY => candidates.push(found),
+                    candidates => *candidates = None,
+                }
+            }
+            packed.close();
+            if packed.has_bad() {
+                first_bad(keys, runs[i].clone(), &mut tile)?;
+            }
+            stats.histogram.add(&packed);
+            Ok(stats)
         },
         |a, b| match (a, b) {
-            (Ok(mut histogram), Ok(more)) => {
-                histogram.add(&more);
-                Ok(histogram)
+            (Ok(mut stats), Ok(more)) => {
+                stats.histogram.add(&more.histogram);
+                stats.candidates = stats.candidates.zip(more.candidates).map(|(mut all, more)| {
+                    all.extend(more);
+                    all
+                });
+                Ok(stats)
             }
             // Neighbouring runs are merged in order, so the left error is the first bad entry.
             (Err(bad), _) | (_, Err(bad)) => Err(bad),
         },
     )
+}
+
+/// A chunk of which one in so many is a candidate has too many.
+const MANY: usize = 8;
+
+/// Add a chunk, and return its keys with the first digit `guess`.
+fn add_and_gather(
+    keys: &Keys<'_>,
+    range: std::ops::Range<usize>,
+    tile: &mut Tile,
+    packed: &mut Packed,
+    guess: Option<u32>,
+) -> Vec<u32> {
+    let mut found = Vec::new();
+    for part in ranges(range.len(), TILE) {
+        let tile = &mut tile[..part.len()];
+        simd::with(
+            #[inline(always)]
+            || {
+                keys.fill(range.start + part.start, tile);
+                packed.add(tile);
+                if let Some(digit) = guess {
+                    found.extend_from_slice(agreeing(tile, REST, digit));
+                }
+            },
+        );
+    }
+    found
+}
+
+/// Add some tiles of a piece, evenly spaced, to guess from.
+pub(super) fn sample(keys: &Keys<'_>, packed: &mut Packed) -> u64 {
+    const TILES: usize = 64;
+    let step = (keys.len() / TILES).max(TILE);
+    let tiles = ranges(keys.len(), step).map(|range| range.start..range.end.min(range.start + TILE));
+    let mut tile = [0; TILE];
+    let count = tiles.map(|range| {
+        add_and_gather(keys, range.clone(), &mut tile, packed, None);
+        range.len() as u64
+    });
+    let count = count.sum();
+    packed.close();
+    count
 }
 
 /// Look for scores that are no numbers, and nothing else. One read.
@@ -301,16 +370,7 @@ pub(super) fn chunk(
     packed: &mut Packed,
 ) -> Result<(), Bad> {
     packed.clear();
-    for part in ranges(range.len(), TILE) {
-        let tile = &mut tile[..part.len()];
-        simd::with(
-            #[inline(always)]
-            || {
-                keys.fill(range.start + part.start, tile);
-                packed.add(tile);
-            },
-        );
-    }
+    add_and_gather(keys, range.clone(), tile, packed, None);
     packed.close();
     if packed.has_bad() { first_bad(keys, range, tile) } else { Ok(()) }
 }
