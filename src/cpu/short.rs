@@ -2,7 +2,7 @@
 //! at once.
 
 use super::apply::{Piece, carry_out, drop_losers};
-use super::stats;
+use super::stats::{self, HALF, Window};
 use super::{ranges, simd};
 use crate::budget::{self, Effective};
 use crate::decision::{Group, Quota};
@@ -15,6 +15,10 @@ pub(super) const SHORT_ROW: usize = 512;
 /// Keys that are decided between reading and carrying out: eight rows at least, so that each time begins on a byte of the mask.
 const TILE: usize = 8 * SHORT_ROW;
 
+/// Keys that are looked at side by side, in loops of a length that the compiler knows.
+const LANES: usize = 16;
+type Lanes = [u32; LANES];
+
 /// Among so many keys each is compared with each; among more, the threshold is searched for.
 const FEW: usize = 64;
 
@@ -22,7 +26,7 @@ const FEW: usize = 64;
 pub(super) fn batch(mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
     let len = piece.keys().len();
     let mut groups = Vec::with_capacity(len / row_len);
-    let mut tile = [0; TILE];
+    let (mut tile, mut lanes) = ([0; TILE], [0; SHORT_ROW]);
     for part in ranges(len, TILE / row_len / 8 * 8 * row_len) {
         let tile = &mut tile[..part.len()];
         simd::with(
@@ -33,7 +37,14 @@ pub(super) fn batch(mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result
                     return stats::bad_in(&piece.keys(), tile, part.start);
                 }
                 for row in tile.chunks_exact_mut(row_len) {
-                    let group = decide(row, rule);
+                    let group = match row.as_chunks::<LANES>() {
+                        (lanes, []) => decide(lanes, row_len, rule),
+                        // Zeros behind a row change no sum and no rank.
+                        _ => {
+                            lanes[..row_len].copy_from_slice(row);
+                            decide(lanes[..row_len.next_multiple_of(LANES)].as_chunks().0, row_len, rule)
+                        }
+                    };
                     let (before, after) = row.split_at_mut(group.cut as usize);
                     drop_losers(before, group.threshold.to_bits());
                     drop_losers(after, group.threshold.to_bits() + 1);
@@ -48,28 +59,75 @@ pub(super) fn batch(mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result
 }
 
 #[inline(always)]
-fn decide(row: &[u32], rule: &Rule) -> Group {
-    let len = row.len() as u64;
-    let top = exponent(row.iter().copied().max().unwrap_or(0));
-    let window = stats::add_window(row, top);
-    let effective = if window.exact { Effective::short(window.sum.into(), window.square(), len) } else { None };
-    if effective.is_none() && (window.sum != 0 || !window.exact) {
-        return decide_wide(row, rule);
+fn decide(lanes: &[Lanes], len: usize, rule: &Rule) -> Group {
+    let largest = fold(lanes, u32::max);
+    let top = exponent(largest);
+    let window = window(lanes, top);
+    let effective = if window.exact { Effective::short(window.sum.into(), window.square(), len as u64) } else { None };
+    if effective.is_none() && largest != 0 {
+        return decide_wide(&lanes.as_flattened()[..len], rule);
     }
-    let quota = Quota::of(effective, len, rule);
+    let quota = Quota::of(effective, len as u64, rule);
     if let Some(threshold) = quota.threshold() {
-        return quota.settle(threshold, len, 0.0);
+        return quota.settle(threshold, len as u64, 0.0);
     }
-    let (threshold, cut) = select(row, quota.kept as usize);
-    let kept: u64 = row
-        .iter()
-        .enumerate()
-        .map(|(i, &key)| {
-            let least = threshold + u32::from(i >= cut);
-            if key >= least { stats::in_window(key, top).0 } else { 0 }
-        })
-        .sum();
-    quota.settle(threshold, cut as u64, budget::mass(kept, window.sum))
+    let kept = quota.kept as usize;
+    let threshold = if len <= FEW { rank_all(lanes, kept) } else { search(&lanes.as_flattened()[..len], kept) };
+    let (mut above, mut sums) = ([0; LANES], [0; LANES]);
+    for keys in lanes {
+        for i in 0..LANES {
+            let more = keys[i] > threshold;
+            above[i] += u32::from(more);
+            sums[i] += if more { stats::in_window(keys[i], top).0 } else { 0 };
+        }
+    }
+    let ties = kept as u64 - u64::from(above.iter().sum::<u32>());
+    let sum = sums.iter().sum::<u64>() + ties * stats::in_window(threshold, top).0;
+    let cut = cut(&lanes.as_flattened()[..len], threshold, ties as usize);
+    quota.settle(threshold, cut as u64, budget::mass(sum, window.sum))
+}
+
+/// The largest key, and the like.
+#[inline(always)]
+fn fold(lanes: &[Lanes], best: impl Fn(u32, u32) -> u32) -> u32 {
+    let mut found = lanes[0];
+    for keys in &lanes[1..] {
+        for i in 0..LANES {
+            found[i] = best(found[i], keys[i]);
+        }
+    }
+    found.into_iter().reduce(best).unwrap_or(0)
+}
+
+/// The sums of all keys that fit.
+#[inline(always)]
+fn window(lanes: &[Lanes], top: u32) -> Window {
+    let [mut sum, mut low, mut cross, mut high, mut lost] = [[0; LANES]; 5];
+    for keys in lanes {
+        for i in 0..LANES {
+            let (value, back, wide) = stats::in_window(keys[i], top);
+            let value = if back == wide { value } else { 0 };
+            let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
+            lost[i] |= back ^ wide;
+            sum[i] += value;
+            low[i] += b * b;
+            cross[i] += a * b;
+            high[i] += a * a;
+        }
+    }
+    let [sum, low, cross, high] = [sum, low, cross, high].map(|lanes: [u64; LANES]| lanes.into_iter().sum());
+    Window { sum, squares: [low, cross, high], exact: lost.into_iter().fold(0, |all, lost| all | lost) == 0 }
+}
+
+/// The index from which on ties lose, or the row's length.
+#[inline(always)]
+fn cut(row: &[u32], threshold: u32, kept_ties: usize) -> usize {
+    let ties = row.iter().map(|&key| u32::from(key == threshold)).sum::<u32>() as usize;
+    if ties == kept_ties {
+        return row.len();
+    }
+    let last = row.iter().enumerate().filter(|&(_, &key)| key == threshold).nth(kept_ties - 1);
+    last.map_or(row.len(), |(at, _)| at + 1)
 }
 
 /// As [`decide`], for scores so far apart that no window holds them.
@@ -84,7 +142,9 @@ fn decide_wide(row: &[u32], rule: &Rule) -> Group {
     if let Some(threshold) = quota.threshold() {
         return quota.settle(threshold, len, 0.0);
     }
-    let (threshold, cut) = select(row, quota.kept as usize);
+    let threshold = search(row, quota.kept as usize);
+    let above = row.iter().filter(|&&key| key > threshold).count();
+    let cut = cut(row, threshold, quota.kept as usize - above);
     scratch.copy_from_slice(row);
     let (before, after) = scratch.split_at_mut(cut);
     before.iter_mut().for_each(|key| *key = if *key >= threshold { *key } else { 0 });
@@ -92,44 +152,26 @@ fn decide_wide(row: &[u32], rule: &Rule) -> Group {
     quota.settle(threshold, cut as u64, moments.mass(&stats::moments(scratch).sum))
 }
 
-/// The least kept key, and the index from which on those that equal it lose, or the row's length.
+/// The key of a rank: the least of those that fewer than `kept` are above. Where that is one of the zeros behind the row, it is also one of
+/// the row's own.
 #[inline(always)]
-fn select(row: &[u32], kept: usize) -> (u32, usize) {
-    let threshold = if row.len() <= FEW { rank_all(row, kept) } else { search(row, kept) };
-    let (mut above, mut ties) = (0, 0);
-    for &key in row {
-        above += usize::from(key > threshold);
-        ties += usize::from(key == threshold);
-    }
-    if above + ties == kept {
-        return (threshold, row.len());
-    }
-    let last = row.iter().enumerate().filter(|&(_, &key)| key == threshold).nth(kept - above - 1);
-    (threshold, last.map_or(row.len(), |(at, _)| at + 1))
-}
-
-/// The key of a rank: the least of those that fewer than `kept` are above.
-#[inline(always)]
-fn rank_all(row: &[u32], kept: usize) -> u32 {
-    // Zeros behind the row change nothing: where they have the rank, so has one of the row's own.
-    const LANES: usize = 16;
-    let mut keys = [0; FEW];
-    keys[..row.len()].copy_from_slice(row);
-    let mut least = u32::MAX;
-    for lanes in keys[..row.len().next_multiple_of(LANES)].as_chunks::<LANES>().0 {
+fn rank_all(lanes: &[Lanes], kept: usize) -> u32 {
+    let mut least = [u32::MAX; LANES];
+    for keys in lanes {
         let mut above = [0; LANES];
-        for &other in row {
-            for (above, &key) in above.iter_mut().zip(lanes) {
-                *above += u32::from(other > key);
+        for &other in lanes.as_flattened() {
+            for i in 0..LANES {
+                above[i] += u32::from(other > keys[i]);
             }
         }
-        for (&key, above) in lanes.iter().zip(above) {
-            least = least.min(if (above as usize) < kept { key } else { u32::MAX });
+        for i in 0..LANES {
+            least[i] = least[i].min(if above[i] < kept as u32 { keys[i] } else { u32::MAX });
         }
     }
-    least
+    least.into_iter().fold(u32::MAX, u32::min)
 }
 
+/// The same for more keys.
 fn search(row: &[u32], kept: usize) -> u32 {
     let mut scratch = [0; SHORT_ROW];
     let scratch = &mut scratch[..row.len()];

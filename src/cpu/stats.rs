@@ -405,7 +405,7 @@ fn add_windows(mut tile: &mut [u32], mut largest: u32, moments: &mut Moments) {
 /// The sums of the keys that a window holds, in units of its lowest bit.
 pub(super) struct Window {
     pub(super) sum: u64,
-    squares: [u64; 3],
+    pub(super) squares: [u64; 3],
     /// Whether it holds all of them.
     pub(super) exact: bool,
 }
@@ -418,7 +418,7 @@ impl Window {
 }
 
 /// A window's value has 42 bits: two halves of 21, so that 4096 products of halves fit 64 bits.
-const HALF: u32 = (24 + WINDOW) / 2;
+pub(super) const HALF: u32 = (24 + WINDOW) / 2;
 
 /// `v = m << 18 >> (top - e)`, and what comes of shifting it back.
 #[inline(always)]
@@ -437,7 +437,7 @@ fn fits(key: u32, top: u32) -> bool {
 
 /// Sums of the keys that fit below `top`, the largest exponent among them.
 #[inline(always)]
-pub(super) fn add_window(tile: &[u32], top: u32) -> Window {
+fn add_window(tile: &[u32], top: u32) -> Window {
     let (mut sum, mut low, mut cross, mut high, mut lost) = (0u64, 0u64, 0u64, 0u64, 0u64);
     for &key in tile {
         let (value, back, wide) = in_window(key, top);
