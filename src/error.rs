@@ -13,6 +13,8 @@ pub enum ErrorKind {
     NonFinite,
     /// A [`Source`](crate::Source) failed; [`std::error::Error::source`] is its `io::Error`.
     Io,
+    /// The callback of [`Pruner::watched`](crate::Pruner::watched) ended the call.
+    Cancelled,
     /// No adapter fits what was asked for.
     NoAdapter,
     /// A limit of the device is too small for the request.

@@ -59,6 +59,7 @@ mod narrow;
 mod grid;
 mod structure;
 mod source;
+mod watch;
 #[cfg(feature = "gpu")]
 mod plan;
 mod cpu;
@@ -71,8 +72,9 @@ pub use decision::{Decision, Group};
 pub use dtype::{Dtype, Element};
 pub use error::{Error, ErrorKind};
 pub use mask::Mask;
-pub use pruner::{Backend, Pruner, mask, prune};
+pub use pruner::{Backend, Pruner, Watched, mask, prune};
 pub use rule::{Beta, Budget, Granularity, Rule, Score, Sparsity};
 pub use source::{Source, Want};
 pub use structure::{Norm, Structure};
 pub use tensor::{Tensor, TensorMut, TensorSpec};
+pub use watch::Progress;

@@ -11,7 +11,9 @@ use crate::rule::{Granularity, Rule};
 use crate::source::{Borrowed, InPlace, Source, Streamed, Want};
 use crate::structure::{Norm, Structure};
 use crate::tensor::{Tensor, TensorMut};
+use crate::watch::{Observed, Progress, Watch};
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 /// Zero the losers in place, on the best backend that this machine has; the answer does not depend on which.
@@ -133,6 +135,24 @@ impl Pruner {
         &self.backend
     }
 
+    /// The same calls, watched: `watch` is told how far each is, often, and may end it.
+    ///
+    /// ```
+    /// use emprune::{ErrorKind, Pruner, Rule};
+    /// use std::ops::ControlFlow;
+    ///
+    /// let mut weights = vec![3.0f32, -0.1, 2.0, 0.05, -2.5, 0.0];
+    /// let before = weights.clone();
+    /// let stopped = Pruner::cpu()
+    ///     .watched(&mut |progress| if progress.done < progress.len { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    ///     .prune(&mut [(&mut weights).into()], &Rule::new());
+    /// assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
+    /// assert_eq!(weights, before);
+    /// ```
+    pub fn watched<'a>(&'a self, watch: &'a mut dyn FnMut(Progress) -> ControlFlow<()>) -> Watched<'a> {
+        Watched { pruner: self, watch }
+    }
+
     /// Zero the losers in place.
     ///
     /// # Errors
@@ -204,5 +224,57 @@ impl Pruner {
     /// source that writes somewhere must be able to throw that away.
     pub fn stream(&self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
         drive(&self.engine, &mut Streamed { source, want }, rule)
+    }
+}
+
+/// A [`Pruner`] whose calls are watched; see [`Pruner::watched`].
+pub struct Watched<'a> {
+    pruner: &'a Pruner,
+    watch: &'a mut Watch<'a>,
+}
+
+impl fmt::Debug for Watched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("pruner", self.pruner).finish_non_exhaustive()
+    }
+}
+
+impl Watched<'_> {
+    /// As [`Pruner::prune`]. All is decided before the first zero is written, which takes a bit of memory per weight; from then
+    /// on nobody is asked any more. So the weights are pruned altogether or, after any error, not at all.
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`.
+    pub fn prune(&mut self, tensors: &mut [TensorMut<'_>], rule: &Rule) -> Result<Decision, Error> {
+        let borrowed: Vec<_> = tensors.iter().map(TensorMut::as_tensor).collect();
+        let (decision, masks) = self.mask(&borrowed, rule)?;
+        for (tensor, mask) in tensors.iter_mut().zip(&masks) {
+            let dtype = tensor.dtype();
+            mask.apply(TensorMut::from_bytes(tensor.bytes_mut(), dtype)?)?;
+        }
+        Ok(decision)
+    }
+
+    /// As [`Pruner::mask`].
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`.
+    pub fn mask(&mut self, tensors: &[Tensor<'_>], rule: &Rule) -> Result<(Decision, Vec<Mask>), Error> {
+        let mut input = Borrowed::new(tensors);
+        let mut observed = Observed::new(&mut input, self.watch);
+        let result = drive(&self.pruner.engine, &mut observed, rule);
+        let decision = observed.finish(result)?;
+        Ok((decision, input.masks))
+    }
+
+    /// As [`Pruner::stream`].
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`: ranges that were stored by then stay stored.
+    pub fn stream(&mut self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
+        let mut input = Streamed { source, want };
+        let mut observed = Observed::new(&mut input, self.watch);
+        let result = drive(&self.pruner.engine, &mut observed, rule);
+        observed.finish(result)
     }
 }
