@@ -15,6 +15,7 @@ mod simd;
 mod stats;
 mod structures;
 mod ties;
+mod windows;
 
 pub(crate) use apply::Piece;
 pub(crate) use blocks::{Fate, Fates, arrange, carry_out_fates};

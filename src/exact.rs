@@ -292,7 +292,7 @@ impl Natural for u128 {
             }
             return Some((quotient, rest == 0));
         }
-        Some((self / divisor, self % divisor == 0))
+        Some((self / divisor, self.is_multiple_of(*divisor)))
     }
 
     fn ratio(&self, divisor: &Self) -> f64 {

@@ -2,8 +2,8 @@
 //! at once.
 
 use super::apply::{Piece, carry_out, drop_losers};
-use super::stats::{self, HALF, Window};
-use super::{ranges, simd};
+use super::windows::{self, HALF, Window};
+use super::{ranges, simd, stats};
 use crate::budget::{self, Effective};
 use crate::decision::{Group, Quota};
 use crate::key::{Bad, KEY_END, exponent};
@@ -78,11 +78,11 @@ fn decide(lanes: &[Lanes], len: usize, rule: &Rule) -> Group {
         for i in 0..LANES {
             let more = keys[i] > threshold;
             above[i] += u32::from(more);
-            sums[i] += if more { stats::in_window(keys[i], top).0 } else { 0 };
+            sums[i] += if more { windows::in_window(keys[i], top).0 } else { 0 };
         }
     }
     let ties = kept as u64 - u64::from(above.iter().sum::<u32>());
-    let sum = sums.iter().sum::<u64>() + ties * stats::in_window(threshold, top).0;
+    let sum = sums.iter().sum::<u64>() + ties * windows::in_window(threshold, top).0;
     let cut = cut(&lanes.as_flattened()[..len], threshold, ties as usize);
     quota.settle(threshold, cut as u64, budget::mass(sum, window.sum))
 }
@@ -105,7 +105,7 @@ fn window(lanes: &[Lanes], top: u32) -> Window {
     let [mut sum, mut low, mut cross, mut high, mut lost] = [[0; LANES]; 5];
     for keys in lanes {
         for i in 0..LANES {
-            let (value, back, wide) = stats::in_window(keys[i], top);
+            let (value, back, wide) = windows::in_window(keys[i], top);
             let value = if back == wide { value } else { 0 };
             let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
             lost[i] |= back ^ wide;
@@ -137,7 +137,7 @@ fn decide_wide(row: &[u32], rule: &Rule) -> Group {
     let mut scratch = [0; SHORT_ROW];
     let scratch = &mut scratch[..row.len()];
     scratch.copy_from_slice(row);
-    let moments = stats::moments(scratch);
+    let moments = windows::moments(scratch);
     let quota = Quota::new(&moments, len, rule);
     if let Some(threshold) = quota.threshold() {
         return quota.settle(threshold, len, 0.0);
@@ -149,7 +149,7 @@ fn decide_wide(row: &[u32], rule: &Rule) -> Group {
     let (before, after) = scratch.split_at_mut(cut);
     before.iter_mut().for_each(|key| *key = if *key >= threshold { *key } else { 0 });
     after.iter_mut().for_each(|key| *key = if *key > threshold { *key } else { 0 });
-    quota.settle(threshold, cut as u64, moments.mass(&stats::moments(scratch).sum))
+    quota.settle(threshold, cut as u64, moments.mass(&windows::moments(scratch).sum))
 }
 
 /// The key of a rank: the least of those that fewer than `kept` are above. Where that is one of the zeros behind the row, it is also one of

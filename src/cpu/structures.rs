@@ -1,7 +1,7 @@
 //! What a pass tells of rows, columns or heads as wholes.
 
-use super::stats::{self, add_keys};
-use super::{CHUNK, TILE, on_all_cores, ranges};
+use super::windows::add_keys;
+use super::{CHUNK, TILE, on_all_cores, ranges, stats};
 use crate::grid::Grid;
 use crate::key::{Bad, Keys, exponent, significand};
 use crate::structure::Tally;
