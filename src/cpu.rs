@@ -75,13 +75,25 @@ fn fold_on_all_cores<T: Send>(
 
 /// As [`on_all_cores`], each call with an item of its own.
 fn each_on_all_cores<I: Send, T: Send>(items: Vec<I>, work: impl Fn(usize, I) -> T + Sync + Send) -> Vec<T> {
+    each_at_a_desk(items, || (), |(), i, item| work(i, item))
+}
+
+/// As [`each_on_all_cores`], with what a thread uses again for one item after the other.
+fn each_at_a_desk<I: Send, D, T: Send>(
+    items: Vec<I>,
+    desk: impl Fn() -> D + Sync + Send,
+    work: impl Fn(&mut D, usize, I) -> T + Sync + Send,
+) -> Vec<T> {
     #[cfg(feature = "parallel")]
     {
         use rayon::prelude::*;
-        items.into_par_iter().enumerate().map(|(i, item)| work(i, item)).collect()
+        items.into_par_iter().enumerate().map_init(desk, |desk, (i, item)| work(desk, i, item)).collect()
     }
     #[cfg(not(feature = "parallel"))]
-    items.into_iter().enumerate().map(|(i, item)| work(i, item)).collect()
+    {
+        let mut desk = desk();
+        items.into_iter().enumerate().map(|(i, item)| work(&mut desk, i, item)).collect()
+    }
 }
 
 /// The ranges of `step` entries that cover `len`.

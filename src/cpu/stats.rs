@@ -14,8 +14,8 @@ const REST: u32 = DIGIT_SHIFT[0];
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bin {
     pub(super) count: u64,
-    rests: u64,
-    squares: u128,
+    pub(super) rests: u64,
+    pub(super) squares: u128,
 }
 
 impl Bin {
@@ -51,7 +51,7 @@ pub(super) fn place(key: u32) -> u32 {
 }
 
 /// First digits of one exponent.
-const PER_EXPONENT: usize = 1 << (23 - REST);
+pub(super) const PER_EXPONENT: usize = 1 << (23 - REST);
 
 /// Bins, however they are stored.
 pub(super) trait Bins {

@@ -31,8 +31,13 @@ pub(super) fn cut(keys: &Keys<'_>, range: std::ops::Range<usize>, threshold: u32
     for part in ranges(range.len(), TILE) {
         let first = range.start + part.start;
         let tile = &mut tile[..part.len()];
-        keys.fill(first, tile);
-        let ties = tile.iter().filter(|&&key| key == threshold).count();
+        let ties = simd::with(
+            #[inline(always)]
+            || {
+                keys.fill(first, tile);
+                tile.iter().map(|&key| u32::from(key == threshold)).sum::<u32>() as usize
+            },
+        );
         if ties >= left {
             let last = tile.iter().enumerate().filter(|&(_, &key)| key == threshold).nth(left - 1);
             return first + last.map_or(part.len(), |(i, _)| i + 1);
