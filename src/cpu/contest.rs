@@ -131,8 +131,8 @@ impl Contest {
         let quota = Quota::new(&packed.moments(len), len, &self.rule);
         let mut narrowed = Narrowed::new(quota.kept);
         narrowed.narrow(packed.counts());
-        let share = packed.bin(narrowed.prefix as usize).count as f64 / len as f64;
-        let few = share * (FEW as f64) < 1.0 && share * (keys.len() as f64) < MOST_CANDIDATES as f64;
+        let candidates = packed.bin(narrowed.prefix as usize).count;
+        let few = candidates <= len / FEW && candidates.saturating_mul(keys.len() as u64) / len <= MOST_CANDIDATES;
         (quota.threshold().is_none() && few).then_some(narrowed.prefix)
     }
 
