@@ -523,9 +523,10 @@ pub(crate) fn memory(text: &str) -> Result<u64, String> {
 }
 
 impl JobArgs {
-    /// The bytes of one piece. Beside it lie its mask and what the backend keeps of it: a GPU's driver has copies both ways.
+    /// The bytes of one piece. Beside it lie the one that is read, the one that is written, its mask and what the backend keeps of it:
+    /// a GPU's driver has copies both ways.
     pub(crate) fn piece_bytes(&self) -> usize {
-        usize::try_from(self.memory / 8).unwrap_or(usize::MAX).min(MOST_PIECE)
+        usize::try_from(self.memory / 12).unwrap_or(usize::MAX).min(MOST_PIECE)
     }
 
     /// What clap cannot express in a sentence that says what to do.

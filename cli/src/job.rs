@@ -7,6 +7,7 @@ use crate::events;
 use crate::journal::Journal;
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
+use crate::overlap::{Reader, Writer};
 use crate::progress::Progress;
 use crate::report::{GlobalReport, Rows, TensorReport, sparsity};
 use crate::safetensors::{Model, TensorInfo};
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use emprune::{Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 
 /// A tensor that is pruned, and how.
 #[derive(Clone, Copy, Debug)]
@@ -95,19 +97,22 @@ impl Job<'_> {
         let is_done = |number: usize| self.journal.is_some_and(|journal| journal.has(&self.shards[number]));
         let to_do = selected.iter().filter(|one| !one.is_global() && !is_done(one.info.shard));
         let progress = Progress::new(to_do.map(Selected::bytes).sum(), false);
-        let mut stream = Stream { job: self, buffer: Vec::new(), progress };
-        let mut reports = Vec::new();
-        for number in 0..self.shards.len() {
-            reports.extend(stream.shard(number, selected, of_shards.remove(&number).unwrap_or_default())?);
-        }
-        let mut contests = Contests::new();
-        for (rule, works) in of_rules {
-            let (contest, of_tensors) = stream.contest(works)?;
-            reports.extend(of_tensors);
-            contests.extend(contest.map(|contest| (rule, contest)));
-        }
-        reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
-        Ok((reports, contests))
+        thread::scope(|scope| {
+            let (reader, writer) = (Reader::start(scope), Writer::start(scope));
+            let mut stream = Stream { job: self, reader, writer, buffer: Vec::new(), progress };
+            let mut reports = Vec::new();
+            for number in 0..self.shards.len() {
+                reports.extend(stream.shard(number, selected, of_shards.remove(&number).unwrap_or_default())?);
+            }
+            let mut contests = Contests::new();
+            for (rule, works) in of_rules {
+                let (contest, of_tensors) = stream.contest(works)?;
+                reports.extend(of_tensors);
+                contests.extend(contest.map(|contest| (rule, contest)));
+            }
+            reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
+            Ok((reports, contests))
+        })
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
@@ -124,6 +129,8 @@ impl Job<'_> {
 /// What is used again from one tensor to the next.
 struct Stream<'a> {
     job: &'a Job<'a>,
+    reader: Reader<'a>,
+    writer: Writer<'a>,
     buffer: Vec<u8>,
     progress: Progress,
 }
@@ -243,6 +250,7 @@ impl Stream<'_> {
             // What the CPU goes back to, should a device fail. What is written by then is written once more.
             let before = workers.may_fall_back().then(|| parts.clone());
             let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
+            let (reader, writer) = (&mut self.reader, &mut self.writer);
             let specs = specs.clone();
             let mut weights = Weights {
                 shards,
@@ -250,6 +258,9 @@ impl Stream<'_> {
                 score_buffer: Vec::new(),
                 outputs,
                 masks,
+                reader,
+                writer,
+                last: (0, 0),
                 specs,
                 parts,
                 buffer,
@@ -263,7 +274,12 @@ impl Stream<'_> {
                 None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
             };
             let error = match decided {
-                Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
+                Ok((decision, structures)) => {
+                    let place =
+                        || if selected.len() == 1 { of(info, shards) } else { "cannot write the output".into() };
+                    let parts = weights.finish().with_context(place)?;
+                    return Ok((decision, structures, parts));
+                }
                 Err(error) => error,
             };
             let failed = error.tensor().map(|at| selected[at].info);
@@ -280,10 +296,15 @@ fn numbers(kept: &Mask) -> Vec<u64> {
     (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
+/// What a tensor is called where several files have some.
+fn of(info: &TensorInfo, shards: &[Model]) -> String {
+    format!("tensor {:?} of {}", info.name, shards[info.shard].path.display())
+}
+
 /// The error of one tensor, from an entry on, in words for people.
-fn explain(error: Error, of: Option<&TensorInfo>, shards: &[Model], start: u64) -> anyhow::Error {
-    let Some(info) = of else { return error.into() };
-    let name = format!("tensor {:?} of {}", info.name, shards[info.shard].path.display());
+fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], start: u64) -> anyhow::Error {
+    let Some(info) = info else { return error.into() };
+    let name = of(info, shards);
     match error.index() {
         Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &error.to_string())),
         _ => anyhow::Error::new(error).context(name),

@@ -24,6 +24,7 @@ mod masks;
 mod names;
 mod norms;
 mod output;
+mod overlap;
 mod patterns;
 mod picture;
 mod pixels;

@@ -1,8 +1,9 @@
-//! The selected tensors of a checkpoint as the library's source: read by position, written by position, one piece in memory.
+//! The selected tensors of a checkpoint as the library's source: read ahead and written behind the piece that is worked on.
 
 use crate::histogram::{Count, Histogram};
 use crate::interrupt;
 use crate::masks::MaskPlace;
+use crate::overlap::{Reader, Writer};
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
@@ -15,17 +16,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Tensors that are streamed together.
-pub(crate) struct Weights<'a> {
-    pub(crate) shards: &'a [Model],
+pub(crate) struct Weights<'a, 'f> {
+    pub(crate) shards: &'f [Model],
     /// Scores beside the weights.
     pub(crate) scores: Option<&'a Model>,
     pub(crate) score_buffer: Vec<u8>,
     /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
-    pub(crate) outputs: &'a [Sink<'a>],
+    pub(crate) outputs: &'f [Sink<'f>],
     pub(crate) masks: Option<Sink<'a>>,
+    pub(crate) reader: &'a mut Reader<'f>,
+    pub(crate) writer: &'a mut Writer<'f>,
+    /// Where the last piece ended.
+    pub(crate) last: (usize, u64),
     pub(crate) specs: Vec<TensorSpec>,
     pub(crate) parts: Vec<Part>,
-    /// The one piece. Lent, so that the next tensors use it again.
+    /// The piece that is worked on. Lent, so that the next tensors use it again.
     pub(crate) buffer: &'a mut Vec<u8>,
     pub(crate) piece_bytes: usize,
     pub(crate) progress: &'a mut Progress,
@@ -109,21 +114,36 @@ impl Clock {
     }
 }
 
-impl Weights<'_> {
+impl Weights<'_, '_> {
     fn tick(&mut self, tensor: usize) {
         let now = Instant::now();
         self.parts[self.clock.tensor].seconds += (now - self.clock.since).as_secs_f64();
         self.clock = Clock { tensor, since: now };
     }
 
-    /// Stop the clock and hand back what was counted.
-    pub(crate) fn finish(mut self) -> Vec<Part> {
+    /// Wait until all is written, stop the clock and hand back what was counted.
+    pub(crate) fn finish(mut self) -> io::Result<Vec<Part>> {
+        self.writer.finish()?;
         self.tick(0);
-        self.parts
+        Ok(self.parts)
+    }
+
+    /// After a piece usually comes its neighbour, as large. Not so where parts of rows are asked for, which have gaps between.
+    fn read_ahead(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<()> {
+        let follows = range.start == 0 || self.last == (tensor, range.start);
+        self.last = (tensor, range.end);
+        let (part, spec, len) = (&self.parts[tensor], self.specs[tensor], range.end - range.start);
+        let next = range.end..(range.end + len).min(spec.len);
+        if !follows || next.is_empty() {
+            return Ok(());
+        }
+        let size = spec.dtype.size() as u64;
+        let bytes = ((next.end - next.start) * size) as usize;
+        self.reader.read_ahead(&self.shards[part.shard].file, part.offset + next.start * size, bytes)
     }
 }
 
-impl Source for Weights<'_> {
+impl Source for Weights<'_, '_> {
     fn tensors(&self) -> &[TensorSpec] {
         &self.specs
     }
@@ -139,10 +159,12 @@ impl Source for Weights<'_> {
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
         interrupt::check()?;
         self.tick(tensor);
-        let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
+        let (part, dtype) = (&self.parts[tensor], self.specs[tensor].dtype);
         let size = dtype.size() as u64;
-        self.buffer.resize(((range.end - range.start) * size) as usize, 0);
-        read_exact_at(&self.shards[part.shard].file, self.buffer, part.offset + range.start * size)?;
+        let len = ((range.end - range.start) * size) as usize;
+        self.reader.read(&self.shards[part.shard].file, part.offset + range.start * size, len, self.buffer)?;
+        self.read_ahead(tensor, &range)?;
+        let part = &mut self.parts[tensor];
         if range.end > part.counted {
             let seen = (part.counted.max(range.start) - range.start) * size;
             part.zeros_before += count_zeros(&self.buffer[seen as usize..], dtype);
@@ -172,17 +194,17 @@ impl Source for Weights<'_> {
         let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         part.zeros_after += count_zeros(self.buffer, dtype);
         part.count_scores(self.buffer, self.specs[tensor], range.start, Histogram::keep);
-        if let Some(output) = self.outputs.get(part.shard) {
-            output.put(self.buffer, part.offset + range.start * dtype.size() as u64)?;
-        }
+        self.progress.stored(self.buffer.len());
         if let Some(mask) = mask {
             part.kept += mask.kept();
             if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
                 place.append(file, mask)?;
             }
         }
-        self.progress.stored(self.buffer.len());
-        Ok(())
+        match self.outputs.get(part.shard) {
+            Some(output) => self.writer.put(*output, part.offset + range.start * dtype.size() as u64, self.buffer),
+            None => Ok(()),
+        }
     }
 }
 
