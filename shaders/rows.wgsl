@@ -269,7 +269,8 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
     }
     workgroupBarrier();
     var left = rank;
-    for (var round = first; round < end; round += LANES * RUN) {
+    var round = first;
+    while (round < end) {
         let run = round + lane * RUN;
         var mine = 0u;
         for (var at = run; at < min(run + RUN, end); at += 1u) {
@@ -286,12 +287,14 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
         }
         let in_round = workgroupUniformLoad(&wg_tie_round);
         if (in_round >= left) {
-            if (lane == 0u) {
-                wg_record.cut_index = row_cut(round, left, threshold, end) - first;
-            }
             break;
         }
         left -= in_round;
+        round += LANES * RUN;
+    }
+    // Not where the loop ends: with a lane's own loop in there, FXC takes its barriers for varying flow.
+    if (lane == 0u) {
+        wg_record.cut_index = row_cut(round, left, threshold, end) - first;
     }
     workgroupBarrier();
 }
@@ -303,13 +306,12 @@ fn row_cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
         left -= wg_lane_counts[owner];
         owner += 1u;
     }
-    for (var at = round + owner * RUN; at < end; at += 1u) {
+    var at = round + owner * RUN;
+    while (at < end && left != 0u) {
         left -= u32(key_at(at) == threshold);
-        if (left == 0u) {
-            return at + 1u;
-        }
+        at += 1u;
     }
-    return end;
+    return at;
 }
 
 fn key_at(at: u32) -> u32 {

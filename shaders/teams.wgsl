@@ -272,28 +272,34 @@ fn team_stats(base: u32, n: u32, me: u32) {
         }
     }
     widen_products(&window);
-    for (var i = 0u; i < 3u; i += 1u) {
-        team_add(i, window.limbs[i]);
-        team_add(3u + i, window.low_0[i]);
-        team_add(6u + i, window.low_16[i]);
-        team_add(9u + i, window.high_0[i]);
-        team_add(12u + i, window.high_16[i]);
-    }
+    team_add_3(0u, window.limbs);
+    team_add_3(3u, window.low_0);
+    team_add_3(6u, window.low_16);
+    team_add_3(9u, window.high_0);
+    team_add_3(12u, window.high_16);
     team_add(STRAYS, strays);
+}
+
+fn team_add_3(at: u32, values: vec3<u32>) {
+    team_add(at, values.x);
+    team_add(at + 1u, values.y);
+    team_add(at + 2u, values.z);
 }
 
 // What they come to. At most 2048 entries: halves of products below 2^27 together.
 fn team_window(top: u32) -> Window {
     var window = Window();
     window.top = top;
-    for (var i = 0u; i < 3u; i += 1u) {
-        window.limbs[i] = team_word(i);
-        window.low_0[i] = team_word(3u + i);
-        window.low_16[i] = team_word(6u + i);
-        window.high_0[i] = team_word(9u + i);
-        window.high_16[i] = team_word(12u + i);
-    }
+    window.limbs = team_words_3(0u);
+    window.low_0 = team_words_3(3u);
+    window.low_16 = team_words_3(6u);
+    window.high_0 = team_words_3(9u);
+    window.high_16 = team_words_3(12u);
     return window;
+}
+
+fn team_words_3(at: u32) -> vec3<u32> {
+    return vec3<u32>(team_word(at), team_word(at + 1u), team_word(at + 2u));
 }
 
 // Counts of one digit among keys that agree so far, four counters of 8 bits in a word: a lane has 16 keys.
@@ -302,7 +308,7 @@ fn count_keys(base: u32, n: u32, me: u32, prefix: u32, shift: u32, counters: u32
     for (var j = me; j < n; j += TEAM) {
         let digits = wg_keys[base + j] >> shift;
         if ((digits >> 4u) == prefix) {
-            counts[(digits >> 2u) & 3u] += 1u << (8u * (digits & 3u));
+            counts += one_counted(digits);
         }
     }
     add_counts(counts, counters);
@@ -314,10 +320,16 @@ fn count_places(base: u32, n: u32, me: u32, threshold: u32, prefix: u32, shift: 
     for (var j = me; j < n; j += TEAM) {
         let digits = j >> shift;
         if (wg_keys[base + j] == threshold && (digits >> 4u) == prefix) {
-            counts[(digits >> 2u) & 3u] += 1u << (8u * (digits & 3u));
+            counts += one_counted(digits);
         }
     }
     add_counts(counts, counters);
+}
+
+// Of four words the one that counts this digit, and in it a one in the right place. FXC cannot write to a vector's component by number.
+fn one_counted(digit: u32) -> vec4<u32> {
+    let word = vec4<u32>((digit >> 2u) & 3u) == vec4<u32>(0u, 1u, 2u, 3u);
+    return vec4<u32>(word) << vec4<u32>(8u * (digit & 3u));
 }
 
 fn add_counts(counts: vec4<u32>, counters: u32) {

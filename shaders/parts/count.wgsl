@@ -3,12 +3,9 @@
 //
 // Rust twin: src/budget.rs (`keep_count`). The stages of long contests divide instead: parts/budget.wgsl.
 
-// 192 bits, lowest word first.
+// 192 bits, lowest word first. No array within a struct: FXC unrolls whatever loop writes to one.
 const NUMBER_WORDS: u32 = 6u;
-
-struct Number {
-    words: array<u32, NUMBER_WORDS>,
-}
+alias Number = array<u32, NUMBER_WORDS>;
 
 // About x * 2^y, x with its highest bit set; y wraps below zero.
 struct Scaled {
@@ -67,10 +64,10 @@ fn digits_hold(k: u32, sum_first: u32, sum_end: u32, columns: u32) -> bool {
     var carry = 0u;
     for (var i = 0u; i < 4u; i += 1u) {
         let product = digit_64(params.beta_down, i) * k + carry;
-        factor.words[i] = product & 0xffffu;
+        factor[i] = product & 0xffffu;
         carry = product >> 16u;
     }
-    factor.words[4] = carry;
+    factor[4] = carry;
     // The last four digits of S^2, and what each column hands to the next one. At most 24 products meet in a column: their halves are
     // added apart.
     var last = vec4<u32>(0u);
@@ -107,7 +104,7 @@ fn digits_hold(k: u32, sum_first: u32, sum_end: u32, columns: u32) -> bool {
         high = left_carry >> 16u;
         for (var i = 0u; i < 5u; i += 1u) {
             if (column >= i && column - i < 44u) {
-                let product = factor.words[i] * team_word(SQUARE + column - i);
+                let product = factor[i] * team_word(SQUARE + column - i);
                 low += product & 0xffffu;
                 high += product >> 16u;
             }
@@ -195,21 +192,21 @@ fn scaled_digits(at: u32, end: u32) -> Scaled {
 fn scaled(value: Number) -> Scaled {
     var copy = value;
     var top = NUMBER_WORDS - 1u;
-    while (top > 0u && copy.words[top] == 0u) {
+    while (top > 0u && copy[top] == 0u) {
         top -= 1u;
     }
     var below = 0u;
     if (top > 0u) {
-        below = copy.words[top - 1u];
+        below = copy[top - 1u];
     }
-    let shift = countLeadingZeros(copy.words[top]);
-    return Scaled((copy.words[top] << shift) | ((below >> 1u) >> (31u - shift)), 32u * top - shift);
+    let shift = countLeadingZeros(copy[top]);
+    return Scaled((copy[top] << shift) | ((below >> 1u) >> (31u - shift)), 32u * top - shift);
 }
 
 fn number(low: vec4<u32>) -> Number {
     var out = Number();
     for (var word = 0u; word < 4u; word += 1u) {
-        out.words[word] = low[word];
+        out[word] = low[word];
     }
     return out;
 }
@@ -247,12 +244,12 @@ fn times_64(value: Number, factor: vec2<u32>) -> Number {
         var carry = 0u;
         var below = 0u;
         for (var word = 0u; word < NUMBER_WORDS; word += 1u) {
-            let shifted = (out.words[word] << 16u) | below;
-            below = out.words[word] >> 16u;
+            let shifted = (out[word] << 16u) | below;
+            below = out[word] >> 16u;
             let with_carry = shifted + carry;
-            let sum = with_carry + part.words[word];
+            let sum = with_carry + part[word];
             carry = u32(with_carry < carry) + u32(sum < with_carry);
-            out.words[word] = sum;
+            out[word] = sum;
         }
     }
     return out;
@@ -263,9 +260,9 @@ fn times_small(value: Number, factor: u32) -> Number {
     var out = value;
     var carry = 0u;
     for (var word = 0u; word < NUMBER_WORDS; word += 1u) {
-        let low = (out.words[word] & 0xffffu) * factor + carry;
-        let high = (out.words[word] >> 16u) * factor + (low >> 16u);
-        out.words[word] = (low & 0xffffu) | (high << 16u);
+        let low = (out[word] & 0xffffu) * factor + carry;
+        let high = (out[word] >> 16u) * factor + (low >> 16u);
+        out[word] = (low & 0xffffu) | (high << 16u);
         carry = high >> 16u;
     }
     return out;
@@ -276,8 +273,8 @@ fn is_at_most(a: Number, b: Number) -> bool {
     var right = b;
     var at_most = true;
     for (var word = 0u; word < NUMBER_WORDS; word += 1u) {
-        if (left.words[word] != right.words[word]) {
-            at_most = left.words[word] < right.words[word];
+        if (left[word] != right[word]) {
+            at_most = left[word] < right[word];
         }
     }
     return at_most;

@@ -3,19 +3,14 @@
 const TEAMS: u32 = LANES;
 const TEAM_WORDS: u32 = 69u;
 
-struct Words {
-    words: array<u32, TEAM_WORDS>,
-}
-
-// In a struct, since glslang cannot read how naga writes the zeros of an array alone.
-var<private> my_words: Words;
+var<private> my_words: array<u32, TEAM_WORDS>;
 
 fn team_begin(lane: u32) {
 }
 
 fn team_clear(lane: u32) {
     for (var i = 0u; i < TEAM_WORDS; i += 1u) {
-        my_words.words[i] = 0u;
+        my_words[i] = 0u;
     }
 }
 
@@ -23,21 +18,21 @@ fn team_barrier() {
 }
 
 fn team_add(at: u32, value: u32) {
-    my_words.words[at] += value;
+    my_words[at] += value;
 }
 
 fn team_max(at: u32, value: u32) {
-    my_words.words[at] = max(my_words.words[at], value);
+    my_words[at] = max(my_words[at], value);
 }
 
 fn add_digit(at: u32, value: u32) {
-    my_words.words[at] += value;
+    my_words[at] += value;
 }
 
 fn team_word(at: u32) -> u32 {
-    return my_words.words[at];
+    return my_words[at];
 }
 
 fn team_set(at: u32, value: u32) {
-    my_words.words[at] = value;
+    my_words[at] = value;
 }

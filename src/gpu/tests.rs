@@ -211,6 +211,67 @@ fn no_shader_computes_with_floats_or_guards_with_select() {
     }
 }
 
+/// FXC, which compiles for Windows where DXC is not installed, cannot address the components of a lane's own vector by a number known at
+/// run time alone, nor an array within a struct: it unrolls all loops around such a write, or refuses the shader.
+#[test]
+fn no_lane_writes_by_number_where_fxc_cannot() {
+    fn stores(block: &naga::Block, found: &mut Vec<naga::Handle<naga::Expression>>) {
+        for statement in block {
+            match statement {
+                naga::Statement::Store { pointer, .. } => found.push(*pointer),
+                naga::Statement::Block(block) => stores(block, found),
+                naga::Statement::If { accept, reject, .. } => {
+                    stores(accept, found);
+                    stores(reject, found);
+                }
+                naga::Statement::Loop { body, continuing, .. } => {
+                    stores(body, found);
+                    stores(continuing, found);
+                }
+                naga::Statement::Switch { cases, .. } => cases.iter().for_each(|case| stores(&case.body, found)),
+                _ => {}
+            }
+        }
+    }
+    let mut seen = 0;
+    for pipeline in Pipeline::all() {
+        let (module, info) = parse(pipeline);
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        for (function, info) in functions.chain([(&module.entry_points[0].function, info.get_entry_point(0))]) {
+            // What a pointer points to, when that is a lane's own.
+            let target = |pointer| match *info[pointer].ty.inner_with(&module.types) {
+                naga::TypeInner::Pointer {
+                    base,
+                    space: naga::AddressSpace::Function | naga::AddressSpace::Private,
+                } => Some(&module.types[base].inner),
+                _ => None,
+            };
+            let mut pointers = Vec::new();
+            stores(&function.body, &mut pointers);
+            seen += pointers.len();
+            for mut pointer in pointers {
+                let mut by_number = false;
+                loop {
+                    let base = match function.expressions[pointer] {
+                        naga::Expression::Access { base, .. } => {
+                            by_number = true;
+                            base
+                        }
+                        naga::Expression::AccessIndex { base, .. } => base,
+                        _ => break,
+                    };
+                    let whole = target(base);
+                    let bad = matches!(whole, Some(naga::TypeInner::Vector { .. } | naga::TypeInner::Struct { .. }));
+                    let name = function.name.as_deref().unwrap_or("the entry point");
+                    assert!(!(by_number && bad), "{}: {name} writes to a part of {whole:?}", pipeline.label());
+                    pointer = base;
+                }
+            }
+        }
+    }
+    assert!(seen > 1000, "{seen} writes found");
+}
+
 #[test]
 fn every_file_in_the_shader_folder_is_used() {
     let used: Vec<String> = Pipeline::all().map(Pipeline::source).collect();
@@ -229,64 +290,102 @@ fn every_file_in_the_shader_folder_is_used() {
     assert!(files > 15, "{files} shader files found");
 }
 
-/// What wgpu would hand to each platform's compiler can be written. With `EMPRUNE_DUMP_SHADERS=folder` all of it goes there, for the
-/// compilers themselves to judge: tests/translate runs them.
+/// What wgpu would hand to each platform's compiler can be written, with its checks (`Checks::All`) and without. With
+/// `EMPRUNE_DUMP_SHADERS=folder` all of it goes there, for the compilers themselves to judge: tests/translate runs them.
 #[test]
 fn every_pipeline_translates_to_every_language() {
     let folder = std::env::var_os("EMPRUNE_DUMP_SHADERS").map(std::path::PathBuf::from);
-    let write = |name: String, bytes: &[u8]| {
+    let mut written = BTreeMap::new();
+    let mut write = |name: String, extension: &'static str, bytes: &[u8]| {
+        assert!(!bytes.is_empty(), "{name}.{extension} is empty");
+        *written.entry(extension).or_insert(0) += 1;
         if let Some(folder) = &folder {
             std::fs::create_dir_all(folder).expect("the folder");
-            std::fs::write(folder.join(name), bytes).expect("a file");
+            std::fs::write(folder.join(format!("{name}.{extension}")), bytes).expect("a file");
         }
     };
     for pipeline in Pipeline::all() {
         let (module, info) = parse(pipeline);
-        let (label, stage) = (pipeline.label(), naga::ShaderStage::Compute);
-        let entry = pipeline.stage.name();
+        let label = pipeline.label();
         // Tint wants it said; naga does not know the word.
         let enable = if pipeline.subgroup { "enable subgroups;\n" } else { "" };
-        write(format!("{label}.wgsl"), format!("{enable}{}", pipeline.source()).as_bytes());
-
-        let options = naga::back::spv::Options {
-            lang_version: (1, 3),
-            zero_initialize_workgroup_memory: naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None,
-            ..Default::default()
-        };
-        let words = naga::back::spv::write_vec(&module, &info, &options, None).expect(&label);
-        write(format!("{label}.spv"), bytemuck::cast_slice(&words));
-
-        let mut hlsl = String::new();
-        let options = naga::back::hlsl::Options {
-            shader_model: if pipeline.subgroup { ShaderModel::V6_0 } else { ShaderModel::V5_1 },
-            zero_initialize_workgroup_memory: false,
-            fake_missing_bindings: true,
-            ..Default::default()
-        };
-        let hlsl_entry = naga::back::hlsl::PipelineOptions { entry_point: Some((stage, entry.to_owned())) };
-        naga::back::hlsl::Writer::new(&mut hlsl, &options, &hlsl_entry).write(&module, &info, None).expect(&label);
-        write(format!("{label}.hlsl"), hlsl.as_bytes());
-
-        let options = naga::back::msl::Options {
-            fake_missing_bindings: true,
-            lang_version: if pipeline.subgroup { (2, 1) } else { (2, 0) },
-            ..Default::default()
-        };
-        let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default()).expect(&label);
-        write(format!("{label}.metal"), msl.as_bytes());
-
-        let mut glsl = String::new();
-        let options = naga::back::glsl::Options {
-            version: naga::back::glsl::Version::new_gles(310),
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        };
-        let glsl_entry =
-            naga::back::glsl::PipelineOptions { shader_stage: stage, entry_point: entry.to_owned(), multiview: None };
-        let policies = naga::proc::BoundsCheckPolicies::default();
-        let mut writer =
-            naga::back::glsl::Writer::new(&mut glsl, &module, &info, &options, &glsl_entry, policies).expect(&label);
-        writer.write().expect(&label);
-        write(format!("{label}.comp"), glsl.as_bytes());
+        write(label.clone(), "wgsl", format!("{enable}{}", pipeline.source()).as_bytes());
+        write(label.clone(), "comp", glsl(pipeline, &module, &info).as_bytes());
+        for checked in [false, true] {
+            let name = if checked { format!("{label}.checked") } else { label.clone() };
+            write(name.clone(), "spv", bytemuck::cast_slice(&spirv(pipeline, &module, &info, checked)));
+            write(name.clone(), "hlsl", hlsl(pipeline, &module, &info, checked).as_bytes());
+            write(name, "metal", msl(pipeline, &module, &info, checked).as_bytes());
+        }
     }
+    let all = Pipeline::all().count();
+    let expected = [("comp", all), ("hlsl", 2 * all), ("metal", 2 * all), ("spv", 2 * all), ("wgsl", all)];
+    assert_eq!(written, BTreeMap::from(expected), "every pipeline in every language");
+}
+
+fn bounds_checks(on: bool) -> naga::proc::BoundsCheckPolicies {
+    use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+    let policy = if on { BoundsCheckPolicy::Restrict } else { BoundsCheckPolicy::Unchecked };
+    BoundsCheckPolicies { index: policy, buffer: policy, ..Default::default() }
+}
+
+/// For the oldest Vulkan that can run it: subgroups came with 1.1.
+fn spirv(pipeline: Pipeline, module: &naga::Module, info: &ModuleInfo, checked: bool) -> Vec<u32> {
+    let options = naga::back::spv::Options {
+        lang_version: if pipeline.subgroup { (1, 3) } else { (1, 0) },
+        zero_initialize_workgroup_memory: naga::back::spv::ZeroInitializeWorkgroupMemoryMode::None,
+        bounds_check_policies: bounds_checks(checked),
+        force_loop_bounding: checked,
+        ..Default::default()
+    };
+    naga::back::spv::write_vec(module, info, &options, None).unwrap_or_else(|e| panic!("{}: {e}", pipeline.label()))
+}
+
+/// For FXC, or where it needs subgroups for DXC.
+fn hlsl(pipeline: Pipeline, module: &naga::Module, info: &ModuleInfo, checked: bool) -> String {
+    let mut text = String::new();
+    let options = naga::back::hlsl::Options {
+        shader_model: if pipeline.subgroup { ShaderModel::V6_0 } else { ShaderModel::V5_1 },
+        zero_initialize_workgroup_memory: false,
+        restrict_indexing: checked,
+        force_loop_bounding: checked,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let entry = (naga::ShaderStage::Compute, pipeline.stage.name().to_owned());
+    let entry = naga::back::hlsl::PipelineOptions { entry_point: Some(entry) };
+    let written = naga::back::hlsl::Writer::new(&mut text, &options, &entry).write(module, info, None);
+    written.unwrap_or_else(|e| panic!("{}: {e}", pipeline.label()));
+    text
+}
+
+fn msl(pipeline: Pipeline, module: &naga::Module, info: &ModuleInfo, checked: bool) -> String {
+    let options = naga::back::msl::Options {
+        lang_version: if pipeline.subgroup { (2, 1) } else { (2, 0) },
+        zero_initialize_workgroup_memory: false,
+        bounds_check_policies: bounds_checks(checked),
+        force_loop_bounding: checked,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let written = naga::back::msl::write_string(module, info, &options, &Default::default());
+    written.unwrap_or_else(|e| panic!("{}: {e}", pipeline.label())).0
+}
+
+/// There, bounds are the driver's business: checked and unchecked are the same text.
+fn glsl(pipeline: Pipeline, module: &naga::Module, info: &ModuleInfo) -> String {
+    let mut text = String::new();
+    let options = naga::back::glsl::Options {
+        version: naga::back::glsl::Version::new_gles(310),
+        zero_initialize_workgroup_memory: false,
+        ..Default::default()
+    };
+    let entry = naga::back::glsl::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: pipeline.stage.name().to_owned(),
+        multiview: None,
+    };
+    let writer = naga::back::glsl::Writer::new(&mut text, module, info, &options, &entry, bounds_checks(false));
+    writer.and_then(|mut writer| writer.write()).unwrap_or_else(|e| panic!("{}: {e}", pipeline.label()));
+    text
 }
