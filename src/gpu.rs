@@ -1,7 +1,7 @@
 //! The GPU backend (wgpu, WGSL).
 //!
 //! [`Pruner::gpu`](crate::Pruner::gpu) is the easy way in. Inside a wgpu program of your own, use [`Kernels`]: your device,
-//! your buffers, your encoder; no submit, no wait, no readback.
+//! your buffers, your encoder; no submit, no wait, no readback. In a browser that is the only way, since nothing can wait there.
 
 mod contest;
 mod device;

@@ -148,14 +148,20 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
+/// A browser answers after the program has returned to it, and nothing here can wait for that.
+const BROWSER: bool = cfg!(all(target_arch = "wasm32", not(target_os = "emscripten")));
+
 fn enumerate() -> Vec<(Adapter, wgpu::Adapter)> {
+    if BROWSER {
+        return Vec::new();
+    }
     let found = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
     let mut adapters: Vec<_> = found.into_iter().map(|a| (Adapter::new(&a), a)).collect();
     adapters.sort_by_key(|(adapter, _)| adapter.rank());
     adapters
 }
 
-/// What there is on this machine, best first: Vulkan, Metal and DX12 before GL, hardware before software.
+/// What there is on this machine, best first: Vulkan, Metal and DX12 before GL, hardware before software. Nothing in a browser.
 pub fn adapters() -> Vec<Adapter> {
     enumerate().into_iter().map(|(adapter, _)| adapter).collect()
 }
@@ -241,6 +247,7 @@ fn no_adapter(options: &Options, names: &[String]) -> String {
         None => "there is no hardware adapter".to_owned(),
     };
     match names {
+        [] if BROWSER => format!("{wanted}: a browser's cannot be waited for; open it yourself and use gpu::Kernels"),
         [] => format!("{wanted}: none was found"),
         names => format!("{wanted}; there is {}", names.join(", ")),
     }
