@@ -16,6 +16,7 @@ pub(crate) mod pieces;
 
 use emprune::{Backend, Beta, Budget, Dtype, Granularity, Pruner, Rule, Score, Sparsity};
 use oracle::{Contests, Keep, Kind, Question};
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// A backend, opened once per process, and its name for whoever has to read the failure.
@@ -101,7 +102,14 @@ pub(crate) fn gpus() -> &'static [Named] {
             }
         }
         assert!(!wanted.is_empty(), "no adapter with {part:?} here; EMPRUNE_NO_GPU=1 says that none is wanted");
-        wanted.iter().map(open).collect()
+        let gpus: Vec<Named> = wanted.iter().map(open).collect();
+        for gpu in &gpus {
+            // Around the harness, which shows what a test prints only when it fails: a log says who gave the answers.
+            if let Backend::Gpu(adapter) = gpu.pruner.backend() {
+                let _ = writeln!(std::io::stderr(), "GPU tests on {adapter}, {} shaders", adapter.variant);
+            }
+        }
+        gpus
     })
 }
 
