@@ -239,7 +239,7 @@ fn no_lane_writes_by_number_where_fxc_cannot() {
         let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
         for (function, info) in functions.chain([(&module.entry_points[0].function, info.get_entry_point(0))]) {
             // What a pointer points to, when that is a lane's own.
-            let target = |pointer| match *info[pointer].ty.inner_with(&module.types) {
+            let target = |pointer: naga::Handle<naga::Expression>| match *info[pointer].ty.inner_with(&module.types) {
                 naga::TypeInner::Pointer {
                     base,
                     space: naga::AddressSpace::Function | naga::AddressSpace::Private,
