@@ -31,6 +31,7 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
     let batch_len = batch_rows * row_len;
     let (_, dtype, norms) = piece.keys().parts();
     let levels = dtype == Dtype::Bf16 && norms.is_none() && row_len >= ENOUGH;
+    let mut groups = Vec::with_capacity(piece.keys().len() / row_len);
     let batches = piece.into_chunks(batch_len);
     let desk =
         || Desk { levels: levels.then(RowLevels::new), packed: Packed::new(), tile: [0; TILE], candidates: Vec::new() };
@@ -39,7 +40,6 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
             if row_len <= SHORT_ROW { short::batch(piece, row_len, rule) } else { batch(desk, piece, row_len, rule) };
         decided.map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
     });
-    let mut groups = Vec::new();
     for result in results {
         groups.extend(result?);
     }
