@@ -8,7 +8,7 @@ use common::check::{ask, check, check_same, judge, run};
 use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
-use common::{Named, backends, cpu, gpus};
+use common::{Named, backends, cpu};
 use emprune::{Beta, Budget, ErrorKind, Granularity, Norm, Rule, Score, Sparsity, Structure, Tensor, Want};
 
 const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
@@ -23,7 +23,7 @@ macro_rules! per_backend {
             #[cfg(feature = "gpu")]
             #[test]
             fn gpu() {
-                super::super::$test(super::super::gpus());
+                super::super::$test(super::super::common::gpus());
             }
         }
     )*};
