@@ -10,10 +10,18 @@ pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::R
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
+/// Bytes of one write. Linux caches what one call writes in blocks as large as the call; from 4 MiB on, finding them took nine times as
+/// long as the copy on the virtual machine where this was measured.
+#[cfg(unix)]
+const ONE_WRITE: usize = 1 << 20;
+
 /// Write all of `bytes` to the file at `offset`.
 #[cfg(unix)]
 pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+    bytes
+        .chunks(ONE_WRITE)
+        .zip((offset..).step_by(ONE_WRITE))
+        .try_for_each(|(bytes, offset)| std::os::unix::fs::FileExt::write_all_at(file, bytes, offset))
 }
 
 /// Fill `bytes` from the file at `offset`.
