@@ -94,6 +94,7 @@ impl<'f> Reader<'f> {
 pub(crate) struct Writer<'f> {
     worker: Worker<(Sink<'f>, u64)>,
     is_busy: bool,
+    spare: Vec<u8>,
 }
 
 impl<'f> Writer<'f> {
@@ -102,24 +103,26 @@ impl<'f> Writer<'f> {
         'f: 'scope,
     {
         let worker = Worker::start(scope, |(sink, offset): (Sink<'f>, u64), bytes: &mut [u8]| sink.put(bytes, offset));
-        Self { worker, is_busy: false }
+        Self { worker, is_busy: false, spare: Vec::new() }
     }
 
     /// Take the bytes, and leave another buffer in their place.
     pub(crate) fn put(&mut self, sink: Sink<'f>, offset: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let spare = self.finish()?;
+        self.finish()?;
+        let spare = take(&mut self.spare);
         self.worker.ask((sink, offset), std::mem::replace(bytes, spare))?;
         self.is_busy = true;
         Ok(())
     }
 
     /// Wait until all is written.
-    pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
-        if !take(&mut self.is_busy) {
-            return Ok(Vec::new());
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        if take(&mut self.is_busy) {
+            let (buffer, done) = self.worker.wait();
+            self.spare = buffer;
+            done?;
         }
-        let (buffer, done) = self.worker.wait();
-        done.map(|()| buffer)
+        Ok(())
     }
 }
 
