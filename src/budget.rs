@@ -96,11 +96,17 @@ impl<N: Natural> Fraction<N> {
     }
 
     fn mass_bound(&self, len: u64, kept: u64) -> f64 {
+        let first = self.edge(1, len, kept);
+        // The other edges lie above their far corner, which is not beyond `N_eff + 1`. Where that is safely more than the first, as for any
+        // contest that keeps a few, they need not be looked at.
+        if first < 0.999 * kept as f64 / (self.squared_sum.about(&self.square_sum) + 1.0) {
+            return first;
+        }
         // N_eff lies in 1..=len, so the division is always there.
         let (floor, exact) = self.squared_sum.div(&self.square_sum).unwrap_or((1, false));
         let floor = (floor as u64).clamp(1, len);
         let ceil = if exact { floor } else { (floor + 1).min(len) };
-        [(1, len), (1, ceil), (floor, ceil)].into_iter().map(|(i, j)| self.edge(i, j, kept)).fold(1.0, f64::min)
+        [(1, ceil), (floor, ceil)].into_iter().map(|(i, j)| self.edge(i, j, kept)).fold(first, f64::min)
     }
 
     /// `t * min(1, k/i) + (1 - t) * min(1, k/j)` with `t^2 = i (j Q - S^2) / ((j - i) S^2)`, rounded down.
@@ -131,6 +137,9 @@ impl<N: Natural> Fraction<N> {
 
 /// The nearest `f64` to `kept / all`.
 pub(crate) fn mass(kept: u64, all: u64) -> f64 {
+    if (kept | all) >> 53 == 0 {
+        return kept as i64 as f64 / all as i64 as f64; // two doubles: the processor rounds once
+    }
     Natural::ratio(&u128::from(kept), &u128::from(all))
 }
 

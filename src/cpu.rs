@@ -6,11 +6,12 @@
 
 mod apply;
 mod blocks;
+mod bracket;
 mod contest;
 mod histogram;
+mod lanes;
 mod levels;
 mod rows;
-mod short;
 mod simd;
 mod stats;
 mod structures;
@@ -20,6 +21,7 @@ mod windows;
 pub(crate) use apply::Piece;
 pub(crate) use blocks::{Fate, Fates, arrange, carry_out_fates};
 pub(crate) use contest::Contest;
+pub(crate) use lanes::{blocks, takes};
 pub(crate) use levels::MANY;
 pub(crate) use rows::rows;
 pub(crate) use simd::name as simd_name;

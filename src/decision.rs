@@ -9,7 +9,7 @@ use crate::sums::Moments;
 ///
 /// Kept are the entries whose score is above `threshold`, and those that equal it and come before `cut`.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, bytemuck::Zeroable)]
 pub struct Group {
     /// Entries that competed.
     pub len: u64,

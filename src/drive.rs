@@ -209,7 +209,7 @@ impl Drive<'_> {
                 #[cfg(feature = "gpu")]
                 Engine::Gpu(engine) => engine.rows(work, row_len as usize, judge.rule, tensor, piece.range.start),
             });
-            groups.extend(decided?);
+            append(groups, decided?);
         }
         Ok(())
     }
@@ -228,6 +228,9 @@ impl Drive<'_> {
             let start = first * grid.band_len();
             let piece = Piece { tensor, range: start..start + part.rows * part.columns };
             let decided = self.with_piece(&piece, |judge, work| {
+                if matches!(judge.engine, Engine::Cpu) && cpu::takes(&part, work.mask.is_some()) {
+                    return cpu::blocks(work, &part, judge.rule).map_err(|bad| bad.error(tensor, start));
+                }
                 let decided = judge.areas(&part, &work.keys());
                 let fates: Vec<Fate> = decided.iter().flatten().map(Fate::from).collect();
                 if decided.is_ok() {
@@ -235,7 +238,7 @@ impl Drive<'_> {
                 }
                 decided
             });
-            groups.extend(self.or_first_bad(tensor, decided)?);
+            append(groups, self.or_first_bad(tensor, decided)?);
         }
         Ok(())
     }
@@ -480,6 +483,11 @@ impl Judge<'_> {
         }
         self.staged(&staged, classes.into_iter(), order.iter().copied())
     }
+}
+
+/// The first of many groups need no copy.
+fn append(groups: &mut Vec<Group>, mut more: Vec<Group>) {
+    if groups.is_empty() { *groups = more } else { groups.append(&mut more) }
 }
 
 fn load<'a>(input: &'a mut dyn Input, piece: &Piece, scored: bool) -> Result<Loaded<'a>, Error> {

@@ -299,6 +299,9 @@ impl Natural for u128 {
         if *self == 0 {
             return 0.0;
         }
+        if let Some(ratio) = nearest(*self, *divisor, to_f64(*self) / to_f64(*divisor)) {
+            return ratio;
+        }
         let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
         match ratio_of_tops(top(*self), top(*divisor), longer) {
             Some(ratio) => ratio,
@@ -313,6 +316,32 @@ impl Natural for u128 {
         let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
         scale(top(*self) as f64 / top(*divisor) as f64, longer)
     }
+}
+
+/// The nearest `f64` to a ratio, from one that is a few units off at most. `None` where it lies in the middle of two, and where one of them is
+/// a power of two.
+fn nearest(up: u128, down: u128, guess: f64) -> Option<f64> {
+    // guess = m * 2^-shift
+    let bits = guess.to_bits();
+    let (m, shift) = (bits & ((1 << 52) - 1) | 1 << 52, 1075 - (bits >> 52) as i64);
+    if !(0..128).contains(&shift) || down.leading_zeros() < 6 {
+        return None;
+    }
+    // What the guess leaves is a few divisors at most, so it does not matter that both sides lose their highest bits.
+    let mut rest = (up << shift).wrapping_sub(down.wrapping_mul(m.into())) as i128;
+    let mut off = 0;
+    while rest.unsigned_abs() > down / 2 {
+        let step = rest.signum();
+        rest -= step * down as i128;
+        off += step as i64;
+        if off.abs() > 4 {
+            return None;
+        }
+    }
+    let is_between = 2 * rest.unsigned_abs() == down;
+    // Below a power of two doubles lie closer.
+    let is_near = (5..(1 << 52) - 5).contains(&(m - (1 << 52))) || (off == 0 && rest >= 0);
+    (!is_between && is_near).then(|| f64::from_bits(bits.wrapping_add_signed(off)))
 }
 
 /// The highest 64 bits, the highest of them set, of a number that is not zero.

@@ -53,11 +53,9 @@ pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut
     if piece.norms.is_none() && piece.scores.is_none() {
         let least = [threshold, threshold + 1].map(|key| piece.dtype.least(key));
         return match piece.dtype {
-            Dtype::F32 => stored(piece, least, cut, |entry| u32::from_le_bytes(entry) & 0x7fff_ffff),
-            Dtype::F16 | Dtype::Bf16 => {
-                stored(piece, least.map(|least| least as u16), cut, |entry| u16::from_le_bytes(entry) & 0x7fff)
-            }
-            Dtype::F8E4m3 | Dtype::F8E5m2 => stored(piece, least.map(|least| least as u8), cut, |[entry]| entry & 0x7f),
+            Dtype::F32 => stored::<u32>(piece, least, cut),
+            Dtype::F16 | Dtype::Bf16 => stored::<u16>(piece, least, cut),
+            Dtype::F8E4m3 | Dtype::F8E5m2 => stored::<u8>(piece, least, cut),
         };
     }
     for part in ranges(piece.keys().len(), TILE) {
@@ -76,64 +74,125 @@ pub(super) fn chunk(mut piece: Piece<'_>, threshold: u32, cut: usize, tile: &mut
     }
 }
 
+/// A weight as it is stored, when it is its own score: magnitudes compare as their bits do, and no keys are made.
+trait Stored: Copy {
+    /// As the bytes of a file.
+    type Bytes: Copy;
+    const ZERO: Self::Bytes;
+    fn all(bytes: &[u8]) -> &[Self::Bytes];
+    fn all_mut(bytes: &mut [u8]) -> &mut [Self::Bytes];
+    fn read(bytes: Self::Bytes) -> Self;
+    fn write(self) -> Self::Bytes;
+    /// All ones where the magnitude is less than this, which has no sign, else zero.
+    fn lost(self, least: u32) -> Self;
+    fn and_not(self, lost: Self) -> Self;
+    fn is_zero(self) -> bool;
+}
+
+macro_rules! stored {
+    ($($type:ty, $signed:ty;)*) => {$(
+        impl Stored for $type {
+            type Bytes = [u8; size_of::<$type>()];
+            const ZERO: Self::Bytes = [0; size_of::<$type>()];
+
+            #[inline(always)]
+            fn all(bytes: &[u8]) -> &[Self::Bytes] {
+                bytes.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn all_mut(bytes: &mut [u8]) -> &mut [Self::Bytes] {
+                bytes.as_chunks_mut().0
+            }
+
+            #[inline(always)]
+            fn read(bytes: Self::Bytes) -> Self {
+                Self::from_le_bytes(bytes)
+            }
+
+            #[inline(always)]
+            fn write(self) -> Self::Bytes {
+                self.to_le_bytes()
+            }
+
+            #[inline(always)]
+            fn lost(self, least: u32) -> Self {
+                let magnitude = self & (Self::MAX >> 1);
+                (magnitude.wrapping_sub(least as Self) as $signed >> (Self::BITS - 1)) as Self
+            }
+
+            #[inline(always)]
+            fn and_not(self, lost: Self) -> Self {
+                self & !lost
+            }
+
+            #[inline(always)]
+            fn is_zero(self) -> bool {
+                self == 0
+            }
+        }
+    )*};
+}
+
+stored! {
+    u8, i8;
+    u16, i16;
+    u32, i32;
+}
+
 /// Entries whose mask bits are made together.
 const WORD: usize = 64;
 
-/// Carry out on weights that are their own scores: their magnitudes compare as they are stored, and no keys are made.
-fn stored<const SIZE: usize, M: Copy + PartialOrd>(
-    mut piece: Piece<'_>,
-    [tie, above]: [M; 2],
-    cut: usize,
-    magnitude: impl Fn([u8; SIZE]) -> M,
-) {
-    let keep = |least: M| {
-        let magnitude = &magnitude;
-        move |_: usize, entry| magnitude(entry) >= least
-    };
-    let len = piece.bytes.get().len() / SIZE;
+/// Carry out on weights that are their own scores. `least` kept magnitudes: of ties, and above them.
+fn stored<T: Stored>(mut piece: Piece<'_>, [tie, above]: [u32; 2], cut: usize) {
+    let len = T::all(piece.bytes.get()).len();
     // One word may have ties of both kinds.
     let word = (cut / WORD * WORD).min(len);
     let rest = (word + WORD).min(len);
-    words(&mut piece, 0..word, keep(tie));
-    words(&mut piece, word..rest, |at, entry| magnitude(entry) >= if word + at < cut { tie } else { above });
-    words(&mut piece, rest..len, keep(above));
+    words::<T>(&mut piece, 0..word, move |_| tie);
+    words::<T>(&mut piece, word..rest, move |at| if word + at < cut { tie } else { above });
+    words::<T>(&mut piece, rest..len, move |_| above);
 }
 
-/// Carry out on the entries `range`, which begin on a word: kept is what `keep` says of an index among them and an entry.
-fn words<const SIZE: usize>(
-    piece: &mut Piece<'_>,
-    range: std::ops::Range<usize>,
-    keep: impl Fn(usize, [u8; SIZE]) -> bool,
-) {
+/// Carry out on the entries `range`, which begin on a word: `least` is the least kept magnitude of an index among them.
+fn words<T: Stored>(piece: &mut Piece<'_>, range: std::ops::Range<usize>, least: impl Fn(usize) -> u32) {
     if range.is_empty() {
         return; // and may begin in the middle of a byte
     }
     let mask = piece.mask.as_deref_mut().map(|mask| &mut mask[range.start / 8..range.end.div_ceil(8)]);
-    let bytes = range.start * SIZE..range.end * SIZE;
+    let bytes = range.start * size_of::<T>()..range.end * size_of::<T>();
     simd::with(
         #[inline(always)]
         || match (piece.bytes.get_mut(), mask) {
             (Some(all), Some(mask)) => {
-                let (words, rest) = all[bytes].as_chunks_mut::<SIZE>().0.as_chunks_mut::<WORD>();
+                let (words, rest) = T::all_mut(&mut all[bytes]).as_chunks_mut::<WORD>();
                 let (bits, last) = mask.split_at_mut(words.len() * WORD / 8);
                 for (i, (word, bits)) in words.iter_mut().zip(bits.as_chunks_mut().0).enumerate() {
-                    *bits = zero_word(word, |at, entry| keep(i * WORD + at, entry)).to_le_bytes();
+                    *bits = zero_word::<T>(word, |at| least(i * WORD + at)).to_le_bytes();
                 }
-                let kept = zero_word(rest, |at, entry| keep(words.len() * WORD + at, entry));
+                let kept = zero_word::<T>(rest, |at| least(words.len() * WORD + at));
                 last.copy_from_slice(&kept.to_le_bytes()[..last.len()]);
             }
             (Some(all), None) => {
-                for (at, entry) in all[bytes].as_chunks_mut::<SIZE>().0.iter_mut().enumerate() {
-                    *entry = if keep(at, *entry) { *entry } else { [0; SIZE] };
+                // By way of a copy: of zeros that are stored where losers were read the compiler makes a store under a mask, which takes many times
+                // as long on processors before AVX-512.
+                let mut copy = [T::ZERO; TILE];
+                for (i, entries) in T::all_mut(&mut all[bytes]).chunks_mut(TILE).enumerate() {
+                    let copy = &mut copy[..entries.len()];
+                    for (at, (copy, entry)) in copy.iter_mut().zip(entries.iter()).enumerate() {
+                        let weight = T::read(*entry);
+                        *copy = weight.and_not(weight.lost(least(i * TILE + at))).write();
+                    }
+                    entries.copy_from_slice(copy);
                 }
             }
             (None, Some(mask)) => {
-                let (words, rest) = piece.bytes.get()[bytes].as_chunks::<SIZE>().0.as_chunks::<WORD>();
+                let (words, rest) = T::all(&piece.bytes.get()[bytes]).as_chunks::<WORD>();
                 let (bits, last) = mask.split_at_mut(words.len() * WORD / 8);
                 for (i, (word, bits)) in words.iter().zip(bits.as_chunks_mut().0).enumerate() {
-                    *bits = mask_word(word, |at, entry| keep(i * WORD + at, entry)).to_le_bytes();
+                    *bits = mask_word::<T>(word, |at| least(i * WORD + at)).to_le_bytes();
                 }
-                let kept = mask_word(rest, |at, entry| keep(words.len() * WORD + at, entry));
+                let kept = mask_word::<T>(rest, |at| least(words.len() * WORD + at));
                 last.copy_from_slice(&kept.to_le_bytes()[..last.len()]);
             }
             (None, None) => {}
@@ -143,18 +202,20 @@ fn words<const SIZE: usize>(
 
 /// The mask bits of a word.
 #[inline(always)]
-fn mask_word<const SIZE: usize>(word: &[[u8; SIZE]], keep: impl Fn(usize, [u8; SIZE]) -> bool) -> u64 {
-    word.iter().enumerate().fold(0, |bits, (at, &entry)| bits | u64::from(keep(at, entry)) << at)
+fn mask_word<T: Stored>(word: &[T::Bytes], least: impl Fn(usize) -> u32) -> u64 {
+    let is_kept = |(at, &entry)| T::read(entry).lost(least(at)).is_zero();
+    word.iter().enumerate().map(|one| (one.0, is_kept(one))).fold(0, |bits, (at, kept)| bits | u64::from(kept) << at)
 }
 
 /// The same, and the losers are zeroed.
 #[inline(always)]
-fn zero_word<const SIZE: usize>(word: &mut [[u8; SIZE]], keep: impl Fn(usize, [u8; SIZE]) -> bool) -> u64 {
+fn zero_word<T: Stored>(word: &mut [T::Bytes], least: impl Fn(usize) -> u32) -> u64 {
     let mut bits = 0;
     for (at, entry) in word.iter_mut().enumerate() {
-        let kept = keep(at, *entry);
-        bits |= u64::from(kept) << at;
-        *entry = if kept { *entry } else { [0; SIZE] };
+        let weight = T::read(*entry);
+        let lost = weight.lost(least(at));
+        bits |= u64::from(lost.is_zero()) << at;
+        *entry = weight.and_not(lost).write();
     }
     bits
 }

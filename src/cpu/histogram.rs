@@ -30,7 +30,7 @@ pub(super) fn histogram(keys: &Keys<'_>, narrowed: &Narrowed) -> Box<[Lower; LOW
                     #[inline(always)]
                     || {
                         keys.fill(chunks[i].start + part.start, tile);
-                        for key in agreeing(tile, above, narrowed.prefix) {
+                        for &mut key in agreeing(tile, above, narrowed.prefix) {
                             let rest = u64::from(key & ((1 << shift) - 1));
                             packed[(key >> shift) as usize % LOW_BINS] += rest + (1 << 32);
                         }
@@ -77,24 +77,30 @@ pub(super) fn gather(keys: &Keys<'_>, first: usize, tile: &mut [u32], prefix: u3
     );
 }
 
-/// The keys of a tile that, shifted, are the prefix: brought to its front. Few are, and nobody can tell which, so no branch
-/// asks: first every eight of which one is are moved to the front, then of those the ones themselves.
+/// The keys that agree with a prefix: shifted, they are it.
 #[inline(always)]
-pub(super) fn agreeing(tile: &mut [u32], shift: u32, prefix: u32) -> &[u32] {
-    let (blocks, _) = tile.as_chunks_mut::<8>();
+pub(super) fn agreeing(keys: &mut [u32], shift: u32, prefix: u32) -> &mut [u32] {
+    matching(keys, |key| key >> shift == prefix)
+}
+
+/// The keys that `is_wanted`, in order, brought to the front. Few are, and nobody can tell which, so no branch asks: first every eight of
+/// which one is are moved to the front, then of those the ones themselves.
+#[inline(always)]
+pub(super) fn matching(keys: &mut [u32], is_wanted: impl Fn(u32) -> bool) -> &mut [u32] {
+    let (blocks, _) = keys.as_chunks_mut::<8>();
     let rest = blocks.len() * 8;
     let mut moved = 0;
     for i in 0..blocks.len() {
-        let keys = blocks[i];
-        let any = keys.iter().fold(false, |any, key| any | (key >> shift == prefix));
-        blocks[moved] = keys;
+        let eight = blocks[i];
+        let any = eight.iter().fold(false, |any, &key| any | is_wanted(key));
+        blocks[moved] = eight;
         moved += usize::from(any);
     }
     let mut found = 0;
-    for i in (0..moved * 8).chain(rest..tile.len()) {
-        let key = tile[i];
-        tile[found] = key;
-        found += usize::from(key >> shift == prefix);
+    for i in (0..moved * 8).chain(rest..keys.len()) {
+        let key = keys[i];
+        keys[found] = key;
+        found += usize::from(is_wanted(key));
     }
-    &tile[..found]
+    &mut keys[..found]
 }

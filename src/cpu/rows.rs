@@ -1,65 +1,47 @@
 //! Many contests of equal length: all stages of one, on one thread, while its keys are in the cache.
 
 use super::apply::{self, Piece};
-use super::levels::RowLevels;
-use super::short::{self, SHORT_ROW};
+use super::bracket::{self, Bracket, Guess};
+use super::lanes::{self, SHORT, Shape};
 use super::stats::{self, Bins, Packed};
-use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, ties};
+use super::windows::{Tally, mean};
+use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, simd, ties};
 use crate::decision::{Group, Quota};
-use crate::dtype::Dtype;
-use crate::key::{Bad, Keys, significand};
+use crate::key::{Bad, KEY_END, Keys, significand};
 use crate::narrow::{DIGIT_SHIFT, Narrowed};
 use crate::rule::Rule;
 
 /// What a thread needs for one row after the other.
 struct Desk {
-    /// For bf16 magnitudes; a row of f16 ones has too many levels.
-    levels: Option<RowLevels>,
-    packed: Packed,
     tile: Tile,
-    /// Keys that agree with the threshold's first digit: at most a row of them.
-    candidates: Vec<u32>,
+    /// The keys of a row that stays in the cache, or of a longer one those that agree with the threshold's first digit.
+    keys: Vec<u32>,
+    guess: Guess,
+    packed: Packed,
 }
 
-/// A bf16 row of so many entries is worth the table of all levels.
-const ENOUGH: usize = 2048;
+/// A row of so many keys stays in the second-level cache.
+const CACHED: usize = 1 << 15;
 
 /// Decide every row of a piece and carry it out. The error is the first bad entry; the rows before it are done.
 pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
     // Batches of a multiple of 8 rows end on a byte of the mask.
     let batch_rows = (CHUNK / row_len).next_multiple_of(8).max(8);
     let batch_len = batch_rows * row_len;
-    let (_, dtype, norms) = piece.keys().parts();
-    let levels = dtype == Dtype::Bf16 && norms.is_none() && row_len >= ENOUGH;
-    let mut groups = Vec::with_capacity(piece.keys().len() / row_len);
-    let batches = piece.into_chunks(batch_len);
-    let desk =
-        || Desk { levels: levels.then(RowLevels::new), packed: Packed::new(), tile: [0; TILE], candidates: Vec::new() };
-    let results = each_at_a_desk(batches, desk, |desk, i, piece| {
-        let decided =
-            if row_len <= SHORT_ROW { short::batch(piece, row_len, rule) } else { batch(desk, piece, row_len, rule) };
-        decided.map_err(|bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad })
-    });
-    for result in results {
-        groups.extend(result?);
-    }
-    Ok(groups)
-}
-
-fn batch(desk: &mut Desk, mut piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
-    let mut row_mask = vec![0; row_len.div_ceil(8)];
-    let mut groups = Vec::new();
-    // A row need not begin on a byte of the mask: its bits are made elsewhere.
-    let mut mask = piece.mask.take();
-    for (row, mut row_piece) in piece.into_chunks(row_len).into_iter().enumerate() {
-        let start = row * row_len;
-        row_piece.mask = mask.is_some().then_some(row_mask.as_mut_slice());
-        let group = desk.row(row_piece, rule).map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
-        groups.push(group);
-        if let Some(mask) = mask.as_deref_mut() {
-            or_bits(mask, start, &row_mask);
-        }
-    }
+    let mut groups = bytemuck::zeroed_vec(piece.keys().len() / row_len);
+    let batches = piece.into_chunks(batch_len).into_iter().zip(groups.chunks_mut(batch_rows)).collect();
+    let of_batch = |i: usize| move |bad: Bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad };
+    let done = if row_len <= SHORT {
+        let shape = Shape { height: 1, width: row_len, stride: row_len };
+        each_at_a_desk(batches, lanes::Desk::new, |desk, i, (piece, groups)| {
+            desk.decide(piece, shape, rule, groups).map_err(of_batch(i))
+        })
+    } else {
+        each_at_a_desk(batches, Desk::new, |desk, i, (piece, groups)| {
+            desk.batch(piece, row_len, rule, groups).map_err(of_batch(i))
+        })
+    };
+    done.into_iter().collect::<Result<(), _>>()?;
     Ok(groups)
 }
 
@@ -79,106 +61,229 @@ fn or_bits(mask: &mut [u8], at: usize, bits: &[u8]) {
     }
 }
 
-impl Desk {
-    fn row(&mut self, piece: Piece<'_>, rule: &Rule) -> Result<Group, Bad> {
-        let keys = piece.keys();
-        let len = keys.len();
-        let (group, threshold, cut) = match &mut self.levels {
-            Some(levels) => {
-                levels.count(&keys)?;
-                let finish = |narrowed: &mut Narrowed| levels.finish(narrowed);
-                decide(levels, finish, &keys, rule)
-            }
-            None => {
-                stats::chunk(&keys, 0..len, &mut self.tile, &mut self.packed)?;
-                let finish = |narrowed: &mut Narrowed| {
-                    self.candidates.clear();
-                    for part in ranges(len, TILE) {
-                        let tile = &mut self.tile[..part.len()];
-                        histogram::gather(&keys, part.start, tile, narrowed.prefix, &mut self.candidates);
-                    }
-                    let (kept, lost) = narrowed.finish(&mut self.candidates, DIGIT_SHIFT.len());
-                    let threshold = narrowed.threshold();
-                    let more = lost.iter().filter(|&&key| key == threshold).count() as u64;
-                    (narrowed.rank + more, kept.iter().map(|&key| u128::from(significand(key))).sum())
-                };
-                decide(&self.packed, finish, &keys, rule)
-            }
-        };
-        apply::chunk(piece, threshold, cut, &mut self.tile);
-        Ok(group)
+/// A threshold, the entry from which on ties lose, and the outcome that says so.
+struct Decided {
+    group: Group,
+    threshold: u32,
+    cut: usize,
+}
+
+impl Decided {
+    /// Nothing had to be looked for.
+    fn by(quota: &Quota, threshold: u32) -> Self {
+        Self { group: quota.settle(threshold, quota.len, 0.0), threshold, cut: quota.len as usize }
     }
 }
 
-/// The outcome of a row, the threshold and the cut. `finish` finds the digits after the first, how many keys equal the threshold, and what those
-/// that are kept of the first digit add up to.
-fn decide(
-    bins: &impl Bins,
-    finish: impl FnOnce(&mut Narrowed) -> (u64, u128),
-    keys: &Keys<'_>,
-    rule: &Rule,
-) -> (Group, u32, usize) {
-    let len = keys.len();
-    let moments = bins.moments(len as u64);
-    let quota = Quota::new(&moments, len as u64, rule);
-    if let Some(threshold) = quota.threshold() {
-        return (quota.settle(threshold, len as u64, 0.0), threshold, len);
+impl Desk {
+    fn new() -> Self {
+        Self { tile: [0; TILE], keys: Vec::new(), guess: Guess::new(), packed: Packed::new() }
     }
-    let mut narrowed = Narrowed::new(quota.kept);
-    narrowed.narrow(bins.counts());
-    let mut kept_sum = bins.sum_above(narrowed.prefix);
-    let (ties, kept) = finish(&mut narrowed);
-    let threshold = narrowed.threshold();
-    kept_sum.add(kept, stats::place(threshold));
-    let cut = if ties > narrowed.rank { ties::cut(keys, 0..len, threshold, narrowed.rank) } else { len };
-    (quota.settle(threshold, cut as u64, moments.mass(&kept_sum)), threshold, cut)
+
+    fn batch(&mut self, mut piece: Piece<'_>, row_len: usize, rule: &Rule, groups: &mut [Group]) -> Result<(), Bad> {
+        let mut row_mask = vec![0; row_len.div_ceil(8)];
+        // A row need not begin on a byte of the mask: its bits are made elsewhere.
+        let mut mask = piece.mask.take();
+        for (row, mut piece) in piece.into_chunks(row_len).into_iter().enumerate() {
+            let start = row * row_len;
+            piece.mask = mask.is_some().then_some(row_mask.as_mut_slice());
+            let keys = piece.keys();
+            let decided = if row_len <= CACHED { self.cached(&keys, rule) } else { self.counted(&keys, rule) };
+            let Decided { group, threshold, cut } = decided.map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
+            groups[row] = group;
+            apply::chunk(piece, threshold, cut, &mut self.tile);
+            if let Some(mask) = mask.as_deref_mut() {
+                or_bits(mask, start, &row_mask);
+            }
+        }
+        Ok(())
+    }
+
+    /// A row whose keys stay in the cache: one look for the sums, which also counts those about where the threshold may be.
+    fn cached(&mut self, keys: &Keys<'_>, rule: &Rule) -> Result<Decided, Bad> {
+        let len = keys.len();
+        self.keys.resize(len, 0);
+        let mut tally = Tally::default();
+        let mut about = 0;
+        let mut guess = Bracket { keys: KEY_END..KEY_END, from: 0..0 };
+        for part in ranges(len, TILE) {
+            let tile = &mut self.keys[part.clone()];
+            simd::with(
+                #[inline(always)]
+                || {
+                    keys.fill(part.start, tile);
+                    let largest = tile.iter().fold(0, |most, &key| key.max(most));
+                    if largest >= KEY_END {
+                        return stats::bad_in(keys, tile, part.start);
+                    }
+                    if part.start == 0 {
+                        about = mean(tile, largest);
+                        guess.keys = self.guess.keys(about);
+                    }
+                    tally.add(tile, largest, guess.keys.end);
+                    let (all, above) = bracket::count(tile, guess.keys.start, guess.keys.end);
+                    guess.from.end += all;
+                    guess.from.start += above;
+                    Ok(())
+                },
+            )?;
+        }
+        let quota = Quota::new(&tally.moments, len as u64, rule);
+        if let Some(threshold) = quota.threshold() {
+            return Ok(Decided::by(&quota, threshold));
+        }
+        let kept = quota.kept as usize;
+        let mut bracket = guess.clone();
+        if !guess.is_tight(kept, len) {
+            bracket = Bracket::search(&self.keys, kept);
+            tally.kept = tally_all(&self.keys, bracket.keys.end).kept;
+        }
+        let (threshold, inside) = bracket.close(&mut self.keys, kept);
+        let above = inside.iter().filter(|&&key| key > threshold).count();
+        let all_ties = inside.iter().filter(|&&key| key == threshold).count();
+        tally.kept.merge(&tally_all(inside, threshold + 1).kept);
+        let ties = kept - bracket.from.start - above;
+        tally.kept.add(ties as u128 * u128::from(significand(threshold)), stats::place(threshold));
+        let cut = if ties < all_ties { ties::cut(keys, 0..len, threshold, ties as u64) } else { len };
+        self.guess.learn(about, threshold, &guess, kept, len);
+        Ok(Decided { group: quota.settle(threshold, cut as u64, tally.moments.mass(&tally.kept)), threshold, cut })
+    }
+
+    /// A longer row: bins, and another look for the keys of one of them.
+    fn counted(&mut self, keys: &Keys<'_>, rule: &Rule) -> Result<Decided, Bad> {
+        let len = keys.len();
+        stats::chunk(keys, 0..len, &mut self.tile, &mut self.packed)?;
+        let moments = self.packed.moments(len as u64);
+        let quota = Quota::new(&moments, len as u64, rule);
+        if let Some(threshold) = quota.threshold() {
+            return Ok(Decided::by(&quota, threshold));
+        }
+        let mut narrowed = Narrowed::new(quota.kept);
+        narrowed.narrow(self.packed.counts());
+        let mut kept_sum = self.packed.sum_above(narrowed.prefix);
+        self.keys.clear();
+        for part in ranges(len, TILE) {
+            let tile = &mut self.tile[..part.len()];
+            histogram::gather(keys, part.start, tile, narrowed.prefix, &mut self.keys);
+        }
+        let (kept, lost) = narrowed.finish(&mut self.keys, DIGIT_SHIFT.len());
+        let threshold = narrowed.threshold();
+        let kept = kept.iter().map(|&key| u128::from(significand(key))).sum();
+        kept_sum.add(kept, stats::place(threshold));
+        let cut = if lost.contains(&threshold) { ties::cut(keys, 0..len, threshold, narrowed.rank) } else { len };
+        Ok(Decided { group: quota.settle(threshold, cut as u64, moments.mass(&kept_sum)), threshold, cut })
+    }
+}
+
+/// The sums of any number of keys.
+fn tally_all(keys: &[u32], least: u32) -> Tally {
+    let mut tally = Tally::default();
+    for tile in keys.chunks(TILE) {
+        simd::with(
+            #[inline(always)]
+            || tally.add(tile, tile.iter().fold(0, |most, &key| key.max(most)), least),
+        );
+    }
+    tally
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::Dtype;
     use crate::source::Bytes;
     use proptest::prelude::*;
 
-    fn run(
-        bytes: &[u8],
-        dtype: Dtype,
-        row_len: usize,
-    ) -> Result<(Vec<Group>, Vec<u8>), (u64, crate::error::NonFinite)> {
-        let mut mask = vec![0; (bytes.len() / dtype.size()).div_ceil(8)];
-        let piece = Piece { bytes: Bytes::Shared(bytes), dtype, norms: None, scores: None, mask: Some(&mut mask) };
-        let groups = rows(piece, row_len, &Rule::new()).map_err(|bad| (bad.at, bad.what))?;
+    fn told(decided: Result<Decided, Bad>) -> Result<(Group, u32, usize), u64> {
+        decided.map(|d| (d.group, d.threshold, d.cut)).map_err(|bad| bad.at)
+    }
+
+    fn side_by_side(bytes: &[u8], row_len: usize, rule: &Rule) -> Result<(Vec<Group>, Vec<u8>), u64> {
+        let mut groups: Vec<Group> = bytemuck::zeroed_vec(bytes.len() / 4 / row_len);
+        let mut mask = vec![0xaa; (bytes.len() / 4).div_ceil(8)];
+        let piece =
+            Piece { bytes: Bytes::Shared(bytes), dtype: Dtype::F32, norms: None, scores: None, mask: Some(&mut mask) };
+        let shape = Shape { height: 1, width: row_len, stride: row_len };
+        lanes::Desk::new().decide(piece, shape, rule, &mut groups).map_err(|bad| bad.at)?;
         Ok((groups, mask))
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(150))]
-
-        /// The same numbers as bf16, whose levels are counted, and as f32, whose keys are added to bins.
-        #[test]
-        fn levels_tell_what_bins_tell(
-            seed in any::<u64>(), row_len in ENOUGH..ENOUGH + 70, rows in 1usize..4, style in 0u32..5, bad in 0usize..100_000,
-        ) {
-            let mut state = seed | 1;
-            let mut next = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 40) as u16
-            };
-            let mut levels: Vec<u16> = (0..rows * row_len).map(|_| match style {
-                0 => next() % 0x7f80,
-                1 => 0x3f00 + next() % 4,
-                2 => if next() % 10 == 0 { next() % 0x4000 } else { 0x8000 },
-                3 => 0xbf80,
-                _ => next() % 0x100, // subnormal and just above
-            }).collect();
-            if let Some(level) = levels.get_mut(bad) {
-                *level = 0x7f80 | next();
+    fn keys(style: u32, len: usize, seed: u64) -> Vec<u32> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 33) as u32
+        };
+        let key = |_| match style {
+            0 => next() % KEY_END,
+            1 => 0x3f00_0000 + next() % 4,
+            2 => {
+                if next() % 10 == 0 {
+                    0x3e00_0000 + next() % 0x0200_0000
+                } else {
+                    0
+                }
             }
-            let narrow: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes()).collect();
-            let wide: Vec<u8> = levels.iter().flat_map(|level| (u32::from(*level) << 16).to_le_bytes()).collect();
-            prop_assert_eq!(run(&narrow, Dtype::Bf16, row_len), run(&wide, Dtype::F32, row_len));
+            3 => 0x3f80_0000,
+            4 => next() % 0x0100_0000, // subnormal and just above
+            5 => (100 + next() % 40) << 23 | (next() % 8) << 20,
+            _ => 0x3e00_0000 + next() % 0x0180_0000,
+        };
+        (0..len).map(key).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// Sums in windows and a threshold that is guessed or searched for, sums in bins and a radix selection, and where they are short
+        /// enough, many rows side by side: three ways to one answer.
+        #[test]
+        fn every_way_decides_a_row_alike(
+            seed in any::<u64>(), style in 0u32..7, short in any::<bool>(), len in 1usize..3000, rows in 1usize..70,
+            budget in 0usize..4, bad in 0usize..100_000,
+        ) {
+            let (len, rows) = if short { (len % SHORT + 1, rows) } else { (len, rows.min(6)) };
+            let rule = match budget {
+                0 => Rule::new(),
+                1 => Rule::new().with_min_kept(3),
+                2 => Rule::new().with_budget(crate::Budget::Count(len as u64 / 3)),
+                _ => Rule::new().with_beta(crate::Beta::ratio(3, 10).unwrap()),
+            };
+            let mut weights = keys(style, len * rows, seed);
+            if let Some(weight) = weights.get_mut(bad) {
+                *weight = KEY_END + 1;
+            }
+            let bytes: &[u8] = bytemuck::cast_slice(&weights);
+            let mut desk = Desk::new();
+            let mut groups = Vec::new();
+            let mut kept = Vec::new();
+            let mut first_bad = None;
+            for (row, bytes) in bytes.chunks(4 * len).enumerate() {
+                let keys = Keys::new(bytes, Dtype::F32, None);
+                let cached = told(desk.cached(&keys, &rule));
+                prop_assert_eq!(&cached, &told(desk.counted(&keys, &rule)), "row {}", row);
+                match cached {
+                    Ok((group, threshold, cut)) => {
+                        groups.push(group);
+                        let row = &weights[row * len..][..len];
+                        kept.extend(row.iter().enumerate().map(|(i, &key)| key > threshold || (key == threshold && i < cut)));
+                    }
+                    Err(at) => first_bad = first_bad.or(Some((row * len) as u64 + at)),
+                }
+            }
+            if len <= SHORT {
+                match side_by_side(bytes, len, &rule) {
+                    Ok((found, mask)) => {
+                        prop_assert_eq!(first_bad, None);
+                        prop_assert_eq!(found, groups);
+                        let bits = (0..kept.len()).map(|i| mask[i / 8] >> (i % 8) & 1 == 1);
+                        prop_assert!(bits.eq(kept));
+                    }
+                    Err(at) => prop_assert_eq!(first_bad, Some(at)),
+                }
+            }
         }
     }
 }

@@ -1,108 +1,220 @@
-//! The exact moments of a few keys, without bins: as many as fit a window of 42 bits are added at a time.
+//! The exact moments of a few keys, without bins: as many as fit a window of 54 bits are added at a time.
 
 use super::{TILE, simd};
-use crate::key::{Keys, exponent, significand};
-use crate::sums::{Moments, WINDOW};
+use crate::key::{KEY_END, Keys, exponent, significand};
+use crate::sums::{Moments, Sum, WINDOW};
 
-/// The moments of some numbers, a tile at most, which are used up.
-pub(super) fn moments(keys: &mut [u32]) -> Moments {
-    let largest = keys.iter().copied().max().unwrap_or(0);
-    let mut moments = Moments::default();
-    simd::with(
-        #[inline(always)]
-        || add_windows(keys, largest, &mut moments),
-    );
-    moments
+/// Bits by which a window reaches below the lowest bit of its largest key: further than a GPU's, whose integers are shorter.
+const REACH: u32 = 30;
+/// Bits of a value.
+const BITS: u32 = 24 + REACH;
+/// Bits of each half of it: so many that a tile's products of halves fit 64.
+const HALF: u32 = BITS / 2;
+/// The lowest window: its values are in units of the sums.
+const LEAST_TOP: u32 = REACH - WINDOW + 1;
+
+/// What some keys add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) moments: Moments,
+    /// The sum of those that were said to be kept.
+    pub(super) kept: Sum,
 }
 
-/// Add the entries `range`, a tile at most and all of them numbers, to some moments, and find the largest key.
+impl Tally {
+    /// Add some numbers, a tile at most, whose largest is `largest`. Kept are those from `least` on.
+    #[inline(always)]
+    pub(super) fn add(&mut self, keys: &[u32], largest: u32, least: u32) {
+        if largest == 0 {
+            return;
+        }
+        let top = exponent(largest).max(LEAST_TOP);
+        let window = Window::of(keys, top, least);
+        self.add_window(&window, top);
+        if !window.exact {
+            let mut left = [0; TILE];
+            left[..keys.len()].copy_from_slice(keys);
+            self.add_rest(&mut left[..keys.len()], top, least);
+        }
+    }
+
+    /// Window after window, each from the largest key that the one before did not hold. The first holds all but one in 10^8 normal scores;
+    /// sixty decades take seven.
+    #[cold]
+    fn add_rest(&mut self, mut keys: &mut [u32], mut top: u32, least: u32) {
+        loop {
+            let (mut count, mut largest) = (0, 0);
+            for i in 0..keys.len() {
+                let key = keys[i];
+                keys[count] = key;
+                let far = is_far(key, top);
+                count += usize::from(far);
+                largest = if far { key.max(largest) } else { largest };
+            }
+            if largest == 0 {
+                return;
+            }
+            keys = &mut keys[..count];
+            top = exponent(largest).max(LEAST_TOP);
+            let window = simd::with(
+                #[inline(always)]
+                || Window::of(keys, top, least),
+            );
+            self.add_window(&window, top);
+        }
+    }
+
+    fn add_window(&mut self, window: &Window, top: u32) {
+        let at = top - LEAST_TOP;
+        self.moments.sum.add(window.sum.into(), at);
+        self.moments.square.add(window.square(), 2 * at);
+        self.kept.add(window.kept.into(), at);
+    }
+}
+
+/// The moments of the entries `range`, a tile at most and all of them numbers, are added to some moments, and the largest key is found.
 pub(super) fn add_keys(keys: &Keys<'_>, range: std::ops::Range<usize>, moments: &mut Moments, most: &mut u32) {
     let mut tile = [0; TILE];
     let tile = &mut tile[..range.len()];
-    simd::with(
+    let tally = simd::with(
         #[inline(always)]
         || {
             keys.fill(range.start, tile);
             let largest = tile.iter().copied().max().unwrap_or(0);
             *most = largest.max(*most);
-            add_windows(tile, largest, moments);
+            let mut tally = Tally::default();
+            tally.add(tile, largest, KEY_END);
+            tally
         },
     );
-}
-
-/// Window after window, each from the largest key that is left, until none is. One window holds all but one in 10^5 normal scores;
-/// sixty decades take eleven.
-#[inline(always)]
-fn add_windows(mut tile: &mut [u32], mut largest: u32, moments: &mut Moments) {
-    while largest != 0 {
-        let window = add_window(tile, exponent(largest));
-        let at = exponent(largest) - 1;
-        moments.sum.add(window.sum.into(), at);
-        moments.square.add(window.square(), 2 * at);
-        if window.exact {
-            return;
-        }
-        // Keep what did not fit, in front.
-        let mut left = 0;
-        let top = exponent(largest);
-        largest = 0;
-        for i in 0..tile.len() {
-            let key = tile[i];
-            tile[left] = key;
-            let keep = !fits(key, top);
-            left += usize::from(keep);
-            largest = if keep { largest.max(key) } else { largest };
-        }
-        tile = &mut tile[..left];
-    }
+    moments.merge(&tally.moments);
 }
 
 /// The sums of the keys that a window holds, in units of its lowest bit.
-pub(super) struct Window {
-    pub(super) sum: u64,
-    pub(super) squares: [u64; 3],
+#[derive(Default)]
+struct Window {
+    sum: u64,
+    /// Sums of products of halves: low and low, low and high, high and high.
+    squares: [u64; 3],
+    kept: u64,
     /// Whether it holds all of them.
-    pub(super) exact: bool,
+    exact: bool,
 }
 
 impl Window {
-    pub(super) fn square(&self) -> u128 {
+    /// Of a tile at most; `top` is the largest exponent among the keys.
+    #[inline(always)]
+    fn of(keys: &[u32], top: u32, least: u32) -> Self {
+        // Zeros wrap to the top, where they are not the smallest.
+        let smallest = keys.iter().fold(u32::MAX, |smallest, key| smallest.min(key.wrapping_sub(1))).wrapping_add(1);
+        let mut window = Self { exact: !is_far(smallest, top), ..Self::default() };
+        if window.exact && top >= BITS {
+            window.add_all(keys, top, least);
+        } else {
+            for &key in keys {
+                window.add(if is_far(key, top) { 0 } else { value(key, top) }, key >= least);
+            }
+        }
+        window
+    }
+
+    /// Keys of which none is subnormal. A zero is taken for a power of two, which lies so far below the window that it shifts out of it.
+    #[inline(always)]
+    fn add_all(&mut self, keys: &[u32], top: u32, least: u32) {
+        let mut add = |key: u64| {
+            let wide = (key & 0x7f_ffff | 0x80_0000) << REACH;
+            let shift = u64::from(top).wrapping_sub(key >> 23);
+            self.add(if shift < 64 { wide >> shift } else { 0 }, key >= u64::from(least));
+        };
+        // Two to a load: half the work of taking them apart.
+        let (pairs, last) = keys.as_chunks::<2>();
+        for &[a, b] in pairs {
+            let both = u64::from(a) | u64::from(b) << 32;
+            add(both & 0xffff_ffff);
+            add(both >> 32);
+        }
+        last.iter().for_each(|&key| add(key.into()));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, value: u64, kept: bool) {
+        let (high, low) = (value >> HALF, value & ((1 << HALF) - 1));
+        self.sum += value;
+        self.kept += if kept { value } else { 0 };
+        self.squares[0] += low * low;
+        self.squares[1] += low * high;
+        self.squares[2] += high * high;
+    }
+
+    fn square(&self) -> u128 {
         let [low, cross, high] = self.squares.map(u128::from);
         (high << (2 * HALF)) + (cross << (HALF + 1)) + low
     }
 }
 
-/// A window's value has 42 bits: two halves of 21, so that 4096 products of halves fit 64 bits.
-pub(super) const HALF: u32 = (24 + WINDOW) / 2;
-
-/// `v = m << 18 >> (top - e)`, and what comes of shifting it back.
+/// `m << REACH >> (top - e)`.
 #[inline(always)]
-pub(super) fn in_window(key: u32, top: u32) -> (u64, u64, u64) {
-    let wide = u64::from(significand(key)) << WINDOW;
-    let shift = u64::from(top - exponent(key)).min(63);
-    let value = wide >> shift;
-    (value, value << shift, wide)
+fn value(key: u32, top: u32) -> u64 {
+    u64::from(significand(key)) << REACH >> (top - exponent(key)).min(63)
 }
 
+/// Whether a key has bits below the window, or may have.
 #[inline(always)]
-fn fits(key: u32, top: u32) -> bool {
-    let (_, back, wide) = in_window(key, top);
-    back == wide
+fn is_far(key: u32, top: u32) -> bool {
+    key != 0 && exponent(key) + REACH < top
 }
 
-/// Sums of the keys that fit below `top`, the largest exponent among them.
+/// About the mean of some keys, as a key: of a tile at most, whose largest is `largest`.
 #[inline(always)]
-fn add_window(tile: &[u32], top: u32) -> Window {
-    let (mut sum, mut low, mut cross, mut high, mut lost) = (0u64, 0u64, 0u64, 0u64, 0u64);
-    for &key in tile {
-        let (value, back, wide) = in_window(key, top);
-        let value = if back == wide { value } else { 0 };
-        lost |= back ^ wide;
-        sum += value;
-        let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
-        low += b * b;
-        cross += a * b;
-        high += a * a;
+pub(super) fn mean(keys: &[u32], largest: u32) -> u32 {
+    let top = exponent(largest).max(LEAST_TOP);
+    let mean = Window::of(keys, top, KEY_END).sum / (keys.len() as u64).max(1);
+    let bits = 64 - mean.leading_zeros();
+    let fraction = if bits > 24 { mean >> (bits - 24) } else { mean << (24 - bits) } as u32 & 0x7f_ffff;
+    (top + bits).saturating_sub(BITS) << 23 | fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::BigUint;
+    use proptest::prelude::*;
+
+    fn big(wide: &crate::exact::Wide) -> BigUint {
+        (0..18).rev().fold(BigUint::ZERO, |sum, i| (sum << 64u32) + wide.shr(64 * i).low_u64())
     }
-    Window { sum, squares: [low, cross, high], exact: lost == 0 }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Of any exponents, and of few, near the ends of the range and in its middle.
+        #[test]
+        fn a_tally_is_the_sum_of_its_keys(
+            keys in prop_oneof![
+                prop::collection::vec(0..KEY_END, 1..TILE),
+                (0u32..250, 1u32..40).prop_flat_map(|(first, exponents)| prop::collection::vec(
+                    prop_oneof![1 => Just(0), 9 => (first..(first + exponents).min(255), 0u32..1 << 23).prop_map(|(e, m)| e << 23 | m)],
+                    1..TILE,
+                )),
+            ],
+            least in 0..KEY_END,
+        ) {
+            let mut tally = Tally::default();
+            tally.add(&keys, keys.iter().copied().max().unwrap_or(0), least);
+            let one = |key: u32| BigUint::from(significand(key)) << (exponent(key) - 1 + WINDOW);
+            prop_assert_eq!(big(&tally.moments.sum.wide()), keys.iter().map(|&key| one(key)).sum::<BigUint>());
+            prop_assert_eq!(big(&tally.moments.square.wide()), keys.iter().map(|&key| one(key) * one(key)).sum::<BigUint>());
+            prop_assert_eq!(big(&tally.kept.wide()), keys.iter().filter(|&&key| key >= least).map(|&key| one(key)).sum::<BigUint>());
+        }
+    }
+
+    #[test]
+    fn a_mean_is_about_the_mean() {
+        for keys in [[1.0f32, 2.0, 3.0, 6.0], [1e-40, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 5e-3], [3e38, 3e38, 3e38, 3e38]] {
+            let expected = keys.iter().sum::<f32>() / 4.0;
+            let expected = if expected.is_finite() { expected } else { 3e38 };
+            let found = f32::from_bits(mean(&keys.map(f32::to_bits), keys.into_iter().fold(0.0, f32::max).to_bits()));
+            assert!((found / expected - 1.0).abs() < 1e-6 || expected < 1e-38, "{found} of {keys:?}");
+        }
+    }
 }

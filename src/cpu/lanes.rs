@@ -1,0 +1,437 @@
+//! Contests of a few keys, many side by side, from their keys to their mask bits. No bins, and where the scores allow it no wide integers either.
+//!
+//! Every loop over lanes is the innermost, long enough that the compiler leaves it to its vectoriser, and takes [`DEEP`] keys of each contest at
+//! a time, so that a lane's sums are loaded and stored once for all of them.
+
+use super::apply::{KEPT, Piece, carry_out};
+use super::windows::Tally;
+use super::{each_at_a_desk, simd, stats};
+use crate::budget::{self, Effective};
+use crate::decision::{Group, Quota};
+use crate::grid::Grid;
+use crate::key::{Bad, KEY_END, exponent, significand};
+use crate::rule::Rule;
+
+/// Contests side by side. A multiple of eight, so that their mask bits are whole bytes.
+const LANES: usize = 64;
+
+/// Keys of a contest that are looked at together. Zeros that fill up the last ones change no sum and no rank.
+const DEEP: usize = 4;
+
+/// Contests up to this many entries.
+pub(super) const SHORT: usize = 128;
+
+/// Bits by which the window of a contest reaches below its largest score: less than those of longer ones, so that the numbers on the way
+/// to the certificate fit 128 bits.
+const REACH: u32 = 26;
+/// Bits of each half of a value.
+const HALF: u32 = (24 + REACH) / 2;
+
+/// A number for each contest.
+type Each<T> = [T; LANES];
+
+/// How a contest lies in memory: `height` runs of `width` entries, `stride` apart. The next contest begins `width` entries further.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) stride: usize,
+}
+
+impl Shape {
+    /// Entries of a contest.
+    fn len(self) -> usize {
+        self.height * self.width
+    }
+}
+
+/// What a thread needs for some contests after the other.
+pub(super) struct Desk {
+    /// As they lie in memory, run by run.
+    tile: Box<[u32; LANES * SHORT]>,
+    /// Entry by entry, a key of each contest.
+    keys: Box<[Each<u32>; SHORT]>,
+}
+
+/// Decide the blocks of a grid that none of them sticks out of, and carry that out. Blocks have at most [`SHORT`] entries, and the columns are
+/// a multiple of 8 where there is a mask.
+pub(crate) fn blocks(piece: Piece<'_>, grid: &Grid, rule: &Rule) -> Result<Vec<Group>, Bad> {
+    let [columns, height, width] = [grid.columns, grid.block_rows, grid.block_columns].map(|n| n as usize);
+    let shape = Shape { height, width, stride: columns };
+    let mut groups = bytemuck::zeroed_vec((grid.bands() * grid.stripes()) as usize);
+    let bands = piece.into_chunks(grid.band_len() as usize).into_iter();
+    let bands = bands.zip(groups.chunks_mut(grid.stripes() as usize)).collect();
+    let done = each_at_a_desk(bands, Desk::new, |desk, band, (piece, groups)| {
+        desk.decide(piece, shape, rule, groups).map_err(|bad| Bad { at: bad.at + band as u64 * grid.band_len(), ..bad })
+    });
+    done.into_iter().collect::<Result<(), _>>()?;
+    Ok(groups)
+}
+
+/// Whether [`blocks`] takes this grid, with a mask or without one.
+pub(crate) fn takes(grid: &Grid, mask: bool) -> bool {
+    let is_even = grid.rows.is_multiple_of(grid.block_rows) && grid.columns.is_multiple_of(grid.block_columns);
+    is_even && grid.block_rows * grid.block_columns <= SHORT as u64 && (!mask || grid.columns.is_multiple_of(8))
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self { tile: Box::new([0; LANES * SHORT]), keys: Box::new([[0; LANES]; SHORT]) }
+    }
+
+    /// Decide neighbouring contests, of which the first begins at the piece's first entry.
+    pub(super) fn decide(
+        &mut self,
+        mut piece: Piece<'_>,
+        shape: Shape,
+        rule: &Rule,
+        groups: &mut [Group],
+    ) -> Result<(), Bad> {
+        let looks = piece.mask.is_none() && piece.bytes.get_mut().is_none();
+        for (i, groups) in groups.chunks_mut(LANES).enumerate() {
+            let first = i * LANES * shape.width;
+            simd::with(
+                #[inline(always)]
+                || {
+                    self.gather(&piece, first, shape, groups.len())?;
+                    decide(&mut self.keys[..shape.len().next_multiple_of(DEEP)], shape.len(), rule, groups);
+                    if !looks {
+                        self.carry_out(&mut piece, first, shape, groups.len());
+                    }
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Bring the keys of `count` contests side by side.
+    #[inline(always)]
+    fn gather(&mut self, piece: &Piece<'_>, first: usize, shape: Shape, count: usize) -> Result<(), Bad> {
+        let keys = piece.keys();
+        if count < LANES {
+            self.keys[..shape.len()].fill([0; LANES]);
+        }
+        self.keys[shape.len()..shape.len().next_multiple_of(DEEP)].fill([0; LANES]);
+        let run = count * shape.width;
+        for row in 0..shape.height {
+            let (tile, first) = (&mut self.tile[..run], first + row * shape.stride);
+            keys.fill(first, tile);
+            if tile.iter().fold(0, |most, &key| key.max(most)) >= KEY_END {
+                return stats::bad_in(&keys, tile, first);
+            }
+            let lanes = &mut self.keys[row * shape.width..][..shape.width];
+            for (lane, run) in tile.chunks_exact(shape.width).enumerate() {
+                for (keys, &key) in lanes.iter_mut().zip(run) {
+                    keys[lane % LANES] = key;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bring the keys, of which those that are kept have been marked, back to where they lie.
+    #[inline(always)]
+    fn carry_out(&mut self, piece: &mut Piece<'_>, first: usize, shape: Shape, count: usize) {
+        let run = count * shape.width;
+        for row in 0..shape.height {
+            let (tile, first) = (&mut self.tile[..run], first + row * shape.stride);
+            let lanes = &self.keys[row * shape.width..][..shape.width];
+            for (lane, run) in tile.chunks_exact_mut(shape.width).enumerate() {
+                for (keys, key) in lanes.iter().zip(run) {
+                    *key = keys[lane % LANES];
+                }
+            }
+            carry_out(tile, piece, first..first + run);
+        }
+    }
+}
+
+/// Decide contests, and mark the keys that are kept; the others become zero.
+/// Decide contests, and mark the keys that are kept; the others become zero.
+#[inline(always)]
+fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, groups: &mut [Group]) {
+    let (deep, _) = keys.as_chunks();
+    let spans = Spans::of(deep);
+    let sums = Sums::of(deep, &spans);
+    let mut quotas = [const { None }; LANES];
+    let mut kept = [1; LANES];
+    for lane in 0..groups.len() {
+        let quota = match sums.effective(lane, len as u64) {
+            Some(effective) => Quota::of(Some(effective), len as u64, rule),
+            None if spans.largest[lane] == 0 => Quota::of(None, len as u64, rule),
+            None => Quota::new(&tally(keys, lane, KEY_END).moments, len as u64, rule),
+        };
+        kept[lane] = (quota.kept as u32).max(1);
+        quotas[lane] = Some(quota);
+    }
+    let mut found = search(deep, &spans, &kept);
+    for (lane, quota) in quotas.iter().enumerate() {
+        // Where nothing had to be looked for, all ties are alike.
+        if let Some(threshold) = quota.as_ref().and_then(Quota::threshold) {
+            (found.threshold[lane], found.ties[lane]) = (threshold, u32::MAX);
+        }
+    }
+    let mut mass = [None; LANES];
+    for lane in 0..groups.len() {
+        if let (false, Some(quota)) = (sums.exact[lane], &quotas[lane]) {
+            mass[lane] = Some(wide_mass(keys, lane, found.threshold[lane], quota));
+        }
+    }
+    let marked = mark(&mut keys[..len], &spans, &found);
+    for (lane, group) in groups.iter_mut().enumerate() {
+        if let Some(quota) = &quotas[lane] {
+            let mass = mass[lane].unwrap_or_else(|| sums.mass(lane, marked.sum[lane]));
+            *group = quota.settle(found.threshold[lane], u64::from(marked.cut[lane]), mass);
+        }
+    }
+}
+
+/// The largest keys, the smallest that are not zero, and how many are not.
+struct Spans {
+    largest: Each<u32>,
+    smallest: Each<u32>,
+    nonzero: Each<u32>,
+}
+
+impl Spans {
+    #[inline(always)]
+    fn of(deep: &[[Each<u32>; DEEP]]) -> Self {
+        let (mut largest, mut smallest, mut nonzero) = ([0; LANES], [u32::MAX; LANES], [0; LANES]);
+        for keys in deep {
+            for lane in 0..LANES {
+                let (mut most, mut least, mut count) = (largest[lane], smallest[lane], nonzero[lane]);
+                for keys in keys {
+                    most = keys[lane].max(most);
+                    // Zeros wrap to the top.
+                    least = keys[lane].wrapping_sub(1).min(least);
+                    count += u32::from(keys[lane] != 0);
+                }
+                (largest[lane], smallest[lane], nonzero[lane]) = (most, least, count);
+            }
+        }
+        Self { largest, smallest: smallest.map(|key| key.wrapping_add(1)), nonzero }
+    }
+
+    /// The exponents of windows.
+    #[inline(always)]
+    fn tops(&self) -> Each<u32> {
+        self.largest.map(exponent)
+    }
+}
+
+/// The sums of the contests, in units of the lowest bit of each one's window.
+struct Sums {
+    sum: Each<u64>,
+    /// Sums of products of halves: low and low, low and high, high and high.
+    squares: [Each<u64>; 3],
+    /// Whether the window holds every key.
+    exact: Each<bool>,
+}
+
+impl Sums {
+    #[inline(always)]
+    fn of(deep: &[[Each<u32>; DEEP]], spans: &Spans) -> Self {
+        let tops = spans.tops();
+        let [mut sum, mut low, mut cross, mut high] = [[0; LANES]; 4];
+        for keys in deep {
+            for lane in 0..LANES {
+                let [mut all, mut squares] = [sum[lane], low[lane]];
+                let [mut mixed, mut highs] = [cross[lane], high[lane]];
+                for keys in keys {
+                    let value = value(keys[lane], tops[lane]);
+                    let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
+                    all += value;
+                    squares += b * b;
+                    mixed += a * b;
+                    highs += a * a;
+                }
+                (sum[lane], low[lane], cross[lane], high[lane]) = (all, squares, mixed, highs);
+            }
+        }
+        let mut exact = [true; LANES];
+        for lane in 0..LANES {
+            exact[lane] = exponent(spans.smallest[lane]) + REACH >= tops[lane] || spans.largest[lane] == 0;
+        }
+        Self { sum, squares: [low, cross, high], exact }
+    }
+
+    /// `None` where all scores are zero, or not all of them in the window.
+    #[inline(always)]
+    fn effective(&self, lane: usize, len: u64) -> Option<Effective> {
+        if !self.exact[lane] {
+            return None;
+        }
+        let [low, cross, high] = self.squares.each_ref().map(|sums| u128::from(sums[lane]));
+        let square = (high << (2 * HALF)) + (cross << (HALF + 1)) + low;
+        // Shorter numbers: without the powers of two that both have.
+        let shared = self.sum[lane].trailing_zeros().min(square.trailing_zeros() / 2).min(63);
+        Effective::short((self.sum[lane] >> shared).into(), square >> (2 * shared), len)
+    }
+
+    /// The part that `kept` is of the sum.
+    #[inline(always)]
+    fn mass(&self, lane: usize, kept: u64) -> f64 {
+        let all = self.sum[lane].max(1);
+        let shared = all.trailing_zeros().min(kept.trailing_zeros());
+        budget::mass(kept >> shared, all >> shared)
+    }
+}
+
+/// `m << REACH >> (top - e)`.
+#[inline(always)]
+fn value(key: u32, top: u32) -> u64 {
+    u64::from(significand(key)) << REACH >> top.wrapping_sub(exponent(key)).min(63)
+}
+
+/// What is kept: keys above the threshold, and so many of those that equal it; [`u32::MAX`] where that is all of them.
+struct Found {
+    threshold: Each<u32>,
+    ties: Each<u32>,
+}
+
+/// By halves, until as many keys as are kept are left, or all that are left are equal.
+#[inline(always)]
+fn search(deep: &[[Each<u32>; DEEP]], spans: &Spans, kept: &Each<u32>) -> Found {
+    let mut between = Between { low: [0; LANES], high: [1; LANES], exact: [0; LANES] };
+    for lane in 0..LANES {
+        let enough = spans.nonzero[lane] >= kept[lane];
+        between.low[lane] = if enough { spans.smallest[lane] as i32 } else { 0 };
+        between.high[lane] = if enough { spans.largest[lane] as i32 + 1 } else { 1 };
+        between.exact[lane] = u32::from(spans.nonzero[lane] == kept[lane]);
+    }
+    loop {
+        let (mut open, mut middle) = (0, [0i32; LANES]);
+        for lane in 0..LANES {
+            let half = (between.high[lane] - between.low[lane]) / 2;
+            middle[lane] = between.low[lane] + half;
+            open |= if between.exact[lane] == 0 { half } else { 0 };
+        }
+        if open == 0 {
+            break;
+        }
+        between = between.halve(&middle, &count(deep, &middle), kept);
+    }
+    let mut threshold = [i32::MAX; LANES];
+    for keys in deep {
+        for lane in 0..LANES {
+            let mut so_far = threshold[lane];
+            for keys in keys {
+                let key = keys[lane] as i32;
+                so_far = so_far.min(if key >= between.low[lane] { key } else { i32::MAX });
+            }
+            threshold[lane] = so_far;
+        }
+    }
+    let mut ties = [u32::MAX; LANES];
+    if between.exact.contains(&0) {
+        let above = count(deep, &threshold.map(|key| key + 1));
+        for lane in 0..LANES {
+            ties[lane] = if between.exact[lane] == 0 { kept[lane] - above[lane] } else { u32::MAX };
+        }
+    }
+    Found { threshold: threshold.map(|key| key as u32), ties }
+}
+
+/// Keys have 31 bits, and signed ones are compared in one instruction everywhere.
+struct Between {
+    /// From here on there are as many keys as are kept, or more: as many, where it is exact.
+    low: Each<i32>,
+    exact: Each<u32>,
+    /// From here on there are fewer.
+    high: Each<i32>,
+}
+
+impl Between {
+    /// So many keys are in the middle or above. Made anew: where a number is chosen or left as it is, the compiler makes a store under a mask, which
+    /// takes many times as long on processors before AVX-512.
+    #[inline(always)]
+    fn halve(&self, middle: &Each<i32>, count: &Each<u32>, kept: &Each<u32>) -> Self {
+        let mut next = Self { low: [0; LANES], exact: [0; LANES], high: [0; LANES] };
+        for lane in 0..LANES {
+            let enough = count[lane] >= kept[lane];
+            next.low[lane] = if enough { middle[lane] } else { self.low[lane] };
+            next.high[lane] = if enough { self.high[lane] } else { middle[lane] };
+            next.exact[lane] = self.exact[lane] | u32::from(count[lane] == kept[lane]);
+        }
+        next
+    }
+}
+
+/// How many keys are these or above.
+#[inline(always)]
+fn count(deep: &[[Each<u32>; DEEP]], least: &Each<i32>) -> Each<u32> {
+    let mut count = [0; LANES];
+    for keys in deep {
+        for lane in 0..LANES {
+            let mut more = 0;
+            for keys in keys {
+                more += u32::from(keys[lane] as i32 >= least[lane]);
+            }
+            count[lane] += more;
+        }
+    }
+    count
+}
+
+/// What was kept.
+struct Marked {
+    /// In the window of the sums.
+    sum: Each<u64>,
+    cut: Each<u32>,
+}
+
+/// Mark what is kept, and zero the rest.
+#[inline(always)]
+fn mark(keys: &mut [Each<u32>], spans: &Spans, found: &Found) -> Marked {
+    let tops = spans.tops();
+    let Found { threshold, ties } = found;
+    let (mut sum, mut seen) = ([0; LANES], [0u32; LANES]);
+    let (mut cut, mut lost) = ([0u32; LANES], [0u32; LANES]);
+    let some_lose = ties.iter().any(|&ties| ties != u32::MAX);
+    for (at, keys) in keys.iter_mut().enumerate() {
+        if some_lose {
+            for lane in 0..LANES {
+                // A tie too many is told from the threshold by being taken for less.
+                let is_tie = u32::from(keys[lane] == threshold[lane]);
+                seen[lane] += is_tie;
+                let loses = is_tie & u32::from(seen[lane] > ties[lane]);
+                cut[lane] = if is_tie > loses { at as u32 + 1 } else { cut[lane] };
+                lost[lane] |= loses;
+                keys[lane] = keys[lane].wrapping_sub(loses);
+            }
+        }
+        for lane in 0..LANES {
+            let key = keys[lane];
+            // All ones where the key is kept.
+            let kept = !(key.wrapping_sub(threshold[lane]) as i32 >> 31);
+            sum[lane] += value(key & kept as u32, tops[lane]);
+            keys[lane] = (key | KEPT) & kept as u32;
+        }
+    }
+    for lane in 0..LANES {
+        cut[lane] = if lost[lane] != 0 { cut[lane] } else { keys.len() as u32 };
+    }
+    Marked { sum, cut }
+}
+
+/// The wide sums of one contest whose scores are too far apart for its window.
+#[cold]
+fn tally(keys: &[Each<u32>], lane: usize, least: u32) -> Tally {
+    let mut one = [0; SHORT];
+    let one = &mut one[..keys.len()];
+    one.iter_mut().zip(keys).for_each(|(one, keys)| *one = keys[lane]);
+    let mut tally = Tally::default();
+    tally.add(one, one.iter().copied().max().unwrap_or(0), least);
+    tally
+}
+
+/// The preserved mass of such a contest.
+#[cold]
+fn wide_mass(keys: &[Each<u32>], lane: usize, threshold: u32, quota: &Quota) -> f64 {
+    let mut tally = tally(keys, lane, threshold + 1);
+    let above = keys.iter().filter(|keys| keys[lane] > threshold).count() as u64;
+    let ties = u128::from(quota.kept - above) * u128::from(significand(threshold));
+    tally.kept.add(ties, stats::place(threshold));
+    tally.moments.mass(&tally.kept)
+}
