@@ -3,6 +3,8 @@
 //! Every loop over lanes is the innermost, long enough that the compiler leaves it to its vectoriser, and takes [`DEEP`] keys of each contest at
 //! a time, so that a lane's sums are loaded and stored once for all of them.
 
+#![allow(clippy::needless_range_loop, reason = "loops over lanes index several arrays, and look alike where it is one")]
+
 use super::apply::{KEPT, Piece, carry_out};
 use super::windows::Tally;
 use super::{each_at_a_desk, simd, stats};

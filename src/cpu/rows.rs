@@ -249,7 +249,7 @@ mod tests {
                 0 => Rule::new(),
                 1 => Rule::new().with_min_kept(3),
                 2 => Rule::new().with_budget(crate::Budget::Count(len as u64 / 3)),
-                _ => Rule::new().with_beta(crate::Beta::ratio(3, 10).unwrap()),
+                _ => Rule::new().with_beta(crate::Beta::ratio(3, 10).map_err(|e| TestCaseError::fail(e.to_string()))?),
             };
             let mut weights = keys(style, len * rows, seed);
             if let Some(weight) = weights.get_mut(bad) {
