@@ -28,26 +28,27 @@ impl Effective {
             (Some(sum), Some(square)) => Self::short(sum, square, len),
             _ => None,
         };
-        short.or_else(|| Some(Self::Long(Box::new(Fraction { squared_sum: sum.mul(&sum), square_sum }))))
+        short.or_else(|| Some(Self::Long(Box::new(Fraction::new(sum.mul(&sum), square_sum)))))
     }
 
     /// From sums in any unit, where the numbers on the way to the certificate are short enough.
     pub(crate) fn short(sum: u128, square_sum: u128, len: u64) -> Option<Self> {
         let (bits, of_len) = (|value: u128| 128 - value.leading_zeros(), 64 - len.leading_zeros());
         let fits = 2 * bits(sum) + of_len <= 128 && bits(square_sum) + 2 * of_len <= 128;
-        (fits && sum != 0).then(|| Self::Short(Fraction { squared_sum: sum * sum, square_sum }))
+        (fits && sum != 0).then(|| Self::Short(Fraction::new(sum * sum, square_sum)))
     }
 
     /// `clamp(floor(beta * N_eff), 1, len)`.
     pub(crate) fn keep_count(&self, beta: Beta, len: u64) -> u64 {
         match self {
-            Self::Short(Fraction { squared_sum, square_sum }) => {
+            Self::Short(fraction) => {
+                let Fraction { squared_sum, square_sum, .. } = *fraction;
                 let spare = squared_sum.leading_zeros().min(square_sum.leading_zeros());
                 if beta.numerator().max(beta.denominator()) >> spare.min(63) == 0 {
-                    return Fraction { squared_sum: *squared_sum, square_sum: *square_sum }.keep_count(beta, len);
+                    return fraction.keep_count(beta, len);
                 }
-                let [squared_sum, square_sum] = [squared_sum, square_sum].map(|short| Wide::from_u128(*short));
-                Fraction { squared_sum, square_sum }.keep_count(beta, len)
+                let [squared_sum, square_sum] = [squared_sum, square_sum].map(Wide::from_u128);
+                Fraction::new(squared_sum, square_sum).keep_count(beta, len)
             }
             Self::Long(fraction) => fraction.keep_count(beta, len),
         }
@@ -80,30 +81,37 @@ impl Effective {
 pub(crate) struct Fraction<N> {
     squared_sum: N,
     square_sum: N,
+    /// The ratio, but for a few units of a double's last place.
+    about: f64,
 }
 
 impl<N: Natural> Fraction<N> {
+    fn new(squared_sum: N, square_sum: N) -> Self {
+        Self { squared_sum, square_sum, about: squared_sum.about(&square_sum) }
+    }
+
     fn keep_count(&self, beta: Beta, len: u64) -> u64 {
         let up = self.squared_sum.times(beta.numerator());
         let down = self.square_sum.times(beta.denominator());
         // `None` is a quotient past 2^127: more than there is.
-        let kept = up.div(&down).map_or(u128::MAX, |(floor, _)| floor);
+        let about = self.about * (beta.numerator() as f64 / beta.denominator() as f64);
+        let kept = up.div(&down, about).map_or(u128::MAX, |(floor, _)| floor);
         u64::try_from(kept).unwrap_or(u64::MAX).clamp(1, len)
     }
 
     fn n_eff(&self) -> f64 {
-        self.squared_sum.ratio(&self.square_sum)
+        self.squared_sum.ratio(&self.square_sum, self.about)
     }
 
     fn mass_bound(&self, len: u64, kept: u64) -> f64 {
         let first = self.edge(1, len, kept);
         // The other edges lie above their far corner, which is not beyond `N_eff + 1`. Where that is safely more than the first, as for any
         // contest that keeps a few, they need not be looked at.
-        if first < 0.999 * kept as f64 / (self.squared_sum.about(&self.square_sum) + 1.0) {
+        if first < 0.999 * kept as f64 / (self.about + 1.0) {
             return first;
         }
         // N_eff lies in 1..=len, so the division is always there.
-        let (floor, exact) = self.squared_sum.div(&self.square_sum).unwrap_or((1, false));
+        let (floor, exact) = self.squared_sum.div(&self.square_sum, self.about).unwrap_or((1, false));
         let floor = (floor as u64).clamp(1, len);
         let ceil = if exact { floor } else { (floor + 1).min(len) };
         [(1, ceil), (floor, ceil)].into_iter().map(|(i, j)| self.edge(i, j, kept)).fold(first, f64::min)
@@ -140,7 +148,8 @@ pub(crate) fn mass(kept: u64, all: u64) -> f64 {
     if (kept | all) >> 53 == 0 {
         return kept as i64 as f64 / all as i64 as f64; // two doubles: the processor rounds once
     }
-    Natural::ratio(&u128::from(kept), &u128::from(all))
+    let (kept, all) = (u128::from(kept), u128::from(all));
+    if kept == 0 { 0.0 } else { kept.ratio(&all, kept.about(&all)) }
 }
 
 /// Mass and certificate of scores that are all alike, zeros in particular: the kept share, the second rounded down.

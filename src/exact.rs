@@ -223,11 +223,12 @@ pub(crate) trait Natural: Copy {
     fn times(&self, factor: u64) -> Self;
     /// `self - other`, or zero where that would be negative.
     fn minus(&self, other: &Self) -> Self;
-    /// `floor(self / divisor)` and whether it is exact; `None` for quotients past 2^127.
-    fn div(&self, divisor: &Self) -> Option<(u128, bool)>;
-    /// The nearest `f64` to `self / divisor`, ties to even.
-    fn ratio(&self, divisor: &Self) -> f64;
-    /// A quicker one, of the highest 64 bits of both: two truncations of 2^-63, and three roundings.
+    /// `floor(self / divisor)` and whether it is exact; `None` for quotients past 2^127. The quotient is known but for a few units of a double's
+    /// last place.
+    fn div(&self, divisor: &Self, about: f64) -> Option<(u128, bool)>;
+    /// The nearest `f64` to `self / divisor`, ties to even, where that is known in the same way.
+    fn ratio(&self, divisor: &Self, about: f64) -> f64;
+    /// A quicker one, of the highest 63 bits of both, which are not zero: two truncations of 2^-62, and three roundings.
     fn about(&self, divisor: &Self) -> f64;
 }
 
@@ -248,16 +249,16 @@ impl Natural for Wide {
         self.saturating_sub(other)
     }
 
-    fn div(&self, divisor: &Self) -> Option<(u128, bool)> {
+    fn div(&self, divisor: &Self, _about: f64) -> Option<(u128, bool)> {
         self.div(divisor)
     }
 
-    fn ratio(&self, divisor: &Self) -> f64 {
+    fn ratio(&self, divisor: &Self, _about: f64) -> f64 {
         self.ratio(divisor)
     }
 
     fn about(&self, divisor: &Self) -> f64 {
-        scale(self.top() as f64 / divisor.top() as f64, self.bits() as i32 - divisor.bits() as i32)
+        about(self.top(), divisor.top(), self.bits() as i32 - divisor.bits() as i32)
     }
 }
 
@@ -278,43 +279,33 @@ impl Natural for u128 {
         self.saturating_sub(*other)
     }
 
-    fn div(&self, divisor: &Self) -> Option<(u128, bool)> {
-        // A guess by floats, put right by integers: a quotient below 2^50 is missed by one at most.
-        let guess = to_f64(*self) / to_f64(*divisor);
-        if guess < (1u64 << 50) as f64 {
-            let mut quotient = Self::from(guess as u64);
-            if quotient.checked_mul(*divisor).is_none_or(|product| product > *self) {
-                quotient -= 1;
-            }
-            let mut rest = self - quotient * divisor;
-            if rest >= *divisor {
-                (quotient, rest) = (quotient + 1, rest - divisor);
+    fn div(&self, divisor: &Self, about: f64) -> Option<(u128, bool)> {
+        // Put right by integers: a quotient below 2^49 is missed by one at most.
+        if about < (1u64 << 49) as f64 && divisor.leading_zeros() >= 2 {
+            let mut quotient = about as i64 as Self;
+            let mut rest = self.wrapping_sub(quotient.wrapping_mul(*divisor)) as i128;
+            if rest < 0 {
+                (quotient, rest) = (quotient.wrapping_sub(1), rest + *divisor as i128);
+            } else if rest >= *divisor as i128 {
+                (quotient, rest) = (quotient + 1, rest - *divisor as i128);
             }
             return Some((quotient, rest == 0));
         }
         Some((self / divisor, self.is_multiple_of(*divisor)))
     }
 
-    fn ratio(&self, divisor: &Self) -> f64 {
+    fn ratio(&self, divisor: &Self, about: f64) -> f64 {
         if *self == 0 {
             return 0.0;
         }
-        if let Some(ratio) = nearest(*self, *divisor, to_f64(*self) / to_f64(*divisor)) {
+        if let Some(ratio) = nearest(*self, *divisor, about) {
             return ratio;
         }
-        let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
-        match ratio_of_tops(top(*self), top(*divisor), longer) {
-            Some(ratio) => ratio,
-            None => match Natural::div(self, divisor) {
-                Some((whole, true)) if whole < 1 << 53 => whole as f64,
-                _ => Wide::from_u128(*self).ratio(&Wide::from_u128(*divisor)),
-            },
-        }
+        Wide::from_u128(*self).ratio(&Wide::from_u128(*divisor))
     }
 
     fn about(&self, divisor: &Self) -> f64 {
-        let longer = divisor.leading_zeros() as i32 - self.leading_zeros() as i32;
-        scale(top(*self) as f64 / top(*divisor) as f64, longer)
+        about(top(*self), top(*divisor), divisor.leading_zeros() as i32 - self.leading_zeros() as i32)
     }
 }
 
@@ -349,10 +340,10 @@ fn top(value: u128) -> u64 {
     ((value << value.leading_zeros()) >> 64) as u64
 }
 
-/// About the same number: its highest 64 bits.
-fn to_f64(value: u128) -> f64 {
-    let shift = 64u32.saturating_sub(value.leading_zeros());
-    scale((value >> shift) as u64 as f64, shift as i32)
+/// A ratio whose sides have these highest 64 bits and differ by so many in length. Signed numbers, and so 63 of the bits, are converted by one
+/// instruction everywhere.
+fn about(up: u64, down: u64, longer: i32) -> f64 {
+    scale((up >> 1) as i64 as f64 / (down >> 1) as i64 as f64, longer)
 }
 
 /// Digits in base 2^32 of a dividend, with one to spare.
@@ -487,11 +478,14 @@ mod tests {
             let near = b.checked_mul(small).unwrap_or(b);
             for a in [a, near, near.saturating_sub(1), near.saturating_add(1)] {
                 let (x, y) = (Wide::from_u128(a), Wide::from_u128(b));
-                prop_assert_eq!(Natural::div(&a, &b), x.div(&y));
-                prop_assert_eq!(Natural::ratio(&a, &b).to_bits(), x.ratio(&y).to_bits(), "{} / {}", a, b);
                 prop_assert_eq!(Natural::minus(&a, &b), a.saturating_sub(b));
                 if a != 0 {
                     let (about, exact) = (Natural::about(&a, &b), x.ratio(&y));
+                    for off in [0, 1, -1, 3, -3] {
+                        let near = f64::from_bits(about.to_bits().wrapping_add_signed(off));
+                        prop_assert_eq!(Natural::div(&a, &b, near), x.div(&y));
+                        prop_assert_eq!(Natural::ratio(&a, &b, near).to_bits(), exact.to_bits(), "{} / {}", a, b);
+                    }
                     prop_assert_eq!(about.to_bits(), Natural::about(&x, &y).to_bits());
                     prop_assert!((about - exact).abs() <= 2.0 * f64::EPSILON * exact, "{} / {}", a, b);
                 }

@@ -220,9 +220,9 @@ fn zero_word<T: Stored>(word: &mut [T::Bytes], least: impl Fn(usize) -> u32) -> 
     bits
 }
 
-/// Mask bits and zeros of the entries `part` of a piece, whose keys in `tile` are marked.
+/// Mask bits and zeros of the entries `part` of a piece, whose keys in `tile` are marked, and used up.
 #[inline(always)]
-pub(super) fn carry_out(tile: &[u32], piece: &mut Piece<'_>, part: std::ops::Range<usize>) {
+pub(super) fn carry_out(tile: &mut [u32], piece: &mut Piece<'_>, part: std::ops::Range<usize>) {
     let size = piece.dtype.size();
     if let Some(mask) = piece.mask.as_deref_mut() {
         pack(tile, &mut mask[part.start / 8..part.end.div_ceil(8)]);
@@ -256,22 +256,27 @@ fn pack(tile: &[u32], mask: &mut [u8]) {
 }
 
 #[inline(always)]
-fn zero(tile: &[u32], bytes: &mut [u8], dtype: Dtype) {
+fn zero(tile: &mut [u32], bytes: &mut [u8], dtype: Dtype) {
     // All ones for a kept key: the sign bit of the mark, spread.
     let keep = |key: u32| ((key as i32) >> 31) as u32;
     match dtype {
         Dtype::F32 => {
-            for (raw, &key) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(tile) {
-                *raw = (u32::from_le_bytes(*raw) & keep(key)).to_le_bytes();
+            // By way of the tile: see `words`.
+            let raw = bytes.as_chunks_mut::<4>().0;
+            for (key, raw) in tile.iter_mut().zip(raw.iter()) {
+                *key = u32::from_le_bytes(*raw) & keep(*key);
+            }
+            for (key, raw) in tile.iter().zip(raw) {
+                *raw = key.to_le_bytes();
             }
         }
         Dtype::F16 | Dtype::Bf16 => {
-            for (raw, &key) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(tile) {
+            for (raw, &mut key) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(tile) {
                 *raw = (u16::from_le_bytes(*raw) & keep(key) as u16).to_le_bytes();
             }
         }
         Dtype::F8E4m3 | Dtype::F8E5m2 => {
-            for (raw, &key) in bytes.iter_mut().zip(tile) {
+            for (raw, &mut key) in bytes.iter_mut().zip(tile) {
                 *raw &= keep(key) as u8;
             }
         }

@@ -20,10 +20,35 @@ fn few(len: usize) -> usize {
 }
 
 impl Bracket {
+    /// Of no keys yet.
+    pub(super) fn of(keys: Range<u32>) -> Self {
+        Self { keys, from: 0..0 }
+    }
+
+    /// Count keys of a tile.
+    #[inline(always)]
+    pub(super) fn count(&mut self, tile: &[u32]) {
+        let (mut above, mut all) = (0, 0);
+        for &key in tile {
+            above += u32::from(key as i32 >= self.keys.end as i32);
+            all += u32::from(key as i32 >= self.keys.start as i32);
+        }
+        self.from = self.from.start + above as usize..self.from.end + all as usize;
+    }
+
+    /// Count those of a bracket of the same keys.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.from = self.from.start + other.from.start..self.from.end + other.from.end;
+    }
+
+    /// Whether the threshold of `kept` keys is in it.
+    pub(super) fn has(&self, kept: u64) -> bool {
+        (self.from.start as u64) < kept && kept <= self.from.end as u64
+    }
+
     /// Whether the threshold of `kept` keys is in it, with few others, of `len`.
     pub(super) fn is_tight(&self, kept: usize, len: usize) -> bool {
-        let Range { start: above, end: all } = self.from;
-        above < kept && kept <= all && all - above <= few(len)
+        self.has(kept as u64) && self.from.len() <= few(len)
     }
 
     /// Any threshold.
@@ -91,17 +116,6 @@ impl Split {
     }
 }
 
-/// How many keys are `first` or above, and how many `second`.
-#[inline(always)]
-pub(super) fn count(keys: &[u32], first: u32, second: u32) -> (usize, usize) {
-    let (mut one, mut two) = (0, 0);
-    for &key in keys {
-        one += u32::from(key as i32 >= first as i32);
-        two += u32::from(key as i32 >= second as i32);
-    }
-    (one as usize, two as usize)
-}
-
 /// Where thresholds lie, as far as the contests so far tell: so far from a mean, give or take a spread. Differences of keys are about
 /// those of logarithms, so a matrix whose rows differ in scale alone has one of them.
 #[derive(Clone, Debug)]
@@ -129,7 +143,7 @@ impl Guess {
             self.from_mean = Some(from_mean);
             return;
         };
-        let missed = kept <= guessed.from.start || kept > guessed.from.end;
+        let missed = !guessed.has(kept as u64);
         // What many rows tell is nearer than what one does, unless that one was quite different.
         self.from_mean = Some(if missed { from_mean } else { before + (from_mean - before) / 8 });
         if guessed.is_tight(kept, len) {

@@ -1,9 +1,11 @@
 //! One contest over any number of pieces: its stages, each over all cores.
 
 use super::apply::{self, Piece};
+use super::bracket::Bracket;
 use super::histogram::{self, Lower};
 use super::levels::Levels;
-use super::stats::{self, Bins, Histogram, Packed};
+use super::stats::{self, Bins, Histogram, Stats};
+use super::windows::{Tally, tally};
 use super::{CHUNK, ties};
 use crate::decision::{Group, Quota};
 use crate::dtype::Dtype;
@@ -20,10 +22,10 @@ pub(crate) struct Contest {
     digits: usize,
     /// Where all keys are 16-bit magnitudes, and many.
     levels: Option<Levels>,
+    /// Where the threshold will be, if the contest is like a sample: the keys in there are kept, while they are few. Then the first pass adds
+    /// sums in windows; without it, in the bins of the first digit.
+    guess: Option<Guess>,
     histogram: Histogram,
-    /// What the threshold's first digit will be, as long as keys with it are few, and how many they are.
-    guess: Option<u32>,
-    candidates: u64,
     /// Known after the first pass.
     moments: Moments,
     decided: Option<(Quota, Narrowed)>,
@@ -38,9 +40,18 @@ pub(crate) struct Contest {
     kept_sum: Sum,
 }
 
+/// What a first pass with a guess adds up.
+struct Guess {
+    bracket: Bracket,
+    /// The sums of all keys, and of those above the bracket.
+    tally: Tally,
+}
+
 /// What a call of `histogram` looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
+    /// The bins of the first digit, after a wrong guess.
+    Bins,
     /// The keys that share the threshold's first digit: where they are few, one pass finds all other digits, and the ties.
     Candidates,
     /// The counts of the next digit.
@@ -58,7 +69,7 @@ struct Found {
     ties: u64,
 }
 
-/// Keys in the first digit's bin that are few enough to keep: 32 MB.
+/// Keys about the threshold that are few enough to keep: 32 MB.
 const MOST_CANDIDATES: u64 = 8 << 20;
 /// One in so many is few, too.
 const FEW: u64 = 8;
@@ -83,9 +94,8 @@ impl Contest {
             rule: *rule,
             digits,
             levels: levels.map(Levels::new),
-            histogram: Histogram::default(),
             guess: None,
-            candidates: 0,
+            histogram: Histogram::default(),
             moments: Moments::default(),
             decided: None,
             pass: Pass::Digit,
@@ -99,41 +109,28 @@ impl Contest {
 
     /// Pass one.
     pub(crate) fn stats(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
-        match &mut self.levels {
-            Some(levels) => levels.add(keys)?,
-            None => {
-                if self.seen == 0 && keys.len() >= WORTH_A_GUESS {
-                    self.guess = self.guess_from(keys);
-                }
-                let found = stats::stats(keys, self.guess)?;
-                self.histogram.add(&found.histogram);
-                self.candidates += found.candidates.iter().flatten().map(|keys| keys.len() as u64).sum::<u64>();
-                match found.candidates {
-                    Some(candidates) if self.candidates <= MOST_CANDIDATES => self.find(keys, candidates),
-                    _ => {
-                        self.guess = None;
-                        self.found.clear();
-                    }
+        if self.seen == 0
+            && self.levels.is_none()
+            && keys.len() >= WORTH_A_GUESS
+            && !matches!(self.rule.budget, Budget::Count(_))
+        {
+            let found = stats::sample(keys, &self.rule);
+            self.guess = found.map(|range| Guess { bracket: Bracket::of(range), tally: Tally::default() });
+        }
+        match (&mut self.levels, &mut self.guess) {
+            (Some(levels), _) => levels.add(keys)?,
+            (None, None) => self.histogram.add(&stats::stats(keys)?),
+            (None, Some(guess)) => {
+                let Stats { tally, bracket, candidates } = stats::stats_about(keys, &guess.bracket.keys)?;
+                guess.tally.merge(&tally);
+                guess.bracket.add(&bracket);
+                if guess.bracket.from.len() as u64 <= MOST_CANDIDATES {
+                    self.find(keys, candidates);
                 }
             }
         }
         self.seen += keys.len() as u64;
         Ok(())
-    }
-
-    /// The threshold's first digit, if the contest is like a sample of its first piece. That need not be: a wrong guess costs a pass.
-    fn guess_from(&self, keys: &Keys<'_>) -> Option<u32> {
-        if matches!(self.rule.budget, Budget::Count(_)) {
-            return None; // says nothing of a part
-        }
-        let mut packed = Packed::new();
-        let len = stats::sample(keys, &mut packed);
-        let quota = Quota::new(&packed.moments(len), len, &self.rule);
-        let mut narrowed = Narrowed::new(quota.kept);
-        narrowed.narrow(packed.counts());
-        let candidates = packed.bin(narrowed.prefix as usize).count;
-        let few = candidates <= len / FEW && candidates.saturating_mul(keys.len() as u64) / len <= MOST_CANDIDATES;
-        (quota.threshold().is_none() && few).then_some(narrowed.prefix)
     }
 
     /// Keep the candidates of each chunk of a piece.
@@ -153,6 +150,12 @@ impl Contest {
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
         match self.pass {
+            Pass::Bins => {
+                // The first pass has found every score to be a number.
+                if let Ok(bins) = stats::stats(keys) {
+                    self.histogram.add(&bins);
+                }
+            }
             Pass::Candidates => {
                 let found = histogram::candidates(keys, narrowed.prefix);
                 self.find(keys, found);
@@ -180,6 +183,7 @@ impl Contest {
         let seen = std::mem::take(&mut self.seen);
         let Some((_, narrowed)) = &mut self.decided else { return self.decide(seen) };
         match self.pass {
+            Pass::Bins => self.first_digit(seen),
             Pass::Candidates => self.finish(seen),
             Pass::Digit => {
                 narrowed.narrow(self.lower.iter().map(|bin| bin.count));
@@ -197,42 +201,59 @@ impl Contest {
         }
     }
 
-    /// After the first pass: the budget and the first digit, and often all others.
+    /// After the first pass: the budget, and often all else.
     fn decide(&mut self, seen: u64) {
         if let Some(levels) = &self.levels {
             self.histogram = levels.histogram();
         }
-        self.moments = self.histogram.moments(seen);
+        self.moments = match &self.guess {
+            Some(guess) => guess.tally.moments,
+            None => self.histogram.moments(seen),
+        };
         let quota = Quota::new(&self.moments, seen, &self.rule);
         let mut narrowed = Narrowed::new(quota.kept);
-        let mut ties = None;
-        if quota.threshold().is_none() {
-            narrowed.narrow(self.histogram.counts());
-            self.kept_sum = self.histogram.sum_above(narrowed.prefix);
-            let bin = self.histogram.bin(narrowed.prefix as usize);
-            self.pass = if bin.count <= MOST_CANDIDATES.min(seen / FEW) { Pass::Candidates } else { Pass::Digit };
-            if let Some(levels) = &self.levels {
-                let (count, kept) = levels.finish(&mut narrowed, self.digits);
-                self.kept_sum.add(kept, stats::place(narrowed.threshold()));
-                ties = Some(count);
-            } else if let Some(rest) = bin.only_rest() {
-                narrowed.close(narrowed.prefix << DIGIT_SHIFT[0] | rest, self.digits);
-                self.kept_sum.add(kept_ties(&narrowed), stats::place(narrowed.threshold()));
-                ties = Some(bin.count);
-            }
-        } else {
+        if quota.threshold().is_some() {
             self.pass = Pass::Done;
             self.cut = Cut::At(seen);
+            self.decided = Some((quota, narrowed));
+            return;
         }
-        let guessed = self.guess == Some(narrowed.prefix);
-        self.decided = Some((quota, narrowed));
-        if let Some(ties) = ties {
-            self.found.clear();
+        match &self.guess {
+            Some(Guess { bracket, tally })
+                if bracket.has(quota.kept) && bracket.from.len() as u64 <= MOST_CANDIDATES =>
+            {
+                self.kept_sum = tally.kept;
+                narrowed.rank -= bracket.from.start as u64;
+                self.decided = Some((quota, narrowed));
+                self.finish(seen);
+            }
+            Some(_) => {
+                self.found.clear();
+                self.pass = Pass::Bins;
+                self.decided = Some((quota, narrowed));
+            }
+            None => {
+                self.decided = Some((quota, narrowed));
+                self.first_digit(seen);
+            }
+        }
+    }
+
+    /// The threshold's first digit, from the bins, and where these tell them, all others.
+    fn first_digit(&mut self, seen: u64) {
+        let Some((_, narrowed)) = &mut self.decided else { return };
+        narrowed.narrow(self.histogram.counts());
+        self.kept_sum = self.histogram.sum_above(narrowed.prefix);
+        let bin = self.histogram.bin(narrowed.prefix as usize);
+        self.pass = if bin.count <= MOST_CANDIDATES.min(seen / FEW) { Pass::Candidates } else { Pass::Digit };
+        if let Some(levels) = &self.levels {
+            let (ties, kept) = levels.finish(narrowed, self.digits);
+            self.kept_sum.add(kept, stats::place(narrowed.threshold()));
             self.know(ties, seen);
-        } else if self.pass == Pass::Candidates && guessed {
-            self.finish(seen);
-        } else {
-            self.found.clear();
+        } else if let Some(rest) = bin.only_rest() {
+            narrowed.close(narrowed.prefix << DIGIT_SHIFT[0] | rest, self.digits);
+            self.kept_sum.add(kept_ties(narrowed), stats::place(narrowed.threshold()));
+            self.know(bin.count, seen);
         }
     }
 
@@ -241,8 +262,8 @@ impl Contest {
         let Some((_, narrowed)) = &mut self.decided else { return };
         let mut keys: Vec<u32> = self.found.iter().flat_map(|found| &found.keys).copied().collect();
         let (kept, _) = narrowed.finish(&mut keys, self.digits);
+        self.kept_sum.merge(&tally(kept, 0).kept);
         let threshold = narrowed.threshold();
-        self.kept_sum.add(kept.iter().map(|&key| u128::from(significand(key))).sum(), stats::place(threshold));
         for found in &mut self.found {
             found.ties = found.keys.iter().filter(|&&key| key == threshold).count() as u64;
             found.keys = Vec::new();
@@ -378,7 +399,7 @@ mod tests {
         /// Counting levels, bins and candidates, or digit after digit: one answer, and the same refusal.
         #[test]
         fn every_way_to_the_threshold_is_the_same(
-            weights in weights(), beta in 1u64..20, eights in 1usize..40, brain in any::<bool>(),
+            weights in weights(), beta in 1u64..20, eights in 1usize..40, brain in any::<bool>(), width in prop_oneof![0u32..4, 0u32..1 << 24],
         ) {
             let dtype = if brain { Dtype::Bf16 } else { Dtype::F16 };
             let rule = Rule::new().with_beta(Beta::ratio(beta, 10).expect("a ratio"));
@@ -395,7 +416,8 @@ mod tests {
             // A guess, right or wrong.
             for guess in [keys[0], whole.as_ref().map_or(0, |(group, _)| group.threshold.to_bits())] {
                 let mut contest = Contest::new(&rule, 3, None);
-                contest.guess = Some(guess >> DIGIT_SHIFT[0]);
+                let range = guess.saturating_sub(width)..guess.saturating_add(width).saturating_add(1);
+                contest.guess = Some(Guess { bracket: Bracket::of(range), tally: Tally::default() });
                 prop_assert_eq!(&run(contest, &wide, Dtype::F32, 8 * eights), &whole);
             }
         }

@@ -345,15 +345,17 @@ struct Between {
 }
 
 impl Between {
-    /// So many keys are in the middle or above. Made anew: where a number is chosen or left as it is, the compiler makes a store under a mask, which
-    /// takes many times as long on processors before AVX-512.
+    /// So many keys are in the middle or above. By arithmetic on numbers that are made anew: for a choice the compiler looks up addresses, or makes
+    /// a store under a mask.
     #[inline(always)]
     fn halve(&self, middle: &Each<i32>, count: &Each<u32>, kept: &Each<u32>) -> Self {
         let mut next = Self { low: [0; LANES], exact: [0; LANES], high: [0; LANES] };
         for lane in 0..LANES {
-            let enough = count[lane] >= kept[lane];
-            next.low[lane] = if enough { middle[lane] } else { self.low[lane] };
-            next.high[lane] = if enough { self.high[lane] } else { middle[lane] };
+            let (low, middle, high) = (self.low[lane], middle[lane], self.high[lane]);
+            // All ones where there are too few.
+            let few = (count[lane] as i32 - kept[lane] as i32) >> 31;
+            next.low[lane] = middle ^ ((middle ^ low) & few);
+            next.high[lane] = high ^ ((middle ^ high) & few);
             next.exact[lane] = self.exact[lane] | u32::from(count[lane] == kept[lane]);
         }
         next

@@ -1,10 +1,10 @@
 //! Many contests of equal length: all stages of one, on one thread, while its keys are in the cache.
 
 use super::apply::{self, Piece};
-use super::bracket::{self, Bracket, Guess};
+use super::bracket::{Bracket, Guess};
 use super::lanes::{self, SHORT, Shape};
 use super::stats::{self, Bins, Packed};
-use super::windows::{Tally, mean};
+use super::windows::{Tally, mean, tally};
 use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, simd, ties};
 use crate::decision::{Group, Quota};
 use crate::key::{Bad, KEY_END, Keys, significand};
@@ -103,9 +103,9 @@ impl Desk {
     fn cached(&mut self, keys: &Keys<'_>, rule: &Rule) -> Result<Decided, Bad> {
         let len = keys.len();
         self.keys.resize(len, 0);
-        let mut tally = Tally::default();
+        let mut sums = Tally::default();
         let mut about = 0;
-        let mut guess = Bracket { keys: KEY_END..KEY_END, from: 0..0 };
+        let mut guess = Bracket::of(KEY_END..KEY_END);
         for part in ranges(len, TILE) {
             let tile = &mut self.keys[part.clone()];
             simd::with(
@@ -120,15 +120,13 @@ impl Desk {
                         about = mean(tile, largest);
                         guess.keys = self.guess.keys(about);
                     }
-                    tally.add(tile, largest, guess.keys.end);
-                    let (all, above) = bracket::count(tile, guess.keys.start, guess.keys.end);
-                    guess.from.end += all;
-                    guess.from.start += above;
+                    sums.add(tile, largest, guess.keys.end);
+                    guess.count(tile);
                     Ok(())
                 },
             )?;
         }
-        let quota = Quota::new(&tally.moments, len as u64, rule);
+        let quota = Quota::new(&sums.moments, len as u64, rule);
         if let Some(threshold) = quota.threshold() {
             return Ok(Decided::by(&quota, threshold));
         }
@@ -136,17 +134,17 @@ impl Desk {
         let mut bracket = guess.clone();
         if !guess.is_tight(kept, len) {
             bracket = Bracket::search(&self.keys, kept);
-            tally.kept = tally_all(&self.keys, bracket.keys.end).kept;
+            sums.kept = tally(&self.keys, bracket.keys.end).kept;
         }
         let (threshold, inside) = bracket.close(&mut self.keys, kept);
         let above = inside.iter().filter(|&&key| key > threshold).count();
         let all_ties = inside.iter().filter(|&&key| key == threshold).count();
-        tally.kept.merge(&tally_all(inside, threshold + 1).kept);
+        sums.kept.merge(&tally(inside, threshold + 1).kept);
         let ties = kept - bracket.from.start - above;
-        tally.kept.add(ties as u128 * u128::from(significand(threshold)), stats::place(threshold));
+        sums.kept.add(ties as u128 * u128::from(significand(threshold)), stats::place(threshold));
         let cut = if ties < all_ties { ties::cut(keys, 0..len, threshold, ties as u64) } else { len };
         self.guess.learn(about, threshold, &guess, kept, len);
-        Ok(Decided { group: quota.settle(threshold, cut as u64, tally.moments.mass(&tally.kept)), threshold, cut })
+        Ok(Decided { group: quota.settle(threshold, cut as u64, sums.moments.mass(&sums.kept)), threshold, cut })
     }
 
     /// A longer row: bins, and another look for the keys of one of them.
@@ -173,18 +171,6 @@ impl Desk {
         let cut = if lost.contains(&threshold) { ties::cut(keys, 0..len, threshold, narrowed.rank) } else { len };
         Ok(Decided { group: quota.settle(threshold, cut as u64, moments.mass(&kept_sum)), threshold, cut })
     }
-}
-
-/// The sums of any number of keys.
-fn tally_all(keys: &[u32], least: u32) -> Tally {
-    let mut tally = Tally::default();
-    for tile in keys.chunks(TILE) {
-        simd::with(
-            #[inline(always)]
-            || tally.add(tile, tile.iter().fold(0, |most, &key| key.max(most)), least),
-        );
-    }
-    tally
 }
 
 #[cfg(test)]

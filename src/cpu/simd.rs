@@ -69,6 +69,11 @@ fn level() -> Level {
     })
 }
 
+/// Whether lanes can be shifted by counts of their own, which windows live on.
+pub(super) fn has_shifts() -> bool {
+    name() != "portable"
+}
+
 /// What [`with`] compiles for here.
 pub(crate) fn name() -> &'static str {
     #[cfg(target_arch = "x86_64")]

@@ -1,10 +1,15 @@
 //! Statistics: how many keys have which first digit, and what these add up to. The exact moments of all scores follow. One read.
 
-use super::histogram::agreeing;
+use super::bracket::Bracket;
+use super::histogram::matching;
+use super::windows::{Tally, tally};
 use super::{CHUNK, TILE, Tile, fold_on_all_cores, on_all_cores, ranges, simd};
+use crate::decision::Quota;
 use crate::key::{Bad, KEY_END, Keys, exponent, significand};
 use crate::narrow::{BINS, DIGIT_SHIFT};
+use crate::rule::Rule;
 use crate::sums::{Moments, Sum, WINDOW};
+use std::ops::Range;
 
 /// Bits of a key below its first digit.
 const REST: u32 = DIGIT_SHIFT[0];
@@ -215,49 +220,24 @@ impl Bins for Packed {
     }
 }
 
-/// What one read of a piece tells.
-#[derive(Default)]
-pub(super) struct Stats {
-    pub(super) histogram: Histogram,
-    /// Chunk by chunk, the keys with the first digit that was guessed, while they are few.
-    pub(super) candidates: Option<Vec<Vec<u32>>>,
-}
-
-/// The statistics of one piece, chunk by chunk on all cores. With a guess of the threshold's first digit, keys that have it are kept: where it
-/// is right, they need no read of their own.
-pub(super) fn stats(keys: &Keys<'_>, guess: Option<u32>) -> Result<Stats, Bad> {
+/// The bins of one piece, chunk by chunk on all cores.
+pub(super) fn stats(keys: &Keys<'_>) -> Result<Histogram, Bad> {
     let run = (keys.len() / (8 * super::threads())).next_multiple_of(CHUNK).clamp(CHUNK, Packed::MOST);
     let runs: Vec<_> = ranges(keys.len(), run).collect();
-    let nothing = || Stats { histogram: Histogram::default(), candidates: guess.map(|_| Vec::new()) };
     fold_on_all_cores(
         runs.len(),
-        || Ok(nothing()),
-        |so_far: Result<Stats, Bad>, i| {
-            let mut stats = so_far?;
+        || Ok(Histogram::default()),
+        |so_far: Result<Histogram, Bad>, i| {
+            let mut histogram = so_far?;
             let (mut packed, mut tile) = (Packed::new(), [0; TILE]);
-            for chunk in ranges(runs[i].len(), CHUNK) {
-                let chunk = runs[i].start + chunk.start..runs[i].start + chunk.end;
-                let found = add_and_gather(keys, chunk, &mut tile, &mut packed, stats.candidates.as_ref().and(guess));
-                match &mut stats.candidates {
-                    Some(candidates) if found.len() < CHUNK / MANY => candidates.push(found),
-                    candidates => *candidates = None,
-                }
-            }
-            packed.close();
-            if packed.has_bad() {
-                first_bad(keys, runs[i].clone(), &mut tile)?;
-            }
-            stats.histogram.add(&packed);
-            Ok(stats)
+            chunk(keys, runs[i].clone(), &mut tile, &mut packed)?;
+            histogram.add(&packed);
+            Ok(histogram)
         },
         |a, b| match (a, b) {
-            (Ok(mut stats), Ok(more)) => {
-                stats.histogram.add(&more.histogram);
-                stats.candidates = stats.candidates.zip(more.candidates).map(|(mut all, more)| {
-                    all.extend(more);
-                    all
-                });
-                Ok(stats)
+            (Ok(mut histogram), Ok(more)) => {
+                histogram.add(&more);
+                Ok(histogram)
             }
             // Neighbouring runs are merged in order, so the left error is the first bad entry.
             (Err(bad), _) | (_, Err(bad)) => Err(bad),
@@ -265,48 +245,89 @@ pub(super) fn stats(keys: &Keys<'_>, guess: Option<u32>) -> Result<Stats, Bad> {
     )
 }
 
-/// A chunk of which one in so many is a candidate has too many.
-const MANY: usize = 8;
+/// What one read of a piece tells, when it is guessed where the threshold is.
+pub(super) struct Stats {
+    /// The sums of all keys, and of those above the bracket.
+    pub(super) tally: Tally,
+    pub(super) bracket: Bracket,
+    /// Chunk by chunk, the keys in the bracket.
+    pub(super) candidates: Vec<Vec<u32>>,
+}
 
-/// Add a chunk, and return its keys with the first digit `guess`.
-fn add_and_gather(
-    keys: &Keys<'_>,
-    range: std::ops::Range<usize>,
-    tile: &mut Tile,
-    packed: &mut Packed,
-    guess: Option<u32>,
-) -> Vec<u32> {
-    let mut found = Vec::new();
-    for part in ranges(range.len(), TILE) {
-        let tile = &mut tile[..part.len()];
-        simd::with(
+/// The sums of one piece, chunk by chunk on all cores, and its keys among these.
+pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>) -> Result<Stats, Bad> {
+    let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
+    let found = on_all_cores(chunks.len(), |i| {
+        let (mut tally, mut bracket) = (Tally::default(), Bracket::of(about.clone()));
+        let (mut tile, mut candidates) = ([0; TILE], Vec::new());
+        for part in ranges(chunks[i].len(), TILE) {
+            let (first, tile) = (chunks[i].start + part.start, &mut tile[..part.len()]);
+            simd::with(
+                #[inline(always)]
+                || {
+                    keys.fill(first, tile);
+                    let largest = tile.iter().fold(0, |most, &key| key.max(most));
+                    if largest >= KEY_END {
+                        return bad_in(keys, tile, first);
+                    }
+                    tally.add(tile, largest, about.end);
+                    bracket.count(tile);
+                    candidates.extend_from_slice(matching(tile, |key| {
+                        key.wrapping_sub(about.start) < about.end - about.start
+                    }));
+                    Ok(())
+                },
+            )?;
+        }
+        Ok((tally, bracket, candidates))
+    });
+    let mut stats = Stats { tally: Tally::default(), bracket: Bracket::of(about.clone()), candidates: Vec::new() };
+    for found in found {
+        let (tally, bracket, candidates) = found?;
+        stats.tally.merge(&tally);
+        stats.bracket.add(&bracket);
+        stats.candidates.push(candidates);
+    }
+    Ok(stats)
+}
+
+/// The keys between which the threshold of a contest will be that is like some tiles of its first piece, evenly spaced: a few in a hundred. `None`
+/// where they would be many, as of equal scores, and where windows hold too few scores to be worth it.
+pub(super) fn sample(keys: &Keys<'_>, rule: &Rule) -> Option<Range<u32>> {
+    const TILES: usize = 64;
+    let tiles = ranges(keys.len(), (keys.len() / TILES).max(TILE)).take(TILES);
+    let (mut sample, mut tile, mut quick) = (Vec::with_capacity(TILES * TILE), [0; TILE], 0);
+    for start in tiles.map(|range| range.start) {
+        let tile = &mut tile[..TILE.min(keys.len() - start)];
+        quick += simd::with(
             #[inline(always)]
             || {
-                keys.fill(range.start + part.start, tile);
-                packed.add(tile);
-                if let Some(digit) = guess {
-                    found.extend_from_slice(agreeing(tile, REST, digit));
-                }
+                keys.fill(start, tile);
+                usize::from(Tally::is_quick(tile, tile.iter().fold(0, |most, &key| key.max(most))))
             },
         );
+        sample.extend_from_slice(tile);
     }
-    found
+    if !simd::has_shifts() || quick < TILES * 7 / 8 || sample.iter().any(|&key| key >= KEY_END) {
+        return None;
+    }
+    let len = sample.len();
+    let quota = Quota::new(&tally(&sample, KEY_END).moments, len as u64, rule);
+    if quota.threshold().is_some() {
+        return None;
+    }
+    // The rank of the threshold is off by some square roots of the sample's size.
+    let (kept, off) = (quota.kept as usize, 3 * len.isqrt());
+    let rank =
+        |rank: usize, sample: &mut Vec<u32>| *sample.select_nth_unstable_by(rank.clamp(1, len) - 1, |a, b| b.cmp(a)).1;
+    let end = if kept > off { rank(kept - off, &mut sample) } else { KEY_END };
+    let start = if kept + off <= len { rank(kept + off, &mut sample) } else { 0 };
+    let inside = sample.iter().filter(|&&key| start <= key && key < end).count();
+    (inside <= len / MANY).then_some(start..end)
 }
 
-/// Add some tiles of a piece, evenly spaced, to guess from.
-pub(super) fn sample(keys: &Keys<'_>, packed: &mut Packed) -> u64 {
-    const TILES: usize = 64;
-    let step = (keys.len() / TILES).max(TILE);
-    let tiles = ranges(keys.len(), step).map(|range| range.start..range.end.min(range.start + TILE));
-    let mut tile = [0; TILE];
-    let count = tiles.map(|range| {
-        add_and_gather(keys, range.clone(), &mut tile, packed, None);
-        range.len() as u64
-    });
-    let count = count.sum();
-    packed.close();
-    count
-}
+/// One in so many is too many.
+const MANY: usize = 8;
 
 /// Look for scores that are no numbers, and nothing else. One read.
 pub(crate) fn check_finite(keys: &Keys<'_>) -> Result<(), Bad> {
@@ -314,7 +335,7 @@ pub(crate) fn check_finite(keys: &Keys<'_>) -> Result<(), Bad> {
     on_all_cores(chunks.len(), |i| first_bad(keys, chunks[i].clone(), &mut [0; TILE])).into_iter().collect()
 }
 
-pub(super) fn first_bad(keys: &Keys<'_>, range: std::ops::Range<usize>, tile: &mut Tile) -> Result<(), Bad> {
+pub(super) fn first_bad(keys: &Keys<'_>, range: Range<usize>, tile: &mut Tile) -> Result<(), Bad> {
     ranges(range.len(), TILE).try_for_each(|part| {
         let first = range.start + part.start;
         let tile = &mut tile[..part.len()];
@@ -337,14 +358,18 @@ pub(super) fn bad_in(keys: &Keys<'_>, tile: &[u32], first: usize) -> Result<(), 
 }
 
 /// The bins of the entries `range`, at most [`Packed::MOST`].
-pub(super) fn chunk(
-    keys: &Keys<'_>,
-    range: std::ops::Range<usize>,
-    tile: &mut Tile,
-    packed: &mut Packed,
-) -> Result<(), Bad> {
+pub(super) fn chunk(keys: &Keys<'_>, range: Range<usize>, tile: &mut Tile, packed: &mut Packed) -> Result<(), Bad> {
     packed.clear();
-    add_and_gather(keys, range.clone(), tile, packed, None);
+    for part in ranges(range.len(), TILE) {
+        let tile = &mut tile[..part.len()];
+        simd::with(
+            #[inline(always)]
+            || {
+                keys.fill(range.start + part.start, tile);
+                packed.add(tile);
+            },
+        );
+    }
     packed.close();
     if packed.has_bad() { first_bad(keys, range, tile) } else { Ok(()) }
 }

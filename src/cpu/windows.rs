@@ -38,6 +38,12 @@ impl Tally {
         }
     }
 
+    /// Whether one window holds these keys, of which the largest is `largest`.
+    #[inline(always)]
+    pub(super) fn is_quick(keys: &[u32], largest: u32) -> bool {
+        Window::of(keys, exponent(largest).max(LEAST_TOP), KEY_END).exact
+    }
+
     /// Window after window, each from the largest key that the one before did not hold. The first holds all but one in 10^8 normal scores;
     /// sixty decades take seven.
     #[cold]
@@ -64,12 +70,29 @@ impl Tally {
         }
     }
 
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.moments.merge(&other.moments);
+        self.kept.merge(&other.kept);
+    }
+
     fn add_window(&mut self, window: &Window, top: u32) {
         let at = top - LEAST_TOP;
         self.moments.sum.add(window.sum.into(), at);
         self.moments.square.add(window.square(), 2 * at);
         self.kept.add(window.kept.into(), at);
     }
+}
+
+/// The sums of any number of numbers. Kept are those from `least` on.
+pub(super) fn tally(keys: &[u32], least: u32) -> Tally {
+    let mut tally = Tally::default();
+    for tile in keys.chunks(TILE) {
+        simd::with(
+            #[inline(always)]
+            || tally.add(tile, tile.iter().fold(0, |most, &key| key.max(most)), least),
+        );
+    }
+    tally
 }
 
 /// The moments of the entries `range`, a tile at most and all of them numbers, are added to some moments, and the largest key is found.
