@@ -32,6 +32,7 @@ impl Effective {
     }
 
     /// From sums in any unit, where the numbers on the way to the certificate are short enough.
+    #[inline]
     pub(crate) fn short(sum: u128, square_sum: u128, len: u64) -> Option<Self> {
         let (bits, of_len) = (|value: u128| 128 - value.leading_zeros(), 64 - len.leading_zeros());
         let fits = 2 * bits(sum) + of_len <= 128 && bits(square_sum) + 2 * of_len <= 128;

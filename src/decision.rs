@@ -78,6 +78,7 @@ impl Quota {
     }
 
     /// A contest of scores with this effective number; without one, all of them are zero.
+    #[inline]
     pub(crate) fn of(effective: Option<Effective>, len: u64, rule: &Rule) -> Self {
         let kept = match rule.budget {
             // Scores that are all zero are all alike: everything is kept, whatever beta.
@@ -103,6 +104,7 @@ impl Quota {
     }
 
     /// Close the contest: `mass` is the kept part of the sum of its scores.
+    #[inline]
     pub(crate) fn settle(&self, threshold_key: u32, cut: u64, mass: f64) -> Group {
         let (mass, mass_bound) = match &self.effective {
             Some(effective) => (mass, effective.mass_bound(self.len, self.kept)),

@@ -53,6 +53,7 @@ pub(super) struct Desk {
     tile: Box<[u32; LANES * SHORT]>,
     /// Entry by entry, a key of each contest.
     keys: Box<[Each<u32>; SHORT]>,
+    quotas: Vec<Quota>,
 }
 
 /// Decide the blocks of a grid that none of them sticks out of, and carry that out. Blocks have at most [`SHORT`] entries, and the columns are
@@ -78,7 +79,11 @@ pub(crate) fn takes(grid: &Grid, mask: bool) -> bool {
 
 impl Desk {
     pub(super) fn new() -> Self {
-        Self { tile: Box::new([0; LANES * SHORT]), keys: Box::new([[0; LANES]; SHORT]) }
+        Self {
+            tile: Box::new([0; LANES * SHORT]),
+            keys: Box::new([[0; LANES]; SHORT]),
+            quotas: Vec::with_capacity(LANES),
+        }
     }
 
     /// Decide neighbouring contests, of which the first begins at the piece's first entry.
@@ -96,7 +101,13 @@ impl Desk {
                 #[inline(always)]
                 || {
                     self.gather(&piece, first, shape, groups.len())?;
-                    decide(&mut self.keys[..shape.len().next_multiple_of(DEEP)], shape.len(), rule, groups);
+                    decide(
+                        &mut self.keys[..shape.len().next_multiple_of(DEEP)],
+                        shape.len(),
+                        rule,
+                        &mut self.quotas,
+                        groups,
+                    );
                     if !looks {
                         self.carry_out(&mut piece, first, shape, groups.len());
                     }
@@ -152,40 +163,38 @@ impl Desk {
 /// Decide contests, and mark the keys that are kept; the others become zero.
 /// Decide contests, and mark the keys that are kept; the others become zero.
 #[inline(always)]
-fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, groups: &mut [Group]) {
+fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, quotas: &mut Vec<Quota>, groups: &mut [Group]) {
     let (deep, _) = keys.as_chunks();
     let spans = Spans::of(deep);
     let sums = Sums::of(deep, &spans);
-    let mut quotas = [const { None }; LANES];
     let mut kept = [1; LANES];
-    for lane in 0..groups.len() {
-        let quota = match sums.effective(lane, len as u64) {
-            Some(effective) => Quota::of(Some(effective), len as u64, rule),
-            None if spans.largest[lane] == 0 => Quota::of(None, len as u64, rule),
-            None => Quota::new(&tally(keys, lane, KEY_END).moments, len as u64, rule),
+    quotas.clear();
+    quotas.extend((0..groups.len()).map(|lane| {
+        let effective = match sums.effective(lane, len as u64) {
+            None if spans.largest[lane] != 0 => Effective::new(&tally(keys, lane, KEY_END).moments, len as u64),
+            effective => effective,
         };
+        let quota = Quota::of(effective, len as u64, rule);
         kept[lane] = (quota.kept as u32).max(1);
-        quotas[lane] = Some(quota);
-    }
+        quota
+    }));
     let mut found = search(deep, &spans, &kept);
     for (lane, quota) in quotas.iter().enumerate() {
         // Where nothing had to be looked for, all ties are alike.
-        if let Some(threshold) = quota.as_ref().and_then(Quota::threshold) {
+        if let Some(threshold) = quota.threshold() {
             (found.threshold[lane], found.ties[lane]) = (threshold, u32::MAX);
         }
     }
     let mut mass = [None; LANES];
-    for lane in 0..groups.len() {
-        if let (false, Some(quota)) = (sums.exact[lane], &quotas[lane]) {
+    for (lane, quota) in quotas.iter().enumerate() {
+        if !sums.exact[lane] {
             mass[lane] = Some(wide_mass(keys, lane, found.threshold[lane], quota));
         }
     }
     let marked = mark(&mut keys[..len], &spans, &found);
-    for (lane, group) in groups.iter_mut().enumerate() {
-        if let Some(quota) = &quotas[lane] {
-            let mass = mass[lane].unwrap_or_else(|| sums.mass(lane, marked.sum[lane]));
-            *group = quota.settle(found.threshold[lane], u64::from(marked.cut[lane]), mass);
-        }
+    for (lane, (group, quota)) in groups.iter_mut().zip(quotas.iter()).enumerate() {
+        let mass = mass[lane].unwrap_or_else(|| sums.mass(lane, marked.sum[lane]));
+        *group = quota.settle(found.threshold[lane], u64::from(marked.cut[lane]), mass);
     }
 }
 

@@ -23,7 +23,6 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Add some numbers, a tile at most, whose largest is `largest`. Kept are those from `least` on.
-    #[inline(always)]
     pub(super) fn add(&mut self, keys: &[u32], largest: u32, least: u32) {
         if largest == 0 {
             return;
@@ -39,7 +38,6 @@ impl Tally {
     }
 
     /// Whether one window holds these keys, of which the largest is `largest`.
-    #[inline(always)]
     pub(super) fn is_quick(keys: &[u32], largest: u32) -> bool {
         Window::of(keys, exponent(largest).max(LEAST_TOP), KEY_END).exact
     }
@@ -62,11 +60,7 @@ impl Tally {
             }
             keys = &mut keys[..count];
             top = exponent(largest).max(LEAST_TOP);
-            let window = simd::with(
-                #[inline(always)]
-                || Window::of(keys, top, least),
-            );
-            self.add_window(&window, top);
+            self.add_window(&Window::of(keys, top, least), top);
         }
     }
 
@@ -87,10 +81,11 @@ impl Tally {
 pub(super) fn tally(keys: &[u32], least: u32) -> Tally {
     let mut tally = Tally::default();
     for tile in keys.chunks(TILE) {
-        simd::with(
+        let largest = simd::with(
             #[inline(always)]
-            || tally.add(tile, tile.iter().fold(0, |most, &key| key.max(most)), least),
+            || tile.iter().fold(0, |most, &key| key.max(most)),
         );
+        tally.add(tile, largest, least);
     }
     tally
 }
@@ -125,46 +120,68 @@ struct Window {
 }
 
 impl Window {
-    /// Of a tile at most; `top` is the largest exponent among the keys.
-    #[inline(always)]
+    /// Of a tile at most; `top` is the largest exponent among the keys. Out of line: compiled once, and the same for everybody.
+    #[inline(never)]
     fn of(keys: &[u32], top: u32, least: u32) -> Self {
-        // Zeros wrap to the top, where they are not the smallest.
-        let smallest = keys.iter().fold(u32::MAX, |smallest, key| smallest.min(key.wrapping_sub(1))).wrapping_add(1);
-        let mut window = Self { exact: !is_far(smallest, top), ..Self::default() };
-        if window.exact && top >= BITS {
-            window.add_all(keys, top, least);
-        } else {
-            for &key in keys {
-                window.add(if is_far(key, top) { 0 } else { value(key, top) }, key >= least);
-            }
-        }
-        window
+        simd::with(
+            #[inline(always)]
+            || {
+                // Zeros wrap to the top, where they are not the smallest.
+                let smallest = keys.iter().fold(u32::MAX, |smallest, key| smallest.min(key.wrapping_sub(1)));
+                let exact = !is_far(smallest.wrapping_add(1), top);
+                if exact && top >= BITS {
+                    Self { exact, ..Self::quick(keys, top, least) }
+                } else {
+                    Self { exact, ..Self::slow(keys, top, least) }
+                }
+            },
+        )
     }
 
     /// Keys of which none is subnormal. A zero is taken for a power of two, which lies so far below the window that it shifts out of it.
     #[inline(always)]
-    fn add_all(&mut self, keys: &[u32], top: u32, least: u32) {
+    fn quick(keys: &[u32], top: u32, least: u32) -> Self {
         // Signed and long: compared in one instruction everywhere. Short, as the compiler would have it, it would have to be made long again.
         let below = std::hint::black_box(i64::from(least) - 1);
-        let mut add = |key: u64| {
+        let value = |key: u64| {
             let wide = (key & 0x7f_ffff | 0x80_0000) << REACH;
             let shift = u64::from(top).wrapping_sub(key >> 23);
-            self.add(if shift < 64 { wide >> shift } else { 0 }, key as i64 > below);
+            let value = if shift < 64 { wide >> shift } else { 0 };
+            (value, if key as i64 > below { value } else { 0 })
         };
+        let (mut sum, mut kept, mut lows, mut mixed, mut highs) = (0, 0, 0, 0, 0);
         // Two to a load, so that a vector of them is taken apart by shifts alone.
         let (first, pairs, last) = bytemuck::pod_align_to::<u32, u64>(keys);
         for &both in pairs {
-            add(both & 0xffff_ffff);
-            add(both >> 32);
+            let ((a, kept_a), (b, kept_b)) = (value(both & 0xffff_ffff), value(both >> 32));
+            let [(a_high, a_low), (b_high, b_low)] = [halves(a), halves(b)];
+            sum += a + b;
+            kept += kept_a + kept_b;
+            lows += a_low * a_low + b_low * b_low;
+            mixed += a_low * a_high + b_low * b_high;
+            highs += a_high * a_high + b_high * b_high;
         }
-        first.iter().chain(last).for_each(|&key| add(key.into()));
+        let mut window = Self { sum, kept, squares: [lows, mixed, highs], exact: true };
+        first.iter().chain(last).map(|&key| value(key.into())).for_each(|(value, kept)| window.add(value, kept));
+        window
+    }
+
+    /// Any keys; those that are far count for nothing.
+    #[inline(always)]
+    fn slow(keys: &[u32], top: u32, least: u32) -> Self {
+        let mut window = Self::default();
+        for &key in keys {
+            let value = if is_far(key, top) { 0 } else { value(key, top) };
+            window.add(value, if key >= least { value } else { 0 });
+        }
+        window
     }
 
     #[inline(always)]
-    fn add(&mut self, value: u64, kept: bool) {
-        let (high, low) = (value >> HALF, value & ((1 << HALF) - 1));
+    fn add(&mut self, value: u64, kept: u64) {
+        let (high, low) = halves(value);
         self.sum += value;
-        self.kept += if kept { value } else { 0 };
+        self.kept += kept;
         self.squares[0] += low * low;
         self.squares[1] += low * high;
         self.squares[2] += high * high;
@@ -174,6 +191,12 @@ impl Window {
         let [low, cross, high] = self.squares.map(u128::from);
         (high << (2 * HALF)) + (cross << (HALF + 1)) + low
     }
+}
+
+/// The high one and the low one.
+#[inline(always)]
+fn halves(value: u64) -> (u64, u64) {
+    (value >> HALF, value & ((1 << HALF) - 1))
 }
 
 /// `m << REACH >> (top - e)`.
@@ -189,7 +212,6 @@ fn is_far(key: u32, top: u32) -> bool {
 }
 
 /// About the mean of some keys, as a key: of a tile at most, whose largest is `largest`.
-#[inline(always)]
 pub(super) fn mean(keys: &[u32], largest: u32) -> u32 {
     let top = exponent(largest).max(LEAST_TOP);
     let mean = Window::of(keys, top, KEY_END).sum / (keys.len() as u64).max(1);
