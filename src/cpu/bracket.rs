@@ -55,6 +55,10 @@ impl Bracket {
     pub(super) fn search(keys: &[u32], kept: usize) -> Self {
         let mut found = Self { keys: 0..KEY_END, from: 0..keys.len() };
         found.halve(keys, kept, few(keys.len()));
+        // Where few are above, too, they may as well be in it: nobody has to add them up elsewhere.
+        if found.from.end <= few(keys.len()) {
+            (found.keys.end, found.from.start) = (KEY_END, 0);
+        }
         found
     }
 
@@ -80,6 +84,9 @@ impl Bracket {
     /// The threshold of `kept` keys, which is in the bracket, and the keys of that. All keys are used up.
     pub(super) fn close<'a>(&self, keys: &'a mut [u32], kept: usize) -> (u32, &'a [u32]) {
         let Range { start, end } = self.keys;
+        if self.from.len() == keys.len() && end - start == 1 {
+            return (start, keys);
+        }
         let inside = simd::with(
             #[inline(always)]
             || matching(keys, |key| key.wrapping_sub(start) < end - start),

@@ -10,6 +10,7 @@ use crate::decision::{Group, Quota};
 use crate::key::{Bad, KEY_END, Keys, significand};
 use crate::narrow::{DIGIT_SHIFT, Narrowed};
 use crate::rule::Rule;
+use crate::sums::Sum;
 
 /// What a thread needs for one row after the other.
 struct Desk {
@@ -134,12 +135,15 @@ impl Desk {
         let mut bracket = guess.clone();
         if !guess.is_tight(kept, len) {
             bracket = Bracket::search(&self.keys, kept);
-            sums.kept = tally(&self.keys, bracket.keys.end).kept;
+            let all_above = |above| if above > 0 { tally(&self.keys, bracket.keys.end).kept } else { Sum::default() };
+            sums.kept = all_above(bracket.from.start);
         }
         let (threshold, inside) = bracket.close(&mut self.keys, kept);
         let above = inside.iter().filter(|&&key| key > threshold).count();
         let all_ties = inside.iter().filter(|&&key| key == threshold).count();
-        sums.kept.merge(&tally(inside, threshold + 1).kept);
+        if above > 0 {
+            sums.kept.merge(&tally(inside, threshold + 1).kept);
+        }
         let ties = kept - bracket.from.start - above;
         sums.kept.add(ties as u128 * u128::from(significand(threshold)), stats::place(threshold));
         let cut = if ties < all_ties { ties::cut(keys, 0..len, threshold, ties as u64) } else { len };

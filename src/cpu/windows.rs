@@ -1,5 +1,6 @@
 //! The exact moments of a few keys, without bins: as many as fit a window of 54 bits are added at a time.
 
+use super::histogram::matching;
 use super::{TILE, simd};
 use crate::key::{KEY_END, Keys, exponent, significand};
 use crate::sums::{Moments, Sum, WINDOW};
@@ -47,18 +48,18 @@ impl Tally {
     #[cold]
     fn add_rest(&mut self, mut keys: &mut [u32], mut top: u32, least: u32) {
         loop {
-            let (mut count, mut largest) = (0, 0);
-            for i in 0..keys.len() {
-                let key = keys[i];
-                keys[count] = key;
-                let far = is_far(key, top);
-                count += usize::from(far);
-                largest = if far { key.max(largest) } else { largest };
-            }
+            let largest;
+            (keys, largest) = simd::with(
+                #[inline(always)]
+                || {
+                    let far = matching(keys, |key| is_far(key, top));
+                    let largest = far.iter().fold(0, |most, &key| key.max(most));
+                    (far, largest)
+                },
+            );
             if largest == 0 {
                 return;
             }
-            keys = &mut keys[..count];
             top = exponent(largest).max(LEAST_TOP);
             self.add_window(&Window::of(keys, top, least), top);
         }
