@@ -135,8 +135,7 @@ impl Desk {
         let mut bracket = guess.clone();
         if !guess.is_tight(kept, len) {
             bracket = Bracket::search(&self.keys, kept);
-            let all_above = |above| if above > 0 { tally(&self.keys, bracket.keys.end).kept } else { Sum::default() };
-            sums.kept = all_above(bracket.from.start);
+            sums.kept = if bracket.from.start > 0 { tally(&self.keys, bracket.keys.end).kept } else { Sum::default() };
         }
         let (threshold, inside) = bracket.close(&mut self.keys, kept);
         let above = inside.iter().filter(|&&key| key > threshold).count();
