@@ -1,7 +1,6 @@
 //! The threshold of keys that lie in a cache: between two keys that few others lie between. These are guessed from the contest before,
 //! which only proves wrong by counting, or searched for.
 
-use super::histogram::matching;
 use super::simd;
 use crate::key::KEY_END;
 use std::ops::Range;
@@ -87,10 +86,7 @@ impl Bracket {
         if self.from.len() == keys.len() && end - start == 1 {
             return (start, keys);
         }
-        let inside = simd::with(
-            #[inline(always)]
-            || matching(keys, |key| key.wrapping_sub(start) < end - start),
-        );
+        let inside = simd::bring(keys, &self.keys);
         let mut last = Self { keys: start..end, from: 0..inside.len() };
         last.halve(inside, kept - self.from.start, 1);
         let threshold = inside.iter().copied().filter(|key| last.keys.contains(key)).max();

@@ -1,10 +1,10 @@
 //! Statistics of 16-bit weights: there are 2^15 magnitudes, so counting each of them tells the sums and the threshold at once. One read.
 
-use super::stats::{Histogram, first_bad};
-use super::{CHUNK, TILE, fold_on_all_cores, ranges};
+use super::stats::{Bin, Bins, Histogram, PER_EXPONENT, first_bad};
+use super::{CHUNK, TILE, fold_on_all_cores, ranges, simd};
 use crate::dtype::Dtype;
 use crate::key::{Bad, KEY_END, Keys, significand};
-use crate::narrow::{DIGIT_SHIFT, Narrowed};
+use crate::narrow::{BINS, DIGIT_SHIFT, Narrowed};
 
 const LEVELS: usize = 1 << 15;
 
@@ -78,6 +78,80 @@ impl Levels {
         let keys = self.keys();
         let [first, end] = [0, 1].map(|next| self.dtype.least((narrowed.prefix + next) << DIGIT_SHIFT[0]) as usize);
         finish(narrowed, digits, (first..end).rev().map(|level| (self.counts[level], keys[level])))
+    }
+}
+
+/// The levels of one bf16 row after the other, in one table: what a row has used of it is cleared before the next.
+pub(super) struct RowLevels {
+    counts: Vec<u32>,
+    /// Where the row's levels are, but for zero.
+    used: std::ops::Range<usize>,
+}
+
+/// Levels of a first digit.
+const PER_DIGIT: usize = LEVELS / BINS;
+
+impl RowLevels {
+    pub(super) fn new() -> Self {
+        Self { counts: vec![0; LEVELS], used: 0..0 }
+    }
+
+    /// Count a row of bf16 magnitudes.
+    pub(super) fn count(&mut self, keys: &Keys<'_>) -> Result<(), Bad> {
+        self.counts[self.used.clone()].fill(0);
+        self.counts[0] = 0;
+        let (bytes, ..) = keys.parts();
+        let (least, most) = simd::with(
+            #[inline(always)]
+            || {
+                let levels = bytes.as_chunks::<2>().0.iter().map(|raw| u16::from_le_bytes(*raw) & 0x7fff);
+                // Zeros wrap to the top, where they are not the least.
+                levels.fold((u16::MAX, 0), |(least, most), level| (least.min(level.wrapping_sub(1)), most.max(level)))
+            },
+        );
+        self.used = usize::from(least.wrapping_add(1))..usize::from(most) + 1;
+        if usize::from(most) >= (KEY_END >> 16) as usize {
+            self.used = 0..0;
+            return first_bad(keys, 0..keys.len(), &mut [0; TILE]);
+        }
+        let counts = &mut self.counts;
+        let mut add = |level: u64| counts[level as usize % LEVELS] += 1;
+        let (fours, rest) = bytes.as_chunks::<8>();
+        for four in fours {
+            let four = u64::from_le_bytes(*four);
+            [four, four >> 16, four >> 32, four >> 48].into_iter().for_each(&mut add);
+        }
+        rest.as_chunks::<2>().0.iter().for_each(|one| add(u16::from_le_bytes(*one).into()));
+        Ok(())
+    }
+
+    /// As [`Levels::finish`].
+    pub(super) fn finish(&self, narrowed: &mut Narrowed) -> (u64, u128) {
+        let first = narrowed.prefix as usize * PER_DIGIT;
+        finish(
+            narrowed,
+            DIGIT_SHIFT.len(),
+            (first..first + PER_DIGIT).rev().map(|level| (u64::from(self.counts[level]), (level as u32) << 16)),
+        )
+    }
+}
+
+impl Bins for RowLevels {
+    fn bin(&self, digit: usize) -> Bin {
+        let (mut count, mut rests, mut squares) = (0, 0, 0);
+        if let Some(levels) = self.counts.as_chunks::<PER_DIGIT>().0.get(digit) {
+            for (rest, &level) in (0..).zip(levels) {
+                let level = u64::from(level);
+                count += level;
+                rests += level * rest;
+                squares += level * rest * rest;
+            }
+        }
+        Bin { count, rests: rests << 16, squares: u128::from(squares) << 32 }
+    }
+
+    fn end(&self) -> usize {
+        self.used.end.div_ceil(PER_DIGIT).next_multiple_of(PER_EXPONENT)
     }
 }
 

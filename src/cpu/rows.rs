@@ -3,10 +3,12 @@
 use super::apply::{self, Piece};
 use super::bracket::{Bracket, Guess};
 use super::lanes::{self, SHORT, Shape};
+use super::levels::RowLevels;
 use super::stats::{self, Bins, Packed};
 use super::windows::{Tally, mean, tally};
 use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, simd, ties};
 use crate::decision::{Group, Quota};
+use crate::dtype::Dtype;
 use crate::key::{Bad, KEY_END, Keys, significand};
 use crate::narrow::{DIGIT_SHIFT, Narrowed};
 use crate::rule::Rule;
@@ -19,10 +21,14 @@ struct Desk {
     keys: Vec<u32>,
     guess: Guess,
     packed: Packed,
+    levels: RowLevels,
 }
 
 /// A row of so many keys stays in the second-level cache.
 const CACHED: usize = 1 << 15;
+
+/// A bf16 row of so many entries is worth the table of all levels; one of f16 has too many.
+const LEVELLED: usize = 2048;
 
 /// Decide every row of a piece and carry it out. The error is the first bad entry; the rows before it are done.
 pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
@@ -78,7 +84,7 @@ impl Decided {
 
 impl Desk {
     fn new() -> Self {
-        Self { tile: [0; TILE], keys: Vec::new(), guess: Guess::new(), packed: Packed::new() }
+        Self { tile: [0; TILE], keys: Vec::new(), guess: Guess::new(), packed: Packed::new(), levels: RowLevels::new() }
     }
 
     fn batch(&mut self, mut piece: Piece<'_>, row_len: usize, rule: &Rule, groups: &mut [Group]) -> Result<(), Bad> {
@@ -89,7 +95,14 @@ impl Desk {
             let start = row * row_len;
             piece.mask = mask.is_some().then_some(row_mask.as_mut_slice());
             let keys = piece.keys();
-            let decided = if row_len <= CACHED { self.cached(&keys, rule) } else { self.counted(&keys, rule) };
+            let (_, dtype, norms) = keys.parts();
+            let decided = if dtype == Dtype::Bf16 && norms.is_none() && row_len >= LEVELLED {
+                self.levelled(&keys, rule)
+            } else if row_len <= CACHED {
+                self.cached(&keys, rule)
+            } else {
+                self.counted(&keys, rule)
+            };
             let Decided { group, threshold, cut } = decided.map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
             groups[row] = group;
             apply::chunk(piece, threshold, cut, &mut self.tile);
@@ -150,36 +163,56 @@ impl Desk {
         Ok(Decided { group: quota.settle(threshold, cut as u64, sums.moments.mass(&sums.kept)), threshold, cut })
     }
 
+    /// A row of bf16 magnitudes: levels, which tell all.
+    fn levelled(&mut self, keys: &Keys<'_>, rule: &Rule) -> Result<Decided, Bad> {
+        self.levels.count(keys)?;
+        Ok(decide(&self.levels, keys, rule, |narrowed| self.levels.finish(narrowed)))
+    }
+
     /// A longer row: bins, and another look for the keys of one of them.
     fn counted(&mut self, keys: &Keys<'_>, rule: &Rule) -> Result<Decided, Bad> {
-        let len = keys.len();
-        stats::chunk(keys, 0..len, &mut self.tile, &mut self.packed)?;
-        let moments = self.packed.moments(len as u64);
-        let quota = Quota::new(&moments, len as u64, rule);
-        if let Some(threshold) = quota.threshold() {
-            return Ok(Decided::by(&quota, threshold));
-        }
-        let mut narrowed = Narrowed::new(quota.kept);
-        narrowed.narrow(self.packed.counts());
-        let mut kept_sum = self.packed.sum_above(narrowed.prefix);
-        self.keys.clear();
-        for part in ranges(len, TILE) {
-            let tile = &mut self.tile[..part.len()];
-            histogram::gather(keys, part.start, tile, narrowed.prefix, &mut self.keys);
-        }
-        let (kept, lost) = narrowed.finish(&mut self.keys, DIGIT_SHIFT.len());
-        let threshold = narrowed.threshold();
-        let kept = kept.iter().map(|&key| u128::from(significand(key))).sum();
-        kept_sum.add(kept, stats::place(threshold));
-        let cut = if lost.contains(&threshold) { ties::cut(keys, 0..len, threshold, narrowed.rank) } else { len };
-        Ok(Decided { group: quota.settle(threshold, cut as u64, moments.mass(&kept_sum)), threshold, cut })
+        stats::chunk(keys, 0..keys.len(), &mut self.tile, &mut self.packed)?;
+        Ok(decide(&self.packed, keys, rule, |narrowed| {
+            self.keys.clear();
+            for part in ranges(keys.len(), TILE) {
+                let tile = &mut self.tile[..part.len()];
+                histogram::gather(keys, part.start, tile, narrowed.prefix, &mut self.keys);
+            }
+            let (kept, lost) = narrowed.finish(&mut self.keys, DIGIT_SHIFT.len());
+            let threshold = narrowed.threshold();
+            let more = lost.iter().filter(|&&key| key == threshold).count() as u64;
+            (narrowed.rank + more, kept.iter().map(|&key| u128::from(significand(key))).sum())
+        }))
     }
+}
+
+/// A row's outcome. `finish` finds the digits after the first, how many keys equal the threshold, and what those that are kept of the first
+/// digit add up to.
+fn decide(
+    bins: &impl Bins,
+    keys: &Keys<'_>,
+    rule: &Rule,
+    finish: impl FnOnce(&mut Narrowed) -> (u64, u128),
+) -> Decided {
+    let len = keys.len();
+    let moments = bins.moments(len as u64);
+    let quota = Quota::new(&moments, len as u64, rule);
+    if let Some(threshold) = quota.threshold() {
+        return Decided::by(&quota, threshold);
+    }
+    let mut narrowed = Narrowed::new(quota.kept);
+    narrowed.narrow(bins.counts());
+    let mut kept_sum = bins.sum_above(narrowed.prefix);
+    let (ties, kept) = finish(&mut narrowed);
+    let threshold = narrowed.threshold();
+    kept_sum.add(kept, stats::place(threshold));
+    let cut = if ties > narrowed.rank { ties::cut(keys, 0..len, threshold, narrowed.rank) } else { len };
+    Decided { group: quota.settle(threshold, cut as u64, moments.mass(&kept_sum)), threshold, cut }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::Dtype;
     use crate::source::Bytes;
     use proptest::prelude::*;
 
@@ -252,6 +285,12 @@ mod tests {
             for (row, bytes) in bytes.chunks(4 * len).enumerate() {
                 let keys = Keys::new(bytes, Dtype::F32, None);
                 let cached = told(desk.cached(&keys, &rule));
+                // The upper halves of the keys, as numbers of their own.
+                let brain: Vec<u8> = bytes.chunks(4).flat_map(|key| [key[2], key[3]]).collect();
+                let keys_of_brain = Keys::new(&brain, Dtype::Bf16, None);
+                let levelled = told(desk.levelled(&keys_of_brain, &rule));
+                prop_assert_eq!(&levelled, &told(desk.cached(&keys_of_brain, &rule)), "row {}", row);
+                prop_assert_eq!(&levelled, &told(desk.counted(&keys_of_brain, &rule)), "row {}", row);
                 prop_assert_eq!(&cached, &told(desk.counted(&keys, &rule)), "row {}", row);
                 match cached {
                     Ok((group, threshold, cut)) => {

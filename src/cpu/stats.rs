@@ -1,7 +1,6 @@
 //! Statistics: how many keys have which first digit, and what these add up to. The exact moments of all scores follow. One read.
 
 use super::bracket::Bracket;
-use super::histogram::matching;
 use super::windows::{Tally, tally};
 use super::{CHUNK, TILE, Tile, fold_on_all_cores, on_all_cores, ranges, simd};
 use crate::decision::Quota;
@@ -262,22 +261,19 @@ pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>) -> Result<Stats, 
         let (mut tile, mut candidates) = ([0; TILE], Vec::new());
         for part in ranges(chunks[i].len(), TILE) {
             let (first, tile) = (chunks[i].start + part.start, &mut tile[..part.len()]);
-            simd::with(
+            let largest = simd::with(
                 #[inline(always)]
                 || {
                     keys.fill(first, tile);
-                    let largest = tile.iter().fold(0, |most, &key| key.max(most));
-                    if largest >= KEY_END {
-                        return bad_in(keys, tile, first);
-                    }
-                    tally.add(tile, largest, about.end);
                     bracket.count(tile);
-                    candidates.extend_from_slice(matching(tile, |key| {
-                        key.wrapping_sub(about.start) < about.end - about.start
-                    }));
-                    Ok(())
+                    tile.iter().fold(0, |most, &key| key.max(most))
                 },
-            )?;
+            );
+            if largest >= KEY_END {
+                bad_in(keys, tile, first)?;
+            }
+            tally.add(tile, largest, about.end);
+            candidates.extend_from_slice(simd::bring(tile, about));
         }
         Ok((tally, bracket, candidates))
     });
