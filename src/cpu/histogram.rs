@@ -26,16 +26,11 @@ pub(super) fn histogram(keys: &Keys<'_>, narrowed: &Narrowed) -> Box<[Lower; LOW
             let mut tile = [0; TILE];
             for part in ranges(chunks[i].len(), TILE) {
                 let tile = &mut tile[..part.len()];
-                simd::with(
-                    #[inline(always)]
-                    || {
-                        keys.fill(chunks[i].start + part.start, tile);
-                        for &mut key in agreeing(tile, above, narrowed.prefix) {
-                            let rest = u64::from(key & ((1 << shift) - 1));
-                            packed[(key >> shift) as usize % LOW_BINS] += rest + (1 << 32);
-                        }
-                    },
-                );
+                fill(keys, chunks[i].start + part.start, tile);
+                for &mut key in agreeing(tile, above, narrowed.prefix) {
+                    let rest = u64::from(key & ((1 << shift) - 1));
+                    packed[(key >> shift) as usize % LOW_BINS] += rest + (1 << 32);
+                }
             }
             for (bin, packed) in bins.iter_mut().zip(packed) {
                 bin.count += packed >> 32;
@@ -68,19 +63,20 @@ pub(super) fn candidates(keys: &Keys<'_>, prefix: u32) -> Vec<Vec<u32>> {
 
 /// Add the keys of one tile whose first digit is `prefix`.
 pub(super) fn gather(keys: &Keys<'_>, first: usize, tile: &mut [u32], prefix: u32, found: &mut Vec<u32>) {
+    fill(keys, first, tile);
+    found.extend_from_slice(agreeing(tile, DIGIT_SHIFT[0], prefix));
+}
+
+fn fill(keys: &Keys<'_>, first: usize, tile: &mut [u32]) {
     simd::with(
         #[inline(always)]
-        || {
-            keys.fill(first, tile);
-            found.extend_from_slice(agreeing(tile, DIGIT_SHIFT[0], prefix));
-        },
+        || keys.fill(first, tile),
     );
 }
 
 /// The keys that agree with a prefix: shifted, they are it.
-#[inline(always)]
-pub(super) fn agreeing(keys: &mut [u32], shift: u32, prefix: u32) -> &mut [u32] {
-    matching(keys, |key| key >> shift == prefix)
+fn agreeing(keys: &mut [u32], shift: u32, prefix: u32) -> &mut [u32] {
+    simd::bring(keys, &(prefix << shift..(prefix + 1) << shift))
 }
 
 /// The keys that `is_wanted`, in order, brought to the front. Few are, and nobody can tell which, so no branch asks: first every eight of
