@@ -406,7 +406,9 @@ struct Seen {
 /// On every device: the losers are zeroed. And where the limits are tight: a mask first, by the same job.
 fn ask(tensors: &[Weights], question: &Question) {
     let want = oracle::answer(tensors, question).unwrap();
-    for turn in turns() {
+    // Small tests ask one device of two.
+    let mine = |i: &usize| !common::small() || (tensors[0].len() + i).is_multiple_of(2);
+    for (_, turn) in turns().enumerate().filter(|(i, _)| mine(i)) {
         ask_one(turn.gpu, tensors, question, &want);
     }
 }

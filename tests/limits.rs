@@ -232,7 +232,7 @@ fn a_crooked_limit_is_as_good_as_a_round_one() {
 #[test]
 fn many_windows_are_answered_or_refused_by_name() {
     for gpu in windowed() {
-        for windows in [8, 16, 17, 40] {
+        for windows in common::some(&[8, 16, 17, 40], 2, 0) {
             let weights = distribution("int8_levels").weights(Kind::F32, 1, windows * window(Kind::F32), 120);
             let asked = question(Contests::Tensor, false, 0.5);
             let input = tensor(&weights, &weights.bytes);
@@ -252,7 +252,7 @@ fn many_windows_are_answered_or_refused_by_name() {
 fn a_limit_that_is_too_small_is_refused_by_name() {
     let weights = distribution("normal").weights(Kind::Bf16, 3, 67, 130);
     for gpu in gpus() {
-        for bytes in [0, 1, 4, 255, 256, 1000, 4096, 17_000, 20_000, 40_000] {
+        for bytes in common::some(&[0, 1, 4, 255, 256, 1000, 4096, 17_000, 20_000, 40_000], 3, 0) {
             let pruner = match Pruner::gpu(&options(gpu).with_max_binding_bytes(bytes)) {
                 Ok(pruner) => pruner,
                 Err(error) => {

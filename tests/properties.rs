@@ -19,6 +19,7 @@ use proptest::test_runner::{Config, TestRunner};
 /// So many random cases; without files of seeds, since a failure prints its whole input.
 fn cases(cases: u32) -> TestRunner {
     let told = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let cases = if common::small() { cases.div_ceil(3) } else { cases };
     TestRunner::new(Config { cases: told.unwrap_or(cases), failure_persistence: None, ..Config::default() })
 }
 

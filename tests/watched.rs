@@ -23,7 +23,9 @@ fn tensors() -> Vec<Weights> {
 
 fn questions() -> impl Iterator<Item = Question> {
     let contests = [Contests::Row, Contests::Global, Contests::Block(3, 100)];
-    contests.into_iter().map(|contests| Question { contests, wanda: true, ..Question::RULE })
+    // On a GPU blocks are rows that the host arranges.
+    let contests = contests.into_iter().take(if common::small() { 2 } else { 3 });
+    contests.map(|contests| Question { contests, wanda: true, ..Question::RULE })
 }
 
 /// It goes forward, within what there is.

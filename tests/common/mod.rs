@@ -5,6 +5,7 @@
 //! * `EMPRUNE_TEST_ADAPTER=TEXT` takes only adapters with this text in their name, driver or backend.
 //! * `EMPRUNE_TEST_VARIANT=portable|subgroup` takes these shaders; `subgroup` only adapters that can run them.
 //! * `EMPRUNE_TEST_CHECKS=all` leaves every check in the shaders.
+//! * `EMPRUNE_TEST_SIZE=small` runs every test, with fewer repetitions and less data, for drivers that take many times as long.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 pub(crate) mod cases;
@@ -18,6 +19,21 @@ use emprune::{Backend, Beta, Budget, Dtype, Granularity, Pruner, Rule, Score, Sp
 use oracle::{Contests, Keep, Kind, Question};
 use std::io::Write;
 use std::sync::OnceLock;
+
+/// Whether repetitions and bulk are to be left out.
+pub(crate) fn small() -> bool {
+    match std::env::var("EMPRUNE_TEST_SIZE").as_deref() {
+        Ok("small") => true,
+        Ok("full") | Err(_) => false,
+        Ok(other) => panic!("EMPRUNE_TEST_SIZE is {other}"),
+    }
+}
+
+/// All of them; where tests are small every `n`-th, another one for each `turn`.
+pub(crate) fn some<T: Copy>(all: &[T], n: usize, turn: usize) -> impl Iterator<Item = T> {
+    let n = if small() { n } else { 1 };
+    all.iter().copied().skip(turn % n).step_by(n)
+}
 
 /// A backend, opened once per process, and its name for whoever has to read the failure.
 pub(crate) struct Named {
