@@ -37,7 +37,8 @@
 //!
 //! [`Granularity`] says who competes: every row, column, head or block by itself, a tensor, or several tensors together. [`Score`]
 //! says with what: magnitude, magnitude times an input norm (Wanda), or numbers of yours. [`Budget`] says how many are kept: by
-//! the rule, or for comparison a count or a sparsity, decided in the same exact way.
+//! the rule, or for comparison a count or a sparsity, decided in the same exact way. [`Structure`] makes the entries of a contest out of
+//! whole rows, columns, heads or groups of them.
 //!
 //! # Features
 //!
@@ -75,6 +76,6 @@ pub use mask::Mask;
 pub use pruner::{Backend, Pruner, Watched, mask, prune};
 pub use rule::{Beta, Budget, Granularity, Rule, Score, Sparsity};
 pub use source::{Source, Want};
-pub use structure::{Norm, Structure};
+pub use structure::{Groups, Norm, Structure};
 pub use tensor::{Tensor, TensorMut, TensorSpec};
 pub use watch::Progress;

@@ -184,19 +184,20 @@ impl Pruner {
         Ok((decision, input.masks))
     }
 
-    /// Zero whole rows, columns or heads in place: each is an entry of the contest, its score the norm of its weights' scores.
+    /// Zero whole rows, columns, heads or groups in place: each is an entry of the contest, its score a norm of its weights' scores or
+    /// a number of the caller's.
     ///
-    /// The rule's granularity says whether the structures of one tensor compete or those of all. The groups count structures,
-    /// and the masks, one per tensor, say which are kept.
+    /// The rule's granularity says whether the structures of one tensor compete or those of all. The contests count structures,
+    /// and the masks, one per tensor with a bit per structure, say which are kept.
     ///
     /// # Errors
-    /// As [`prune`](Self::prune); `InvalidInput` for another granularity, for heads that do not divide the rows, and for a norm
-    /// that is too large for an `f32`. All weights are untouched then.
+    /// As [`prune`](Self::prune); `InvalidInput` for another granularity, for heads that do not divide the rows, for groups and scores
+    /// that do not fit the tensors, and for a norm that is too large for an `f32`. All weights are untouched then.
     pub fn prune_structures(
         &self,
         tensors: &mut [TensorMut<'_>],
-        structure: Structure,
-        norm: Norm,
+        structure: Structure<'_>,
+        norm: Norm<'_>,
         rule: &Rule,
     ) -> Result<(Decision, Vec<Mask>), Error> {
         drive_structures(&self.engine, &mut InPlace::new(tensors), (structure, norm), rule)
@@ -209,8 +210,8 @@ impl Pruner {
     pub fn stream_structures(
         &self,
         source: &mut dyn Source,
-        structure: Structure,
-        norm: Norm,
+        structure: Structure<'_>,
+        norm: Norm<'_>,
         rule: &Rule,
         want: Want,
     ) -> Result<(Decision, Vec<Mask>), Error> {

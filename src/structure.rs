@@ -1,44 +1,138 @@
-//! Whole rows, columns or heads, kept or zeroed together: which they are, and how their weights become one score.
+//! Whole rows, columns, heads or groups of them, kept or zeroed together: which they are, and how they come by one score.
 
 use crate::error::Error;
 use crate::exact::Wide;
+use crate::grid::Grid;
 use crate::rule::Granularity;
 use crate::sums::Moments;
+use crate::tensor::TensorSpec;
 use std::cmp::Ordering;
 
 /// What is kept or zeroed as a whole. A tensor is seen as a matrix: a row is one index of its first axis.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Structure {
+pub enum Structure<'a> {
     /// Every row.
     Row,
     /// Every column.
     Column,
     /// So many equal groups of neighbouring rows; the number must divide that of the rows.
     Heads(u64),
+    /// Groups of rows or columns that the caller names, tensor by tensor. They are numbered from 0, and none is empty.
+    ///
+    /// With [`Granularity::Global`] a number means one group in all tensors: the rows of a layer, say, with the columns of the
+    /// next one that they feed.
+    Groups(&'a [Groups<'a>]),
 }
 
-/// The score of a structure, from the magnitudes of its weights: the exact value, rounded once to the nearest `f32`, ties to even.
-#[non_exhaustive]
+/// Which rows or columns of one tensor belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Norm {
+pub enum Groups<'a> {
+    /// The number of each row's group.
+    Rows(&'a [u32]),
+    /// The number of each column's group.
+    Columns(&'a [u32]),
+}
+
+/// How a structure comes by its score. A norm is that of the magnitudes of its weights' scores: the exact value, rounded once to the
+/// nearest `f32`, ties to even.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Norm<'a> {
     /// Their sum.
     L1,
     /// The root of the sum of their squares.
     L2,
     /// The largest.
     Max,
+    /// None: for each tensor a score per structure, of which the magnitude counts. The weights are not looked at. Of what
+    /// several tensors say about a group that they share, the largest counts.
+    Given(&'a [&'a [f32]]),
 }
 
-impl Structure {
-    /// Contests of the same shape.
-    pub(crate) fn granularity(self) -> Granularity {
-        match self {
-            Self::Row => Granularity::Row,
-            Self::Column => Granularity::Column,
-            Self::Heads(heads) => Granularity::Heads(heads),
+/// The structures of one tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Members<'a> {
+    /// Its blocks are members of structures.
+    pub(crate) grid: Grid,
+    /// The structure of each, where members are not structures themselves.
+    groups: Option<&'a [u32]>,
+}
+
+impl<'a> Structure<'a> {
+    /// What belongs together in a tensor.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the number of heads does not divide that of the rows, and when there are not as many groups' numbers as rows
+    /// or columns.
+    pub(crate) fn members(self, tensor: usize, spec: TensorSpec) -> Result<Members<'a>, Error> {
+        let (granularity, what, groups) = match self {
+            Self::Row => (Granularity::Row, "rows", None),
+            Self::Column => (Granularity::Column, "columns", None),
+            Self::Heads(heads) => (Granularity::Heads(heads), "heads", None),
+            Self::Groups(all) => match all[tensor] {
+                Groups::Rows(groups) => (Granularity::Row, "rows", Some(groups)),
+                Groups::Columns(groups) => (Granularity::Column, "columns", Some(groups)),
+            },
+        };
+        let members = Members { grid: Grid::of(spec, granularity)?, groups };
+        match groups {
+            Some(groups) if groups.len() != members.len() => Err(Error::invalid(format!(
+                "numbers of groups for {} {what}, and there are {}",
+                groups.len(),
+                members.len()
+            ))),
+            _ => Ok(members),
         }
     }
+}
+
+impl Members<'_> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        (self.grid.bands() * self.grid.stripes()) as usize
+    }
+
+    /// The structure of a member.
+    pub(crate) fn structure(&self, member: usize) -> usize {
+        self.groups.map_or(member, |groups| groups[member] as usize)
+    }
+}
+
+/// The number of structures that these members make.
+///
+/// # Errors
+/// `InvalidInput` when one of them has no member.
+pub(crate) fn count(of: &[Members<'_>]) -> Result<usize, Error> {
+    let members = || of.iter().flat_map(|members| (0..members.len()).map(|member| members.structure(member)));
+    let (all, most) = (members().count(), members().max().unwrap_or(0));
+    // Before memory is taken for a number that nobody can mean.
+    if most >= all {
+        return Err(Error::invalid(format!(
+            "a group has the number {most}, and {all} members have {all} groups at most"
+        )));
+    }
+    let mut seen = vec![false; most + 1];
+    members().for_each(|structure| seen[structure] = true);
+    match seen.iter().position(|seen| !seen) {
+        Some(empty) => Err(Error::invalid(format!("of the groups 0 to {most}, group {empty} has no member"))),
+        None => Ok(most + 1),
+    }
+}
+
+/// The keys of scores that are given: the largest of each structure.
+///
+/// # Errors
+/// `InvalidInput` when there are not as many as structures, or when one is not finite.
+pub(crate) fn join_given(scores: &[f32], keys: &mut [u32]) -> Result<(), Error> {
+    if scores.len() != keys.len() {
+        return Err(Error::invalid(format!("{} scores for {} structures", scores.len(), keys.len())));
+    }
+    if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+        return Err(Error::invalid(format!("the score of structure {at} is {}", scores[at])));
+    }
+    keys.iter_mut().zip(scores).for_each(|(key, score)| *key = (*key).max(score.abs().to_bits()));
+    Ok(())
 }
 
 /// What must be known of a structure's weights.
@@ -59,11 +153,11 @@ impl Tally {
     ///
     /// # Errors
     /// `InvalidInput` when it is too large for an `f32`; `number` says whose it is.
-    pub(crate) fn key(&self, norm: Norm, number: usize) -> Result<u32, Error> {
+    pub(crate) fn key(&self, norm: Norm<'_>, number: usize) -> Result<u32, Error> {
         let key = match norm {
             Norm::L1 => nearest(&self.moments.sum.wide()),
             Norm::L2 => nearest_root(&self.moments.square.wide()),
-            Norm::Max => Some(self.most),
+            Norm::Max | Norm::Given(_) => Some(self.most),
         };
         key.ok_or_else(|| Error::invalid(format!("the score of structure {number} overflows f32")))
     }

@@ -9,7 +9,7 @@ use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, backends, cpu};
-use emprune::{Beta, Budget, ErrorKind, Granularity, Norm, Rule, Score, Sparsity, Structure, Tensor, Want};
+use emprune::{Beta, Budget, ErrorKind, Granularity, Groups, Norm, Rule, Score, Sparsity, Structure, Tensor, Want};
 
 const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
 
@@ -40,6 +40,8 @@ mod suite {
         the_first_bad_score_is_named
         blocks_in_small_pieces
         whole_rows_columns_and_heads
+        groups_that_the_caller_names
+        structures_with_scores_of_the_callers
     }
 }
 
@@ -218,67 +220,160 @@ fn blocks_in_small_pieces(backends: &[Named]) {
     }
 }
 
-/// The scores of structures are exact norms, rounded once; they compete as any scores do, and their weights share their fate.
+const NORMS: [(oracle::Norm, Norm<'_>); 3] =
+    [(oracle::Norm::L1, Norm::L1), (oracle::Norm::L2, Norm::L2), (oracle::Norm::Max, Norm::Max)];
+
+/// One question about structures, and which of them each entry of each tensor belongs to.
+struct Structural<'a> {
+    what: String,
+    structure: Structure<'a>,
+    norm: Norm<'a>,
+    question: Question,
+    number: &'a dyn Fn(usize, usize) -> usize,
+}
+
+/// The contest over structures is one over their scores, and their weights share their fate: in place, and in small pieces. `scores`
+/// has those of every tensor, or one list that all tensors share.
+fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>], ask: &Structural<'_>) {
+    let Structural { what, structure, norm, question, number } = ask;
+    let as_weights = |scores: &Vec<f32>| {
+        let bits: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
+        inputs::weights("scores".into(), Kind::F32, bits.len(), &bits)
+    };
+    let want = oracle::answer(&scores.iter().map(as_weights).collect::<Vec<_>>(), question).unwrap();
+    let rule = common::rule(question);
+    for backend in backends {
+        let what = format!("{}: {what}", backend.name);
+        let mut copies: Vec<_> = tensors.iter().map(|weights| weights.bytes.clone()).collect();
+        let outputs = tensors.iter().zip(&mut copies);
+        let mut outputs: Vec<_> = outputs.map(|(weights, copy)| common::check::tensor_mut(weights, copy)).collect();
+        let (decision, masks) = backend.pruner.prune_structures(&mut outputs, *structure, *norm, &rule).unwrap();
+        assert_eq!(decision.groups().len(), want.contests.len(), "{what}");
+        for (group, want) in decision.groups().iter().zip(&want.contests) {
+            common::check::check_group(want, group).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        }
+        for (t, weights) in tensors.iter().enumerate() {
+            let kept: Vec<bool> = (0..masks[t].len()).map(|i| masks[t].get(i)).collect();
+            assert_eq!(kept, want.masks[t.min(scores.len() - 1)], "{what}");
+            let spread: Vec<bool> = (0..weights.len()).map(|entry| kept[number(t, entry)]).collect();
+            common::check::check_pruned(weights, &spread, &copies[t]).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
+        }
+        let want_all = Want { zeros: true, masks: true };
+        let mut pieces = Pieces::new(tensors, 100, want_all);
+        pieces.strips = true;
+        let streamed = backend.pruner.stream_structures(&mut pieces, *structure, *norm, &rule, want_all).unwrap();
+        assert_eq!(streamed.0, decision, "{what}: in small pieces");
+        assert_eq!(pieces.pruned_bytes(), copies, "{what}: in small pieces");
+    }
+}
+
 fn whole_rows_columns_and_heads(backends: &[Named]) {
-    let structures = [
-        (Contests::Row, Structure::Row),
-        (Contests::Column, Structure::Column),
-        (Contests::Heads(3), Structure::Heads(3)),
-    ];
-    let norms = [(oracle::Norm::L1, Norm::L1), (oracle::Norm::L2, Norm::L2), (oracle::Norm::Max, Norm::Max)];
+    let structures = [Structure::Row, Structure::Column, Structure::Heads(3)];
     for (i, name) in ["normal", "ternary", "sixty_decades", "all_zeros"].into_iter().enumerate() {
-        for (contests, structure) in structures {
-            for (j, (want_norm, norm)) in norms.into_iter().enumerate() {
+        for structure in structures {
+            for (j, (want_norm, norm)) in NORMS.into_iter().enumerate() {
                 let kind = KINDS[(i + j) % 3];
                 let tensors = [(12, 37), (9, 130)]
                     .map(|(rows, columns)| distribution(name).weights(kind, rows, columns, j as u64));
-                // The contest over structures is one over their scores.
-                let scores = tensors.each_ref().map(|weights| {
-                    let scores = oracle::structure_scores(weights, contests, want_norm).unwrap();
-                    let bits: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
-                    inputs::weights(weights.label.clone(), Kind::F32, bits.len(), &bits)
+                let number = |t: usize, entry: usize| match structure {
+                    Structure::Row => entry / tensors[t].row_len,
+                    Structure::Column => entry % tensors[t].row_len,
+                    _ => entry / (tensors[t].len() / 3),
+                };
+                let scores = [0, 1].map(|t| {
+                    let of = std::slice::from_ref(&tensors[t]);
+                    oracle::structure_scores(of, |_, entry| number(t, entry), want_norm).unwrap()
                 });
-                let over = [Contests::Tensor, Contests::Global][(i + j) % 2];
-                let question = Question { contests: over, beta: 0.8, ..Question::RULE };
-                let want = oracle::answer(&scores, &question).unwrap();
-                for backend in backends {
-                    let what = format!("{}: {structure:?} {norm:?} of {name}", backend.name);
-                    let mut copies: Vec<_> = tensors.iter().map(|weights| weights.bytes.clone()).collect();
-                    let mut outputs: Vec<_> = tensors
-                        .iter()
-                        .zip(&mut copies)
-                        .map(|(weights, copy)| common::check::tensor_mut(weights, copy))
-                        .collect();
-                    let rule = common::rule(&question);
-                    let (decision, masks) =
-                        backend.pruner.prune_structures(&mut outputs, structure, norm, &rule).unwrap();
-                    for (group, want) in decision.groups().iter().zip(&want.contests) {
-                        common::check::check_group(want, group).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-                    }
-                    for (t, weights) in tensors.iter().enumerate() {
-                        let kept: Vec<bool> = (0..masks[t].len()).map(|i| masks[t].get(i)).collect();
-                        assert_eq!(kept, want.masks[t], "{what}");
-                        let of = |entry: usize| match contests {
-                            Contests::Row => entry / weights.row_len,
-                            Contests::Column => entry % weights.row_len,
-                            _ => entry / (weights.len() / 3),
-                        };
-                        let spread: Vec<bool> = (0..weights.len()).map(|entry| kept[of(entry)]).collect();
-                        common::check::check_pruned(weights, &spread, &copies[t])
-                            .unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
-                    }
-                    // In small pieces the same.
-                    let mut pieces = Pieces::new(&tensors, 100, Want { zeros: true, masks: true });
-                    pieces.strips = true;
-                    let (again, _) = backend
-                        .pruner
-                        .stream_structures(&mut pieces, structure, norm, &rule, Want { zeros: true, masks: true })
-                        .unwrap();
-                    assert_eq!(again, decision, "{what}: in small pieces");
-                    assert_eq!(pieces.pruned_bytes(), copies, "{what}: in small pieces");
-                }
+                let contests = [Contests::Tensor, Contests::Global][(i + j) % 2];
+                let question = Question { contests, beta: 0.8, ..Question::RULE };
+                let what = format!("{structure:?} {norm:?} of {name}");
+                let ask = Structural { what, structure, norm, question, number: &number };
+                judge_structures(backends, &tensors, &scores, &ask);
             }
         }
+    }
+}
+
+/// Rows, columns, and both: rows of one tensor with columns of the next, as layers are coupled.
+fn groups_that_the_caller_names(backends: &[Named]) {
+    let mut rng = Rng(11);
+    // Every number is there, and the rest is as it comes.
+    let mut numbers = |len: usize, groups: usize| -> Vec<u32> {
+        let mut numbers: Vec<_> = (0..len).map(|i| if i < groups { i } else { rng.below(groups) } as u32).collect();
+        (0..len).for_each(|i| numbers.swap(i, rng.below(len)));
+        numbers
+    };
+    for (i, name) in ["normal", "ternary", "sixty_decades"].into_iter().enumerate() {
+        for (j, (want_norm, norm)) in NORMS.into_iter().enumerate() {
+            let make = |rows, columns, seed| distribution(name).weights(KINDS[(i + j) % 3], rows, columns, seed);
+            let tensors = [make(24, 37, 1), make(16, 24, 2)];
+            let lists = [numbers(24, 7), numbers(24, 7)];
+            let groups = [Groups::Rows(&lists[0]), Groups::Columns(&lists[1])];
+            let number = |t: usize, entry: usize| match t {
+                0 => lists[0][entry / 37] as usize,
+                _ => lists[1][entry % 24] as usize,
+            };
+            for contests in [Contests::Tensor, Contests::Global] {
+                let scores: Vec<_> = if contests == Contests::Global {
+                    vec![oracle::structure_scores(&tensors, number, want_norm).unwrap()]
+                } else {
+                    let of = |t: usize| {
+                        let tensor = std::slice::from_ref(&tensors[t]);
+                        oracle::structure_scores(tensor, |_, entry| number(t, entry), want_norm).unwrap()
+                    };
+                    vec![of(0), of(1)]
+                };
+                let question = Question { contests, beta: 0.9, ..Question::RULE };
+                let structure = Structure::Groups(&groups);
+                let what = format!("{contests:?} groups, {norm:?} of {name}");
+                judge_structures(
+                    backends,
+                    &tensors,
+                    &scores,
+                    &Structural { what, structure, norm, question, number: &number },
+                );
+            }
+        }
+    }
+}
+
+/// The weights are not looked at, so they may be no numbers; those that lose are zero all the same.
+fn structures_with_scores_of_the_callers(backends: &[Named]) {
+    for (i, kind) in KINDS.into_iter().enumerate() {
+        let make = |rows: usize, columns: usize| {
+            inputs::weights("infinite".into(), kind, columns, &vec![inputs::infinity(kind); rows * columns])
+        };
+        let tensors = [make(10, 33), make(12, 10)];
+        let scores_of = |len, seed| -> Vec<f32> {
+            let bits = distribution(["normal", "ternary", "all_zeros"][i]).weights(Kind::F32, 1, len, seed).bits();
+            bits.into_iter().map(f32::from_bits).collect()
+        };
+        let [first, second, third] = [scores_of(10, 3), scores_of(12, 4), scores_of(10, 5)];
+        for contests in [Contests::Tensor, Contests::Global] {
+            let question = Question { contests, ..Question::RULE };
+            let number = |t: usize, entry: usize| entry / tensors[t].row_len;
+            let given = [first.as_slice(), second.as_slice()];
+            let what = format!("{contests:?} rows with scores");
+            let ask =
+                Structural { what, structure: Structure::Row, norm: Norm::Given(&given), question, number: &number };
+            judge_structures(backends, &tensors, &[first.clone(), second.clone()], &ask);
+        }
+        // Rows with the columns that they feed: of two scores the larger counts.
+        let own: Vec<u32> = (0..10).rev().collect();
+        let groups = [Groups::Rows(&own), Groups::Columns(&own)];
+        let number = |t: usize, entry: usize| 9 - if t == 0 { entry / 33 } else { entry % 10 };
+        let given = [first.as_slice(), third.as_slice()];
+        let larger = first.iter().zip(&third).map(|(a, b)| a.abs().max(b.abs())).collect();
+        let question = Question { contests: Contests::Global, ..Question::RULE };
+        let structure = Structure::Groups(&groups);
+        let ask = Structural {
+            what: "groups with scores".into(),
+            structure,
+            norm: Norm::Given(&given),
+            question,
+            number: &number,
+        };
+        judge_structures(backends, &tensors, &[larger], &ask);
     }
 }
 
@@ -286,11 +381,24 @@ fn whole_rows_columns_and_heads(backends: &[Named]) {
 fn structures_that_cannot_be_judged_are_refused() {
     let weights = [3e38f32; 6];
     let before = weights;
+    let by_row = Rule::new().with_granularity(Granularity::Row);
+    let wanda = Rule::new().with_score(Score::Given);
+    let groups = |numbers| [Groups::Rows(numbers)];
+    let (short, gap, far, good) = (groups(&[0, 1]), groups(&[0, 2, 2]), groups(&[0, 0, u32::MAX]), groups(&[0, 1, 0]));
     for backend in backends() {
         for (structure, norm, rule, words) in [
             (Structure::Row, Norm::L1, Rule::new(), ["structure 0", "overflows"]),
             (Structure::Heads(2), Norm::Max, Rule::new(), ["2 heads", "3 rows"]),
-            (Structure::Row, Norm::Max, Rule::new().with_granularity(Granularity::Row), ["tensor or global", "row"]),
+            (Structure::Row, Norm::Max, by_row, ["tensor or global", "row"]),
+            (Structure::Groups(&short), Norm::L2, Rule::new(), ["for 2 rows", "there are 3"]),
+            (Structure::Groups(&gap), Norm::L2, Rule::new(), ["groups 0 to 2", "group 1 has no member"]),
+            (Structure::Groups(&far), Norm::L2, Rule::new(), ["4294967295", "3 members"]),
+            (Structure::Groups(&[]), Norm::L2, Rule::new(), ["0 lists of groups", "1 tensors"]),
+            (Structure::Groups(&good), Norm::Given(&[&[1.0; 3]]), Rule::new(), ["3 scores", "2 structures"]),
+            (Structure::Row, Norm::Given(&[&[1.0; 2]]), Rule::new(), ["2 scores", "3 structures"]),
+            (Structure::Row, Norm::Given(&[&[1.0, f32::NAN, 1.0]]), Rule::new(), ["structure 1", "NaN"]),
+            (Structure::Row, Norm::Given(&[&[1.0; 3], &[1.0]]), Rule::new(), ["2 lists", "1 tensors"]),
+            (Structure::Row, Norm::Given(&[&[1.0; 3]]), wanda, ["structures' scores are given", "no scores"]),
         ] {
             let mut copy = weights;
             let tensor = emprune::TensorMut::from(&mut copy[..]).with_row_len(2).unwrap();

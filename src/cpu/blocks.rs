@@ -5,7 +5,7 @@ use super::apply::{KEPT, Piece, carry_out};
 use super::{CHUNK, TILE, each_on_all_cores, ranges, simd};
 use crate::decision::Group;
 use crate::grid::Grid;
-use crate::key::{KEY_END, Keys};
+use crate::key::Keys;
 
 /// A cache line of keys: fewer columns at a time would read each line of the input again.
 const LEAST_COLUMNS: usize = 16;
@@ -78,8 +78,8 @@ pub(crate) struct Fate {
 impl Fate {
     /// Every entry is kept.
     pub(crate) const KEPT: Self = Self { threshold: 0, cut: u64::MAX };
-    /// None is.
-    pub(crate) const LOST: Self = Self { threshold: KEY_END, cut: u64::MAX };
+    /// None is, not even what is no number: nobody may have looked.
+    pub(crate) const LOST: Self = Self { threshold: KEPT, cut: u64::MAX };
 }
 
 impl From<&Group> for Fate {

@@ -198,16 +198,24 @@ pub(crate) enum Norm {
     Max,
 }
 
-/// The scores of a tensor's rows, columns or heads, each the nearest f32 to the exact norm; none when one is infinite.
-pub(crate) fn structure_scores(weights: &Weights, contests: Contests, norm: Norm) -> Option<Vec<f32>> {
-    let scores = scores_of(weights, false).expect("numbers");
-    let places = if contests == Contests::Row {
-        (0..scores.len()).map(|i| (0, i)).collect::<Vec<_>>().chunks(weights.row_len).map(<[_]>::to_vec).collect()
-    } else {
-        by_number(0, weights, contests)
-    };
+/// The scores of structures, each the nearest f32 to the exact norm of its entries; none when one is infinite. `structure` says of each
+/// tensor's entries which they belong to.
+pub(crate) fn structure_scores(
+    tensors: &[Weights],
+    structure: impl Fn(usize, usize) -> usize,
+    norm: Norm,
+) -> Option<Vec<f32>> {
+    let scores: Vec<_> = tensors.iter().map(|weights| scores_of(weights, false).expect("numbers")).collect();
+    let mut places: Vec<Vec<(usize, usize)>> = Vec::new();
+    for (t, scores) in scores.iter().enumerate() {
+        for i in 0..scores.len() {
+            let number = structure(t, i);
+            places.resize(places.len().max(number + 1), vec![]);
+            places[number].push((t, i));
+        }
+    }
     let score = |places: &Vec<(usize, usize)>| {
-        let magnitudes = || places.iter().map(|&(_, i)| units(scores[i]));
+        let magnitudes = || places.iter().map(|&(t, i)| units(scores[t][i]));
         // In units of 2^-149 * 2^-60, so that a root has bits to round with.
         let fixed = match norm {
             Norm::L1 => magnitudes().sum::<BigUint>() << 60u32,
