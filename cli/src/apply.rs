@@ -52,8 +52,8 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     let pairs = pair(&model, &masks)?;
     let paths = Paths {
         weights: Some(&args.output),
-        report: args.report.as_deref(),
-        overwrite: args.overwrite,
+        report: args.report.file.as_deref(),
+        overwrite: args.report.overwrite,
         ..Paths::default()
     };
     paths.check(&model, [args.masks.clone()])?;
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     let report = Report::new(tensors, model.tensors.len());
     destination.commit(&report)?;
     let mut text = Vec::new();
-    if args.json {
+    if args.report.json {
         write_json(&mut text, &report)?;
     } else {
         text = report.table(&args.output).into_bytes();

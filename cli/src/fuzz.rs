@@ -2,13 +2,13 @@
 //! and so is a claim that something was checked which was not.
 #![allow(clippy::unwrap_used, reason = "a fuzz target may panic")]
 
-use crate::args::Settings;
 use crate::checkpoint::{Checkpoint, INDEX};
 use crate::masks::Masks;
 use crate::norms::Norms;
 use crate::recipe::{Recipe, parse};
 use crate::safetensors::{Model, TensorInfo};
 use crate::select::select;
+use crate::settings::Settings;
 use clap::{Args, Command, FromArgMatches};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;

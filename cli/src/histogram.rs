@@ -1,29 +1,35 @@
 //! How the scores of a tensor are spread: counts by exponent and the first bits of the mantissa. For plots only; no count
 //! takes part in a decision.
 
-use emprune::Dtype;
+use emprune::{Dtype, Mask};
 
 /// Bins of one octave: as many as the first bits of a mantissa tell apart.
 const PER_OCTAVE_BITS: u32 = 3;
 /// Bits of an f32 that lie below its bin.
 const SHIFT: u32 = 23 - PER_OCTAVE_BITS;
-/// Bins of all positive f32.
-const BINS: usize = 1 << (31 - SHIFT);
+/// Bins of all positive f32, up to infinity.
+const BINS: usize = (f32::INFINITY.to_bits() >> SHIFT) as usize;
 
 /// Counts of scores, all of them and those that are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
+    /// They are not made of the weights.
+    given: bool,
     all: Vec<u64>,
     kept: Vec<u64>,
     zeros: u64,
+    kept_zeros: u64,
 }
 
 /// What a histogram comes down to: the bins from the first to the last that is not empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Spread {
+    /// They are not made of the weights.
+    pub(crate) given: bool,
     pub(crate) bins: Vec<Bin>,
-    /// Scores that are zero: a logarithmic axis has no place for them.
+    /// Scores that are zero, and those of them that are kept.
     pub(crate) zeros: u64,
+    pub(crate) kept_zeros: u64,
 }
 
 /// Counts between two scores.
@@ -36,38 +42,50 @@ pub(crate) struct Bin {
     pub(crate) kept: u64,
 }
 
-/// Count entries of a dtype, the first of them in this column, with the norms of a row.
-pub(crate) type Count = fn(&mut Histogram, &[u8], Dtype, Option<&[f32]>, usize);
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { all: vec![0; BINS], kept: vec![0; BINS], zeros: 0 }
-    }
+/// Numbers that scores are made of: of a dtype, and the norms of a row, if the score has any, of which the first number meets the
+/// one in this column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) dtype: Dtype,
+    pub(crate) norms: Option<&'a [f32]>,
+    pub(crate) column: usize,
 }
 
 impl Histogram {
-    /// Count entries that are seen for the first time. The first is the `column`th of a row, for the norms, if the score
-    /// has any.
-    pub(crate) fn see(&mut self, bytes: &[u8], dtype: Dtype, norms: Option<&[f32]>, column: usize) {
+    /// Of scores that are made of the weights, or given.
+    pub(crate) fn new(given: bool) -> Self {
+        Self { given, all: vec![0; BINS], kept: vec![0; BINS], zeros: 0, kept_zeros: 0 }
+    }
+
+    /// Count scores that are seen for the first time: zeros by themselves, for a logarithmic axis has no place for them.
+    pub(crate) fn see(&mut self, numbers: Numbers<'_>) {
         let Self { all, zeros, .. } = self;
-        for_each_score(bytes, dtype, norms, column, |bits| match bits {
-            0 => *zeros += 1,
-            _ => all[(bits >> SHIFT) as usize] += 1,
+        for_each_score(numbers, |bits| match (bits, all.get_mut((bits >> SHIFT) as usize)) {
+            (0, _) => *zeros += 1,
+            (_, Some(bin)) => *bin += 1,
+            (_, None) => {} // a weight that is no number, where others are judged
         });
     }
 
-    /// Count entries again that were decided: those that lost are zero now.
-    pub(crate) fn keep(&mut self, bytes: &[u8], dtype: Dtype, norms: Option<&[f32]>, column: usize) {
-        for_each_score(bytes, dtype, norms, column, |bits| {
-            if bits != 0 {
-                self.kept[(bits >> SHIFT) as usize] += 1;
+    /// Count scores again that were decided.
+    pub(crate) fn keep(&mut self, numbers: Numbers<'_>, mask: &Mask) {
+        let Self { kept, kept_zeros, .. } = self;
+        let mut at = 0;
+        for_each_score(numbers, |bits| {
+            let one = u64::from(mask.get(at));
+            at += 1;
+            match (bits, kept.get_mut((bits >> SHIFT) as usize)) {
+                (0, _) => *kept_zeros += one,
+                (_, Some(bin)) => *bin += one,
+                (_, None) => {}
             }
         });
     }
 
     /// When all is counted.
     pub(crate) fn spread(&self) -> Spread {
-        Spread { bins: self.bins(), zeros: self.zeros }
+        Spread { given: self.given, bins: self.bins(), zeros: self.zeros, kept_zeros: self.kept_zeros }
     }
 
     fn bins(&self) -> Vec<Bin> {
@@ -82,7 +100,8 @@ impl Histogram {
 }
 
 /// The bits of every score, without its sign.
-fn for_each_score(bytes: &[u8], dtype: Dtype, norms: Option<&[f32]>, column: usize, mut each: impl FnMut(u32)) {
+fn for_each_score(numbers: Numbers<'_>, mut each: impl FnMut(u32)) {
+    let Numbers { bytes, dtype, norms, column } = numbers;
     let magnitude = |value: f32| value.to_bits() & (u32::MAX >> 1);
     let mut at = column;
     let mut score = |weight: f32| match norms {
@@ -104,6 +123,23 @@ fn for_each_score(bytes: &[u8], dtype: Dtype, norms: Option<&[f32]>, column: usi
 mod tests {
     use super::*;
 
+    fn counted(bytes: &[u8], dtype: Dtype, norms: Option<(&[f32], usize)>, lost: &[u64]) -> Histogram {
+        let mut bits = vec![0xff; bytes.len() / dtype.size()];
+        lost.iter().for_each(|at| bits[(at / 8) as usize] &= !(1 << (at % 8)));
+        let len = (bytes.len() / dtype.size()) as u64;
+        bits.truncate(len.div_ceil(8) as usize);
+        if let (Some(last), rest @ 1..) = (bits.last_mut(), len % 8) {
+            *last &= (1 << rest) - 1;
+        }
+        let mask = Mask::from_bytes(bits, len).unwrap();
+        let (norms, column) = norms.map_or((None, 0), |(norms, column)| (Some(norms), column));
+        let mut histogram = Histogram::new(false);
+        let numbers = Numbers { bytes, dtype, norms, column };
+        histogram.see(numbers);
+        histogram.keep(numbers, &mask);
+        histogram
+    }
+
     fn bytes(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
@@ -111,31 +147,37 @@ mod tests {
     #[test]
     fn every_score_is_in_the_bin_that_it_is_in() {
         let values = [1.0f32, -1.0, 1.124, 1.125, -3.9, 0.0, -0.0, 1e-45, f32::MAX];
-        let mut histogram = Histogram::default();
-        histogram.see(&bytes(&values), Dtype::F32, None, 0);
-        histogram.keep(&bytes(&[0.0, -1.0, 0.0, 1.125]), Dtype::F32, None, 0);
-        assert_eq!(histogram.zeros, 2);
-        let bins: Vec<_> = histogram.bins().into_iter().filter(|bin| bin.all > 0).collect();
+        let histogram = counted(&bytes(&values), Dtype::F32, None, &[0, 2, 4, 6, 7]);
+        let spread = histogram.spread();
+        assert_eq!((spread.zeros, spread.kept_zeros), (2, 1));
+        let bins: Vec<_> = spread.bins.into_iter().filter(|bin| bin.all > 0).collect();
         let counts: Vec<_> = bins.iter().map(|bin| (bin.all, bin.kept)).collect();
-        assert_eq!(counts, [(1, 0), (3, 1), (1, 1), (1, 0), (1, 0)]);
+        assert_eq!(counts, [(1, 0), (3, 1), (1, 1), (1, 0), (1, 1)]);
         assert_eq!((bins[1].from.to_bits(), bins[1].to.to_bits()), (1f64.to_bits(), 1.125f64.to_bits()));
         assert!(bins[0].from > 0.0 && bins[4].to.is_finite(), "a logarithmic axis needs both");
     }
 
     #[test]
     fn norms_are_those_of_the_columns() {
-        let mut histogram = Histogram::default();
         // From the middle of a row of three on.
-        histogram.see(&bytes(&[1.0, 1.0, 1.0, 1.0]), Dtype::F32, Some(&[2.0, 4.0, 0.0]), 1);
+        let histogram = counted(&bytes(&[1.0; 4]), Dtype::F32, Some((&[2.0, 4.0, 0.0], 1)), &[]);
         let bins: Vec<_> = histogram.bins().into_iter().filter(|bin| bin.all > 0).map(|bin| bin.from as u32).collect();
         assert_eq!((bins, histogram.zeros), (vec![2, 4], 1));
-        let mut same = Histogram::default();
+    }
+
+    #[test]
+    fn every_dtype_has_its_own_bins() {
         let half: Vec<u8> = [1.0f32, -2.0].iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
-        same.see(&half, Dtype::F16, None, 0);
         let brain: Vec<u8> = [1.0f32, -2.0].iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()).collect();
-        same.keep(&brain, Dtype::Bf16, None, 0);
-        let same = same.spread();
-        assert!(same.bins.iter().all(|bin| bin.all == bin.kept));
-        assert_eq!(same.bins.len(), 9, "an octave and the first bin of the next");
+        let [half, brain] =
+            [(half, Dtype::F16), (brain, Dtype::Bf16)].map(|(bytes, dtype)| counted(&bytes, dtype, None, &[]).spread());
+        assert_eq!(half.bins, brain.bins);
+        assert_eq!(half.bins.len(), 9, "an octave and the first bin of the next");
+    }
+
+    #[test]
+    fn what_is_no_number_is_in_no_bin() {
+        let spread = counted(&bytes(&[f32::NAN, f32::INFINITY, 1.0]), Dtype::F32, None, &[]).spread();
+        assert_eq!(spread.bins.iter().map(|bin| bin.all).sum::<u64>(), 1);
     }
 }

@@ -65,10 +65,10 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     args.backend.check()?;
     interrupt::catch()?;
     let picture = Picture::open(&args.input)?;
-    let targets: Vec<&Path> = args.report.as_deref().into_iter().chain([args.output.as_path()]).collect();
-    output::check(&targets, std::slice::from_ref(&args.input), &[], args.overwrite)?;
+    let targets: Vec<&Path> = args.report.file.as_deref().into_iter().chain([args.output.as_path()]).collect();
+    output::check(&targets, std::slice::from_ref(&args.input), &[], args.report.overwrite)?;
     let pruner = args.backend.open()?;
-    let new_report = args.report.as_deref().map(NewFile::create).transpose()?;
+    let new_report = args.report.file.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
 
     let mut pruned = picture.samples.clone();
@@ -100,10 +100,10 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     }
     interrupt::check()?;
     // The picture last: where it is, the rest is.
-    output::commit(new_report.into_iter().chain([new_picture]).collect(), [], args.overwrite)?;
+    output::commit(new_report.into_iter().chain([new_picture]).collect(), [], args.report.overwrite)?;
 
     let mut text = Vec::new();
-    if args.json {
+    if args.report.json {
         write_json(&mut text, &report)?;
     } else {
         let seconds = start.elapsed().as_secs_f64();

@@ -1,9 +1,10 @@
 //! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
 
-use crate::args::{Score, Settings};
 use crate::backend::Workers;
+use crate::beside::{Beside, Scores};
 use crate::destination::copy_gaps;
 use crate::events;
+use crate::histogram::Histogram;
 use crate::journal::Journal;
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
@@ -11,8 +12,9 @@ use crate::overlap::{Reader, Writer};
 use crate::progress::Progress;
 use crate::report::{GlobalReport, Rows, TensorReport, sparsity};
 use crate::safetensors::{Model, TensorInfo};
-use crate::scores::ScoreFiles;
+use crate::settings::{Score, Settings};
 use crate::sink::Sink;
+use crate::structures::Structures;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
 use emprune::{Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
@@ -41,7 +43,7 @@ type Work<'a> = (Selected<'a>, Option<MaskPlace>);
 pub(crate) struct Job<'a> {
     pub(crate) shards: &'a [Model],
     pub(crate) norms: Option<&'a Norms>,
-    pub(crate) scores: &'a ScoreFiles,
+    pub(crate) beside: &'a Beside,
     pub(crate) workers: &'a Workers,
     /// One for each shard, or none.
     pub(crate) outputs: &'a [Sink<'a>],
@@ -117,11 +119,14 @@ impl Job<'_> {
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
         let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
-        let scores = self.scores.get(one.settings).map(|scores| scores.of(one.info)).transpose()?;
+        let scores = match self.beside.scores(one.info, one.settings)? {
+            Some(Scores::Weights(place)) => Some(place),
+            _ => None,
+        };
         let mut part = Part::new(one.info, norms.map(Arc::from), scores, place);
-        // Given scores are another file's, which is not what passes here; weights of eight bits are not drawn.
-        let is_drawn = scores.is_none() && matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
-        part.histogram = (self.plots && is_drawn).then(Default::default);
+        // Weights of eight bits are not drawn.
+        let is_drawn = scores.is_some() || matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
+        part.histogram = (self.plots && is_drawn).then(|| Box::new(Histogram::new(scores.is_some())));
         Ok(part)
     }
 }
@@ -236,15 +241,17 @@ impl Stream<'_> {
         parts: Vec<Part>,
         start: u64,
     ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
-        let Job { shards, scores, workers, outputs, masks, piece_bytes, .. } = *self.job;
+        let Job { shards, beside, workers, outputs, masks, piece_bytes, plots, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
         let rule = settings.rule(&info.shape)?;
         // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
-        // contest over many tensors went in each.
+        // contest over many tensors went in each, and which scores to draw as kept.
         let one_of_many = rule.granularity == Granularity::Global || settings.structure.is_some();
-        let want = Want { zeros: true, masks: masks.is_some() || one_of_many };
-        let scores = scores.get(settings).map(|scores| &scores.0);
+        let want = Want { zeros: true, masks: masks.is_some() || one_of_many || plots };
+        let scores = beside.scores_file(settings);
+        let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
+        let structures = Structures::load(&infos, settings, beside)?;
         let mut parts = parts;
         loop {
             // What the CPU goes back to, should a device fail. What is written by then is written once more.
@@ -269,8 +276,8 @@ impl Stream<'_> {
                 clock,
             };
             let pruner = workers.for_dtypes(selected.iter().map(|one| one.dtype));
-            let decided = match settings.structure() {
-                Some((structure, norm)) => pruner.stream_structures(&mut weights, structure, norm, &rule, want),
+            let decided = match &structures {
+                Some(structures) => structures.stream(pruner, &mut weights, &rule, want),
                 None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
             };
             let error = match decided {

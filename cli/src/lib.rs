@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod backend;
 mod bench;
+mod beside;
 mod checkpoint;
 mod demo;
 mod destination;
@@ -35,9 +36,10 @@ mod prune;
 mod recipe;
 mod report;
 mod safetensors;
-mod scores;
 mod select;
+mod settings;
 mod sink;
+mod structures;
 mod table;
 mod verify;
 mod weights;
@@ -66,7 +68,7 @@ impl std::error::Error for Usage {}
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) = &cli.command
-        && files.json
+        && files.report.json
     {
         events::for_machines();
     }

@@ -31,7 +31,7 @@ pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> R
     };
     save("model.svg", draw_model(report, &model)?)?;
     let mut taken = BTreeSet::new();
-    // Given scores are in another file: they did not pass with the weights.
+    // Weights of eight bits are not drawn.
     for tensor in pruned(report).filter(|tensor| tensor.spread.is_some()) {
         save(&file_name(&tensor.name, &mut taken), draw_tensor(report, tensor)?)?;
     }
@@ -240,120 +240,166 @@ const WIDTH: i32 = 960;
 const HEIGHT: i32 = 480;
 /// The share of scores that may lie to the left of the axis: a long thin tail would leave the rest no room.
 const TAIL: f64 = 0.001;
+/// Scores of a bin that tell which part of them is kept.
+const ENOUGH: u64 = 20;
 
 fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
-    let Some(Spread { bins, zeros }) = &tensor.spread else {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
+    area.fill(&WHITE).map_err(say)?;
+    draw_spread(&area, report, tensor)?;
+    area.present().map_err(say)?;
+    drop(area);
+    Ok(svg)
+}
+
+fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Result<()> {
+    let Some(spread @ Spread { bins, zeros, kept_zeros, .. }) = &tensor.spread else {
         bail!("the scores of {:?} were not counted", tensor.name)
     };
     let lowest = bins.first().map_or(0.0, |bin| bin.from);
     let (settings, global) = asked(report, tensor);
     let (bins, hidden) = without_tail(bins, tensor.len);
-    let (left, right_edge, top, bottom) = (86, WIDTH - 30, 128, HEIGHT - 78);
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
-        area.fill(&WHITE).map_err(say)?;
-        put(&area, (20, 14), &shortened(&printable(&tensor.name), 86), text(20, INK))?;
-        let mass = tensor.rows.as_ref().map(|rows| (rows.mass.mean, rows.mass_bound.mean));
-        let mass = mass.or(tensor.mass.zip(tensor.mass_bound));
-        let mass = mass.map(|(mass, bound)| {
-            let mean = if tensor.rows.is_some() { " in the mean" } else { "" };
-            format!("; mass {}{mean}, certified {}", percent(mass), percent(bound))
-        });
-        let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question(settings));
-        put(&area, (20, 42), &(about + &mass.unwrap_or_default()), text(14, INK))?;
-        let kept = tensor.kept.unwrap_or_default();
-        let lost = tensor.len - kept;
-        let legend = [(KEPT, "kept", kept), (LOST, "zeroed", lost)];
-        for (i, (color, word, count)) in legend.into_iter().enumerate() {
-            let x = left + 300 * i as i32;
-            fill(&area, (x, x + 14), (72, 86), color)?;
-            let share = percent(1.0 - sparsity(count, tensor.len));
-            put(&area, (x + 20, 74), &format!("{word}: {} ({share})", grouped(count)), text(14, INK))?;
-        }
-        let Some((low, high)) = bins.first().zip(bins.last()).map(|(a, b)| (a.from.log10(), b.to.log10())) else {
-            put(&area, (left, (top + bottom) / 2), "All scores are zero: nothing to choose by", text(16, INK))?;
-            area.present().map_err(say)?;
-            drop(area);
-            return Ok(svg);
-        };
-
-        let span = (high - low).max(1e-6);
-        let x = |score: f64| {
-            let share = ((score.log10() - low) / span).clamp(0.0, 1.0);
-            left + (share * f64::from(right_edge - left)).round() as i32
-        };
-        // Bins are not of equal width on this axis: only a share per width is a height.
-        let height = |bin: &Bin, count: u64| count as f64 / tensor.len as f64 / (bin.to / bin.from).log2();
-        let most = bins.iter().map(|bin| height(bin, bin.all)).fold(0.0, f64::max);
-        let most = if most > 0.0 { most * 1.08 } else { 1.0 };
-        let y = |height: f64| bottom - (height / most * f64::from(bottom - top)).round() as i32;
-
-        // The kept side, behind everything.
-        // That of structures is about other scores than those that are drawn.
-        let thresholds = thresholds(tensor, global).filter(|_| settings.structure.is_none());
-        if let Some((from, to)) = thresholds {
-            fill(&area, (x(to), right_edge), (top, bottom), KEPT.mix(0.09))?;
-            fill(&area, (x(from), x(to)), (top, bottom), MARK.mix(0.12))?;
-        }
-        let step = step(most);
-        let mut level = 0.0;
-        while level <= most {
-            line(&area, (left, y(level)), (right_edge, y(level)), FAINT)?;
-            let label = if step < 0.01 { format!("{:.1} %", 100.0 * level) } else { format!("{:.0} %", 100.0 * level) };
-            put(&area, (left - 8, y(level) - 5), &label, right(13, INK))?;
-            level += step;
-        }
-        for (score, label) in ticks(low, high) {
-            line(&area, (x(score), bottom), (x(score), bottom + 5), INK)?;
-            put(&area, (x(score), bottom + 8), &label, middle(13, INK))?;
-        }
-
-        let outline = |count: fn(&Bin) -> u64| {
-            let steps = bins.iter().flat_map(|bin| {
-                let level = y(height(bin, count(bin)));
-                [(x(bin.from), level), (x(bin.to), level)]
-            });
-            let mut points: Vec<_> = steps.collect();
-            points.insert(0, (left, bottom));
-            points.push((right_edge, bottom));
-            points
-        };
-        // What is kept stands on the axis, what is lost on top of it.
-        area.draw(&Polygon::new(outline(|bin| bin.all), LOST)).map_err(say)?;
-        area.draw(&Polygon::new(outline(|bin| bin.kept), KEPT)).map_err(say)?;
-        line(&area, (left, bottom), (right_edge, bottom), INK)?;
-
-        if let Some((from, to)) = thresholds {
-            for at in BTreeSet::from([x(from), x(to)]) {
-                line(&area, (at, top - 6), (at, bottom), MARK.stroke_width(2))?;
-            }
-            let words = if tensor.rows.is_some() && x(from) != x(to) {
-                format!("thresholds of the contests: {} to {}", number(from), number(to))
-            } else {
-                format!("threshold {}", number(from))
-            };
-            // On the side where there is more room.
-            let to_right = x(to) < (left + right_edge) / 2;
-            let (at, style) = if to_right { (x(to) + 8, text(14, MARK)) } else { (x(from) - 8, right(14, MARK)) };
-            put(&area, (at, top - 20), &words, style)?;
-        }
-        put(&area, ((left + right_edge) / 2, bottom + 28), "score, on a logarithmic axis", middle(14, INK))?;
-        let turned = middle(14, INK).transform(FontTransform::Rotate270);
-        put(&area, (8, (top + bottom) / 2), "share of weights per doubling of the score", turned)?;
-        let mut notes = Vec::new();
-        if *zeros > 0 {
-            notes.push(format!("{} scores are zero", grouped(*zeros)));
-        }
-        if hidden > 0 {
-            notes.push(format!("{} are further to the left, down to {}", grouped(hidden), number(lowest)));
-        }
-        if !notes.is_empty() {
-            put(&area, (left, bottom + 52), &format!("Not shown: {}", notes.join(", ")), text(13, INK))?;
-        }
-        area.present().map_err(say)?;
+    let (left, right_edge, top, bottom) = (86, WIDTH - 86, 128, HEIGHT - 78);
+    put(area, (20, 14), &shortened(&printable(&tensor.name), 86), text(20, INK))?;
+    let mass = tensor.rows.as_ref().map(|rows| (rows.mass.mean, rows.mass_bound.mean));
+    let mass = mass.or(tensor.mass.zip(tensor.mass_bound));
+    let mass = mass.map(|(mass, bound)| {
+        let mean = if tensor.rows.is_some() { " in the mean" } else { "" };
+        format!("; mass {}{mean}, certified {}", percent(mass), percent(bound))
+    });
+    let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question(settings));
+    put(area, (20, 42), &(about + &mass.unwrap_or_default()), text(14, INK))?;
+    let kept = tensor.kept.unwrap_or_default();
+    let lost = tensor.len - kept;
+    let legend = [(KEPT, "kept", kept), (LOST, "zeroed", lost)];
+    for (i, (color, word, count)) in legend.into_iter().enumerate() {
+        let x = left + 270 * i as i32;
+        fill(area, (x, x + 14), (72, 86), color)?;
+        let share = percent(1.0 - sparsity(count, tensor.len));
+        put(area, (x + 20, 74), &format!("{word}: {} ({share})", grouped(count)), text(14, INK))?;
     }
-    Ok(svg)
+    let Some((low, high)) = bins.first().zip(bins.last()).map(|(a, b)| (a.from.log10(), b.to.log10())) else {
+        let words = "All scores are zero: nothing to choose by";
+        return put(area, (WIDTH / 2, (top + bottom) / 2), words, middle(16, INK));
+    };
+
+    let span = (high - low).max(1e-6);
+    let x = |score: f64| {
+        let share = ((score.log10() - low) / span).clamp(0.0, 1.0);
+        left + (share * f64::from(right_edge - left)).round() as i32
+    };
+    // Bins are not of equal width on this axis: only a share per width is a height.
+    let height = |bin: &Bin, count: u64| count as f64 / tensor.len as f64 / (bin.to / bin.from).log2();
+    let most = bins.iter().map(|bin| height(bin, bin.all)).fold(0.0, f64::max);
+    let most = if most > 0.0 { most * 1.08 } else { 1.0 };
+    let y = |height: f64| bottom - (height / most * f64::from(bottom - top)).round() as i32;
+
+    // The kept side, behind everything: as dark as the part that is kept.
+    let share = |bin: &Bin| bin.kept as f64 / bin.all as f64;
+    let telling: Vec<&Bin> = bins.iter().filter(|bin| bin.all >= ENOUGH).collect();
+    // Thresholds of structures are about other scores than those that are drawn.
+    let thresholds = thresholds(tensor, global).filter(|_| settings.structure.is_none());
+    let one = thresholds.filter(|(from, to)| x(*from) == x(*to)).map(|(from, _)| from);
+    match one {
+        Some(threshold) => fill(area, (x(threshold), right_edge), (top, bottom), KEPT.mix(0.1))?,
+        None => telling.iter().try_for_each(|bin| {
+            fill(area, (x(bin.from), x(bin.to)), (top, bottom), KEPT.mix(0.1 * share(bin)).stroke_width(0))
+        })?,
+    }
+    let step = step(most);
+    let mut level = 0.0;
+    while level <= most {
+        line(area, (left, y(level)), (right_edge, y(level)), FAINT)?;
+        let label = if step < 0.01 { format!("{:.1} %", 100.0 * level) } else { format!("{:.0} %", 100.0 * level) };
+        put(area, (left - 8, y(level) - 5), &label, right(13, INK))?;
+        level += step;
+    }
+    for (score, label) in ticks(low, high) {
+        line(area, (x(score), bottom), (x(score), bottom + 5), INK)?;
+        put(area, (x(score), bottom + 8), &label, middle(13, INK))?;
+    }
+
+    let outline = |count: fn(&Bin) -> u64| {
+        let steps = bins.iter().flat_map(|bin| {
+            let level = y(height(bin, count(bin)));
+            [(x(bin.from), level), (x(bin.to), level)]
+        });
+        let mut points: Vec<_> = steps.collect();
+        points.insert(0, (left, bottom));
+        points.push((right_edge, bottom));
+        points
+    };
+    // What is kept stands on the axis, what is lost on top of it.
+    area.draw(&Polygon::new(outline(|bin| bin.all), LOST)).map_err(say)?;
+    area.draw(&Polygon::new(outline(|bin| bin.kept), KEPT)).map_err(say)?;
+    line(area, (left, bottom), (right_edge, bottom), INK)?;
+
+    match (one, thresholds) {
+        (Some(threshold), _) => {
+            let at = x(threshold);
+            line(area, (at, top - 6), (at, bottom), MARK.stroke_width(2))?;
+            // On the side where there is more room.
+            let (beside, style) = if at < WIDTH / 2 { (at + 8, text(14, MARK)) } else { (at - 8, right(14, MARK)) };
+            put(area, (beside, top - 20), &format!("threshold {}", number(threshold)), style)?;
+        }
+        (None, many) => {
+            draw_shares(area, &telling, (left, right_edge), (top, bottom), &x)?;
+            if let Some((from, to)) = many {
+                let words = format!(
+                    "Each of {} contests has a threshold of its own, from {} to {}",
+                    grouped(tensor.contests),
+                    number(from),
+                    number(to)
+                );
+                put(area, (left, top - 22), &words, text(13, INK))?;
+            }
+        }
+    }
+    let score = match (settings.score, spread.given) {
+        ("wanda", _) => "|weight| x norm of its input",
+        (_, true) => "the given score",
+        _ => "|weight|",
+    };
+    put(area, (WIDTH / 2, bottom + 28), &format!("score: {score} (logarithmic axis)"), middle(14, INK))?;
+    let turned = middle(14, INK).transform(FontTransform::Rotate270);
+    put(area, (8, (top + bottom) / 2), "share of weights per doubling of the score", turned)?;
+    let mut notes = Vec::new();
+    if *zeros > 0 {
+        notes.push(format!("{} scores are zero, {} of them kept", grouped(*zeros), grouped(*kept_zeros)));
+    }
+    if hidden > 0 {
+        notes.push(format!("{} are further to the left, down to {}", grouped(hidden), number(lowest)));
+    }
+    if !notes.is_empty() {
+        put(area, (left, bottom + 52), &format!("Not shown: {}", notes.join("; ")), text(13, INK))?;
+    }
+    Ok(())
+}
+
+/// A line that says of every score which part of the weights that have it is kept, on an axis of its own.
+fn draw_shares(
+    area: &Area<'_>,
+    bins: &[&Bin],
+    (left, right_edge): (i32, i32),
+    (top, bottom): (i32, i32),
+    x: &dyn Fn(f64) -> i32,
+) -> Result<()> {
+    let y = |share: f64| bottom - (share * f64::from(bottom - top)).round() as i32;
+    let points: Vec<_> =
+        bins.iter().map(|bin| (x((bin.from * bin.to).sqrt()), y(bin.kept as f64 / bin.all as f64))).collect();
+    if points.is_empty() {
+        return Ok(());
+    }
+    area.draw(&PathElement::new(points, MARK.stroke_width(2))).map_err(say)?;
+    for quarter in 0..=4 {
+        let at = y(f64::from(quarter) / 4.0);
+        line(area, (right_edge, at), (right_edge + 5, at), MARK)?;
+        put(area, (right_edge + 9, at - 5), &format!("{} %", 25 * quarter), text(13, MARK))?;
+    }
+    line(area, (left + 540, 79), (left + 560, 79), MARK.stroke_width(2))?;
+    put(area, (left + 566, 74), "kept of those with this score", text(14, MARK))?;
+    Ok(())
 }
 
 /// The bins without a thin tail to the left, and how many scores were in that.

@@ -1,8 +1,9 @@
 //! `emprune prune` and `emprune inspect`: the same work; the one writes the weights and the other does not.
 
 use crate::Usage;
-use crate::args::{FileArgs, JobArgs, Score, Settings};
+use crate::args::{FileArgs, JobArgs};
 use crate::backend::{self, Workers};
+use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Paths};
 use crate::events;
@@ -13,8 +14,8 @@ use crate::norms::Norms;
 use crate::plot;
 use crate::recipe::Recipe;
 use crate::report::{Report, RuleReport, SCHEMA, TensorReport, Totals, sparsity, write_json};
-use crate::scores::ScoreFiles;
 use crate::select::{Selection, select};
+use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::table;
 use anyhow::{Result, ensure};
@@ -30,12 +31,12 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     let paths = Paths {
         weights: output,
         masks: files.masks.as_deref(),
-        report: files.report.as_deref(),
+        report: files.report.file.as_deref(),
         plots: files.plot.as_deref(),
-        overwrite: files.overwrite,
+        overwrite: files.report.overwrite,
     };
     let others = [&args.norms, &args.norm_map, &args.recipe].into_iter().flatten().cloned();
-    paths.check(model, others.chain(question.scores.paths()))?;
+    paths.check(model, others.chain(question.beside.paths()))?;
     let workers = Workers::open(&args.backend)?;
     let selected = question.selected();
     events::tell(
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
 
     let mut text = Vec::new();
     events::tell("finished", json!({"seconds": start.elapsed().as_secs_f64()}));
-    if files.json {
+    if files.report.json {
         write_json(&mut text, &report_of_all)?;
     } else {
         let seconds = start.elapsed().as_secs_f64();
@@ -78,7 +79,7 @@ pub(crate) struct Question<'a> {
     args: &'a JobArgs,
     pub(crate) model: Checkpoint,
     norms: Option<Norms>,
-    scores: ScoreFiles,
+    beside: Beside,
     recipe: Recipe,
     selection: Selection,
 }
@@ -93,7 +94,7 @@ impl<'a> Question<'a> {
         interrupt::catch()?;
         let model = Checkpoint::open(&args.input)?;
         let norms = args.norms.as_deref().map(|path| Norms::open(path, args.norm_map.as_deref())).transpose()?;
-        let scores = ScoreFiles::open(all_settings(args, &recipe).filter_map(Settings::scores))?;
+        let beside = Beside::open(all_settings(args, &recipe))?;
         let selection = select(&model.tensors, &args.targets, &args.ignore, &recipe)?;
         for warning in &selection.warnings {
             events::warning(warning);
@@ -101,13 +102,13 @@ impl<'a> Question<'a> {
         for note in model.directory.iter().flat_map(|directory| &directory.notes) {
             events::note(note);
         }
-        let question = Self { args, model, norms, scores, recipe, selection };
+        let question = Self { args, model, norms, beside, recipe, selection };
         for one in question.selected() {
             one.norms(question.norms.as_ref()).map_or(Ok(()), |norms| norms.check(one.info, one.row_len()))?;
-            question.scores.get(one.settings).map_or(Ok(()), |scores| scores.of(one.info).map(drop))?;
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;
+            question.beside.check(one.info, one.settings)?;
         }
         Ok(question)
     }
@@ -129,7 +130,7 @@ impl<'a> Question<'a> {
     /// For each shard the hash of what is asked about its tensors, unless they take part in contests over many: of such a
     /// contest nothing is finished before all is.
     fn settings_of_shards(&self) -> Result<Vec<Option<String>>> {
-        let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.scores.hashes()?);
+        let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.beside.hashes()?);
         let selected = self.selected();
         let of_shard = |number: usize| {
             let mut text = format!("{} {norms:?}", env!("CARGO_PKG_VERSION"));
@@ -152,7 +153,7 @@ impl<'a> Question<'a> {
         plots: bool,
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
-        let job = Job { shards, norms, scores: &self.scores, workers, outputs, masks, piece_bytes, journal, plots };
+        let job = Job { shards, norms, beside: &self.beside, workers, outputs, masks, piece_bytes, journal, plots };
         let (pruned, contests) = job.prune(&self.selected())?;
         let mut pruned = pruned.into_iter();
         let verdicts = self.model.tensors.iter().zip(&self.selection.skipped).zip(&self.selection.rules);

@@ -1,7 +1,7 @@
 //! `--recipe`: settings by pattern. The keys of a rule are the options of the command line, read by the same parser.
 
 use crate::Usage;
-use crate::args::Settings;
+use crate::settings::Settings;
 use anyhow::{Context, Result};
 use clap::builder::Resettable;
 use clap::error::ContextKind;
@@ -97,11 +97,16 @@ fn settings(options: &toml::Table, defaults: &Settings) -> Result<Settings, Stri
         words.push(format!("--{key}={value}"));
     }
     let mut settings = defaults.clone();
-    // A budget takes the place of the command line's, whichever that is; and so does a granularity, which N:M is too.
-    if ["beta", "count", "sparsity", "nm"].iter().any(|key| options.contains_key(*key)) {
+    // A budget takes the place of the command line's, whichever that is; and so do contests, which N:M says too.
+    let says = |keys: &[&str]| keys.iter().any(|key| options.contains_key(*key));
+    if says(&["beta", "count", "sparsity", "nm"]) {
         settings = Settings { count: None, sparsity: None, nm: None, ..settings };
-    } else if options.contains_key("granularity") {
+    }
+    if says(&["granularity", "structure"]) {
         settings.nm = None;
+    }
+    if says(&["nm"]) {
+        settings = Settings { granularity: None, structure: None, norm: None, ..settings };
     }
     let matches = command.try_get_matches_from(words);
     matches.and_then(|matches| settings.update_from_arg_matches(&matches)).map_err(|e| reason(&e))?;
@@ -136,7 +141,7 @@ mod tests {
         let as_default = defaults();
         let expected = [
             ("a".into(), None, &Settings { beta: beta(0.7), ..as_default.clone() }),
-            ("b c".into(), None, &Settings { granularity: Granularity::Global, ..as_default.clone() }),
+            ("b c".into(), None, &Settings { granularity: Some(Granularity::Global), ..as_default.clone() }),
             ("d".into(), Some(true), &as_default),
             ("e".into(), None, &Settings { beta: beta(2.0), row_axes: 2, ..as_default.clone() }),
         ];

@@ -1,13 +1,13 @@
 //! The selected tensors of a checkpoint as the library's source: read ahead and written behind the piece that is worked on.
 
-use crate::histogram::{Count, Histogram};
+use crate::beside::ScorePlace;
+use crate::histogram::{Histogram, Numbers};
 use crate::interrupt;
 use crate::masks::MaskPlace;
 use crate::overlap::{Reader, Writer};
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
-use crate::scores::ScorePlace;
 use crate::sink::Sink;
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use std::io;
@@ -77,6 +77,18 @@ impl Part {
         self.scores.map(|place| place.dtype)
     }
 
+    /// What the scores of the entries from `start` on are made of, and where they are counted, if they are.
+    fn histogram<'p>(
+        &'p mut self,
+        bytes: &'p [u8],
+        dtype: Dtype,
+        start: u64,
+        row_len: u64,
+    ) -> Option<(&'p mut Histogram, Numbers<'p>)> {
+        let (norms, column) = (self.norms.as_deref(), (start % row_len) as usize);
+        Some((self.histogram.as_deref_mut()?, Numbers { bytes, dtype, norms, column }))
+    }
+
     /// Go on behind these entries: the next source begins there.
     pub(crate) fn advance(&mut self, len: u64, dtype: Dtype) {
         self.offset += len * dtype.size() as u64;
@@ -84,13 +96,6 @@ impl Part {
             place.offset += len * place.dtype.size() as u64;
         }
         self.counted = 0;
-    }
-
-    /// Count the scores of the entries from `start` on.
-    fn count_scores(&mut self, bytes: &[u8], spec: TensorSpec, start: u64, count: Count) {
-        if let Some(histogram) = &mut self.histogram {
-            count(histogram, bytes, spec.dtype, self.norms.as_deref(), (start % spec.row_len) as usize);
-        }
     }
 
     /// The whole tensor has passed.
@@ -128,6 +133,39 @@ impl Weights<'_, '_> {
         Ok(self.parts)
     }
 
+    /// Read a piece, count its zeros, and say which of its entries are there for the first time: those from this one on.
+    fn read(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<u64> {
+        interrupt::check()?;
+        self.tick(tensor);
+        let (part, dtype) = (&self.parts[tensor], self.specs[tensor].dtype);
+        let size = dtype.size() as u64;
+        let len = ((range.end - range.start) * size) as usize;
+        self.reader.read(&self.shards[part.shard].file, part.offset + range.start * size, len, self.buffer)?;
+        self.read_ahead(tensor, range)?;
+        let part = &mut self.parts[tensor];
+        // What is read in strips is read once more from end to end: behind a gap, nothing is counted yet.
+        let new = match part.counted {
+            counted if counted < range.start => range.end,
+            counted => counted.clamp(range.start, range.end),
+        } - range.start;
+        if range.start + new < range.end {
+            part.zeros_before += count_zeros(&self.buffer[(new * size) as usize..], dtype);
+            part.counted = range.end;
+        }
+        self.progress.loaded(tensor, range.start, self.buffer.len());
+        Ok(new)
+    }
+
+    /// Count the scores of a piece, from its entry `new` on.
+    fn see(&mut self, tensor: usize, new: u64, start: u64) {
+        let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
+        let (bytes, dtype) = scored(part, self.buffer, &self.score_buffer, spec.dtype);
+        let bytes = &bytes[new as usize * dtype.size()..];
+        if let Some((histogram, numbers)) = part.histogram(bytes, dtype, start + new, spec.row_len) {
+            histogram.see(numbers);
+        }
+    }
+
     /// After a piece usually comes its neighbour, as large. Not so where parts of rows are asked for, which have gaps between.
     fn read_ahead(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<()> {
         let follows = range.start == 0 || self.last == (tensor, range.start);
@@ -157,55 +195,46 @@ impl Source for Weights<'_, '_> {
     }
 
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
-        interrupt::check()?;
-        self.tick(tensor);
-        let (part, dtype) = (&self.parts[tensor], self.specs[tensor].dtype);
-        let size = dtype.size() as u64;
-        let len = ((range.end - range.start) * size) as usize;
-        self.reader.read(&self.shards[part.shard].file, part.offset + range.start * size, len, self.buffer)?;
-        self.read_ahead(tensor, &range)?;
-        let part = &mut self.parts[tensor];
-        if range.end > part.counted {
-            let seen = (part.counted.max(range.start) - range.start) * size;
-            part.zeros_before += count_zeros(&self.buffer[seen as usize..], dtype);
-            part.count_scores(
-                &self.buffer[seen as usize..],
-                self.specs[tensor],
-                range.start + seen / size,
-                Histogram::see,
-            );
-            part.counted = range.end;
-        }
-        self.progress.loaded(tensor, range.start, self.buffer.len());
+        let new = self.read(tensor, &range)?;
+        self.see(tensor, new, range.start);
         Ok(self.buffer)
     }
 
     fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
-        self.load(tensor, range.clone())?;
+        let new = self.read(tensor, &range)?;
         if let (Some(model), Some(place)) = (self.scores, self.parts[tensor].scores) {
             let size = place.dtype.size() as u64;
             self.score_buffer.resize(((range.end - range.start) * size) as usize, 0);
             read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size)?;
         }
+        self.see(tensor, new, range.start);
         Ok((self.buffer, &self.score_buffer))
     }
 
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
-        let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
-        part.zeros_after += count_zeros(self.buffer, dtype);
-        part.count_scores(self.buffer, self.specs[tensor], range.start, Histogram::keep);
+        let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
+        part.zeros_after += count_zeros(self.buffer, spec.dtype);
         self.progress.stored(self.buffer.len());
         if let Some(mask) = mask {
             part.kept += mask.kept();
             if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
                 place.append(file, mask)?;
             }
+            let (bytes, dtype) = scored(part, self.buffer, &self.score_buffer, spec.dtype);
+            if let Some((histogram, numbers)) = part.histogram(bytes, dtype, range.start, spec.row_len) {
+                histogram.keep(numbers, mask);
+            }
         }
         match self.outputs.get(part.shard) {
-            Some(output) => self.writer.put(*output, part.offset + range.start * dtype.size() as u64, self.buffer),
+            Some(output) => self.writer.put(*output, part.offset + range.start * spec.dtype.size() as u64, self.buffer),
             None => Ok(()),
         }
     }
+}
+
+/// What the scores of a piece are made of.
+fn scored<'b>(part: &Part, weights: &'b [u8], scores: &'b [u8], dtype: Dtype) -> (&'b [u8], Dtype) {
+    part.scores.map_or((weights, dtype), |place| (scores, place.dtype))
 }
 
 /// Entries that are +0 or -0.

@@ -1,0 +1,128 @@
+//! `--structure`: the structures of tensors that are decided together, with what files say of them, as the library takes them.
+
+use crate::beside::{Beside, GroupPlace, Scores};
+use crate::positioned::read_exact_at;
+use crate::safetensors::{Model, TensorInfo};
+use crate::settings::{Settings, Structure};
+use anyhow::{Context, Result, bail};
+use emprune::{Decision, Dtype, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Want};
+
+/// The question, and for each tensor its groups and its structures' scores, where files have them.
+#[derive(Debug)]
+pub(crate) struct Structures<'a> {
+    settings: &'a Settings,
+    structure: &'a Structure,
+    groups: Vec<TensorGroups>,
+    scores: Vec<Vec<f32>>,
+}
+
+/// The number of each row's or column's group.
+#[derive(Debug)]
+struct TensorGroups {
+    columns: bool,
+    numbers: Vec<u32>,
+}
+
+impl<'a> Structures<'a> {
+    /// Those of some tensors, if structures are what is kept or zeroed.
+    pub(crate) fn load(tensors: &[&TensorInfo], settings: &'a Settings, beside: &Beside) -> Result<Option<Self>> {
+        let Some(structure) = &settings.structure else { return Ok(None) };
+        let mut all = Self { settings, structure, groups: Vec::new(), scores: Vec::new() };
+        let (mut with, mut without) = (None, None);
+        for info in tensors {
+            if let Some(place) = beside.groups(info, settings)? {
+                all.groups.push(TensorGroups::read(&place)?);
+            }
+            match beside.scores(info, settings)? {
+                Some(Scores::Structures(scores, model)) => {
+                    all.scores.push(read_scores(scores, model)?);
+                    with = Some(&info.name);
+                }
+                _ => without = Some(&info.name),
+            }
+        }
+        match (with, without) {
+            (Some(with), Some(without)) => bail!(
+                "one contest, but the structures of tensor {with:?} have scores, and those of tensor {without:?} have none"
+            ),
+            _ => Ok(Some(all)),
+        }
+    }
+
+    /// Ask the library.
+    pub(crate) fn stream(
+        &self,
+        pruner: &Pruner,
+        source: &mut dyn Source,
+        rule: &Rule,
+        want: Want,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        let groups: Vec<_> = self.groups.iter().map(TensorGroups::lend).collect();
+        let scores: Vec<_> = self.scores.iter().map(Vec::as_slice).collect();
+        let structure = match *self.structure {
+            Structure::Row => emprune::Structure::Row,
+            Structure::Column => emprune::Structure::Column,
+            Structure::Heads(heads) => emprune::Structure::Heads(heads),
+            Structure::Groups(_) => emprune::Structure::Groups(&groups),
+        };
+        let (norm, rule) = match scores.is_empty() {
+            true => (self.settings.norm().into(), *rule),
+            // Nothing is asked about weights then.
+            false => (Norm::Given(&scores), rule.with_score(Score::Magnitude)),
+        };
+        pruner.stream_structures(source, structure, norm, &rule, want)
+    }
+}
+
+impl TensorGroups {
+    fn read(place: &GroupPlace<'_>) -> Result<Self> {
+        let GroupPlace { numbers: info, model, columns } = *place;
+        let of = || format!("the groups of tensor {:?} in {}", info.name, model.path.display());
+        let bytes = read(info, model)?;
+        let width = match info.dtype.as_str() {
+            "I8" | "U8" => 1,
+            "I16" | "U16" => 2,
+            "I32" | "U32" => 4,
+            "I64" | "U64" => 8,
+            other => bail!("{} are {other}, and must be integers", of()),
+        };
+        // Of either sign: what is negative is too large as a positive number.
+        let number = |(at, entry): (usize, &[u8])| {
+            let mut word = [0; 8];
+            word[..entry.len()].copy_from_slice(entry);
+            let bits = u64::from_le_bytes(word);
+            let negative = info.dtype.starts_with('I') && entry.last().is_some_and(|high| high >> 7 == 1);
+            let (what, found) = (if columns { "column" } else { "row" }, u32::try_from(bits).ok());
+            let found = found.filter(|_| !negative);
+            let sign = if negative { "a negative number" } else { "too large a number" };
+            found.with_context(|| format!("{}: the group of {what} {at} is {sign}", of()))
+        };
+        let numbers = bytes.chunks_exact(width).enumerate().map(number).collect::<Result<_>>()?;
+        Ok(Self { columns, numbers })
+    }
+
+    fn lend(&self) -> Groups<'_> {
+        if self.columns { Groups::Columns(&self.numbers) } else { Groups::Rows(&self.numbers) }
+    }
+}
+
+fn read(info: &TensorInfo, model: &Model) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; (info.bytes.end - info.bytes.start) as usize];
+    let place = || format!("cannot read tensor {:?} of {}", info.name, model.path.display());
+    read_exact_at(&model.file, &mut bytes, info.bytes.start).with_context(place)?;
+    Ok(bytes)
+}
+
+fn read_scores(info: &TensorInfo, model: &Model) -> Result<Vec<f32>> {
+    let bytes = read(info, model)?;
+    Ok(match info.prunable_dtype() {
+        Some(Dtype::F32) => bytes.as_chunks().0.iter().map(|entry| f32::from_le_bytes(*entry)).collect(),
+        Some(Dtype::F16) => bytes.as_chunks().0.iter().map(|entry| half::f16::from_le_bytes(*entry).to_f32()).collect(),
+        Some(Dtype::Bf16) => {
+            bytes.as_chunks().0.iter().map(|entry| half::bf16::from_le_bytes(*entry).to_f32()).collect()
+        }
+        _ => {
+            bail!("the scores of tensor {:?}'s structures are {}, and must be F32, F16 or BF16", info.name, info.dtype)
+        }
+    })
+}
