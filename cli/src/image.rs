@@ -10,6 +10,7 @@ use crate::table::{grouped, named, percent};
 use anyhow::{Context, Result};
 use emprune::{Granularity, Pruner, Rule, Want};
 use image_compare::Algorithm;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -166,8 +167,8 @@ const BAND: u32 = 256;
 /// The mean structural similarity over windows of 8 x 8, on 8 bits.
 fn ssim<T: Sample>(layout: Layout, channel: usize, input: &[T], output: &[T]) -> Result<f64> {
     let Layout { width, height, stride } = layout;
-    let mut sum = 0.0;
-    for top in (0..height).step_by(BAND as usize) {
+    let tops: Vec<u32> = (0..height).step_by(BAND as usize).collect();
+    let bands = tops.into_par_iter().map(|top| {
         interrupt::check()?;
         let lines = BAND.min(height - top);
         let band = |samples: &[T]| {
@@ -179,9 +180,11 @@ fn ssim<T: Sample>(layout: Layout, channel: usize, input: &[T], output: &[T]) ->
         };
         let (before, after) = band(input).zip(band(output)).context("a band of the picture")?;
         let similarity = image_compare::gray_similarity_structure(&Algorithm::MSSIMSimple, &before, &after);
-        sum += similarity.context("cannot compare the pictures")?.score * f64::from(lines);
-    }
-    Ok(sum / f64::from(height))
+        Ok(similarity.context("cannot compare the pictures")?.score * f64::from(lines))
+    });
+    // Added in order, whichever thread was first.
+    let bands: Vec<f64> = bands.collect::<Result<_>>()?;
+    Ok(bands.iter().sum::<f64>() / f64::from(height))
 }
 
 impl Report {

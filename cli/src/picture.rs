@@ -39,7 +39,7 @@ impl Picture {
             file.rewind().context("cannot read it")?;
             match format {
                 Some(ImageFormat::Png) => {}
-                Some(ImageFormat::Jpeg) => ensure!(is_complete_jpeg(&file)?, "truncated: the JPEG data has no end"),
+                Some(ImageFormat::Jpeg) => check_jpeg(&file)?,
                 _ => bail!("neither a PNG nor a JPEG file"),
             }
             file.rewind().context("cannot read it")?;
@@ -61,7 +61,8 @@ impl Picture {
             Samples::Eight(samples) => (samples, [L8, La8, Rgb8, Rgba8]),
             Samples::Sixteen(samples) => (bytemuck::cast_slice(samples), [L16, La16, Rgb16, Rgba16]),
         };
-        let mut encoder = PngEncoder::new_with_quality(out, CompressionType::Default, FilterType::Adaptive);
+        // Of a large picture, a better compression takes longer than all else.
+        let mut encoder = PngEncoder::new_with_quality(out, CompressionType::Fast, FilterType::Adaptive);
         if let Some(profile) = &self.profile {
             encoder.set_icc_profile(profile.clone()).context("the colour profile")?;
         }
@@ -101,18 +102,23 @@ fn decode(file: File) -> Result<Picture> {
     Ok(Picture { layout: Layout { width, height, stride }, samples, profile })
 }
 
-/// Whether the end of the picture is there. The decoder paints grey what a truncated file lacks, and says nothing.
-fn is_complete_jpeg(file: &File) -> Result<bool> {
+/// What the decoder would not say: it paints grey what a truncated file lacks, and guesses at the colours of inks.
+fn check_jpeg(file: &File) -> Result<()> {
     let mut bytes = Vec::new();
     BufReader::new(file).take(MOST_BYTES).read_to_end(&mut bytes).context("cannot read it")?;
     // Segments with lengths, which may hold pictures of their own, up to the first that is followed by data. In that, 0xff
     // before the end's 0xd9 is nothing else.
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        // The frame: precision, height, width, and how many colours there are.
+        let is_frame = (0xc0..=0xcf).contains(&marker) && ![0xc4, 0xc8, 0xcc].contains(&marker);
+        ensure!(!is_frame || bytes.get(at + 9) != Some(&4), "a CMYK JPEG: its four inks are no grey and no RGB");
         at += 2 + usize::from(u16::from_be_bytes([high, low]));
         if marker == 0xda {
-            return Ok(bytes.get(at..).unwrap_or_default().windows(2).any(|two| two == [0xff, 0xd9]));
+            let has_end = bytes.get(at..).unwrap_or_default().windows(2).any(|two| two == [0xff, 0xd9]);
+            ensure!(has_end, "truncated: the JPEG data has no end");
+            break;
         }
     }
-    Ok(true) // not what was thought: the decoder will say so
+    Ok(()) // if it is not what was thought, the decoder will say so
 }

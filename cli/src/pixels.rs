@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 
 /// A sample of a picture: 8 or 16 bits.
-pub(crate) trait Sample: Copy + Into<u32> + PartialEq {
+pub(crate) trait Sample: Copy + Into<u32> + PartialEq + Sync {
     /// How many values there are.
     const LEVELS: u32;
 

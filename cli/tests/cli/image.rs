@@ -295,6 +295,67 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, step)
 }
 
+/// A PNG of these chunks.
+fn png(chunks: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, data) in chunks {
+        let body = [&name[..], data].concat();
+        file.extend([&(data.len() as u32).to_be_bytes()[..], &body, &crc(&body).to_be_bytes()].concat());
+    }
+    file
+}
+
+/// The header of a picture of 2 x 2, of 8 bits.
+fn header(colour: u8, interlaced: u8) -> (&'static [u8; 4], Vec<u8>) {
+    (b"IHDR", vec![0, 0, 0, 2, 0, 0, 0, 2, 8, colour, 0, 0, interlaced])
+}
+
+/// Lines of a PNG, not compressed.
+fn lines(bytes: &[u8]) -> (&'static [u8; 4], Vec<u8>) {
+    let len = bytes.len() as u16;
+    let (a, b) = bytes.iter().fold((1u32, 0u32), |(a, b), &byte| (a + u32::from(byte), b + a + u32::from(byte)));
+    let sum = ((b % 65521) << 16 | a % 65521).to_be_bytes();
+    (b"IDAT", [&[0x78, 1, 1][..], &len.to_le_bytes(), &(!len).to_le_bytes(), bytes, &sum].concat())
+}
+
+#[test]
+fn palettes_and_interlaced_lines_are_what_they_show() {
+    let desk = Desk::new();
+    let end = (b"IEND", vec![]);
+    // Every line begins with its filter, 0; an interlaced 2 x 2 has a line for the first entry, the second, and the rest.
+    let (plain, adam7) = (lines(&[0, 0, 1, 0, 2, 1]), lines(&[0, 0, 0, 1, 0, 2, 1]));
+    let palette = (b"PLTE", vec![200, 10, 30, 90, 60, 120, 5, 255, 0]);
+    let rgb = [[200u8, 10, 30], [90, 60, 120], [5, 255, 0], [90, 60, 120]].map(Rgb);
+    let shown = DynamicImage::from(ImageBuffer::from_fn(2, 2, |x, y| rgb[(x + 2 * y) as usize]));
+    let clear = (b"tRNS", vec![255, 128]);
+    let alphas = [255u8, 128, 255, 128];
+    let with_alpha = DynamicImage::from(ImageBuffer::from_fn(2, 2, |x, y| {
+        let (at, Rgb([r, g, b])) = ((x + 2 * y) as usize, rgb[(x + 2 * y) as usize]);
+        Rgba([r, g, b, alphas[at]])
+    }));
+    let grey = DynamicImage::from(ImageBuffer::from_fn(2, 2, |x, y| Luma([[0u8, 1, 2, 1][(x + 2 * y) as usize]])));
+    for (chunks, expected) in [
+        (vec![header(3, 0), palette.clone(), plain.clone(), end.clone()], &shown),
+        (vec![header(3, 1), palette.clone(), adam7.clone(), end.clone()], &shown),
+        (vec![header(3, 1), palette, clear, adam7.clone(), end.clone()], &with_alpha),
+        (vec![header(0, 1), adam7, end], &grey),
+    ] {
+        desk.write("in", &png(&chunks));
+        check(&desk, expected, &[], 2, (1, 1));
+    }
+}
+
+#[test]
+fn a_jpeg_of_inks_is_refused_by_name() {
+    let desk = Desk::new();
+    let mut jpeg = encoded(&picture("RGB8", 20, 20), ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
+    assert_eq!(jpeg[frame + 9], 3, "colours");
+    jpeg[frame + 9] = 4;
+    desk.write("in", &jpeg);
+    desk.fail(&["image", "in", "-o", "out.png"], 1, &["in: ", "CMYK"]);
+}
+
 #[test]
 fn what_is_no_picture_is_refused() {
     let desk = Desk::new();
