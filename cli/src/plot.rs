@@ -57,19 +57,22 @@ fn file_name(tensor: &str, taken: &mut BTreeSet<String>) -> String {
 
 /// What a picture needs to be understood without the command that made it.
 fn question(settings: &SettingsReport) -> String {
-    let contests = match settings.granularity.as_str() {
-        "global" => "one contest over many tensors".to_owned(),
-        other => format!("one contest per {other}"),
+    let contests = match (settings.granularity.as_str(), &settings.nm) {
+        (_, Some(nm)) => format!("{nm} along every row"),
+        ("global", _) => "one contest over many tensors".to_owned(),
+        (other, _) => format!("one contest per {other}"),
+    };
+    let contests = match (&settings.structure, &settings.norm) {
+        (Some(structure), Some(norm)) => format!("{contests} over whole structures ({structure}, {norm})"),
+        _ => contests,
     };
     let budget = match settings {
-        SettingsReport { beta: Some(beta), .. } => format!("beta {beta}"),
-        SettingsReport { count: Some(count), .. } => format!("{count} of each kept"),
-        SettingsReport { sparsity: Some(sparsity), .. } => format!("sparsity {sparsity}"),
-        SettingsReport { nm: Some(nm), .. } => format!("{nm} kept"),
-        _ => "no budget".into(),
+        SettingsReport { beta: Some(beta), .. } => format!(", beta {beta}"),
+        SettingsReport { count: Some(count), .. } => format!(", {count} of each kept"),
+        SettingsReport { sparsity: Some(sparsity), .. } => format!(", sparsity {sparsity}"),
+        _ => String::new(),
     };
-    let structure = settings.structure.as_ref().map(|structure| format!(", whole structures: {structure}"));
-    format!("{contests}, score: {}, {budget}{}", settings.score, structure.unwrap_or_default())
+    format!("{contests}, score: {}{budget}", settings.score)
 }
 
 /// What was asked about one tensor, and the contest over many that it took part in.
@@ -189,13 +192,15 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
             fill(&area, (from, from + 12), (102, 114), KEPT)?;
             if i == 0 {
                 put(&area, (from + 18, 103), "kept", text(13, INK))?;
-                line(&area, (from + 70, 100), (from + 70, 116), MARK.stroke_width(3))?;
-                put(&area, (from + 78, 103), &format!("N_eff / N{means}"), text(13, INK))?;
+                if bars.iter().any(|bar| bar.n_eff.is_some()) {
+                    line(&area, (from + 70, 100), (from + 70, 116), MARK.stroke_width(3))?;
+                    put(&area, (from + 78, 103), &format!("N_eff / N{means}"), text(13, INK))?;
+                }
             } else {
                 put(&area, (from + 18, 103), &format!("kept{means}"), text(13, INK))?;
                 let next = from + if means.is_empty() { 70 } else { 195 };
                 fill(&area, (next, next + 12), (105, 111), DARK)?;
-                put(&area, (next + 18, 103), "certificate: no less was possible", text(13, INK))?;
+                put(&area, (next + 18, 103), "certified least", text(13, INK))?;
             }
             for tenth in (0..=10).step_by(2) {
                 let at = x(from, f64::from(tenth) / 10.0);
@@ -229,7 +234,8 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
         }
         let skipped = report.tensors.len() + 1 - bars.len();
         if skipped > 0 {
-            put(&area, (20, bottom + 36), &format!("Left alone, and not shown: {skipped} tensors"), text(13, INK))?;
+            let tensors = if skipped == 1 { "tensor" } else { "tensors" };
+            put(&area, (20, bottom + 36), &format!("Left alone, and not shown: {skipped} {tensors}"), text(13, INK))?;
         }
         area.present().map_err(say)?;
     }
@@ -284,7 +290,10 @@ fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Resul
         return put(area, (WIDTH / 2, (top + bottom) / 2), words, middle(16, INK));
     };
 
-    let span = (high - low).max(1e-6);
+    // A decade at least, and room beside the first and the last bar.
+    let margin = ((1.0 - (high - low)) / 2.0).max((high - low) / 50.0);
+    let (low, high) = (low - margin, high + margin);
+    let span = high - low;
     let x = |score: f64| {
         let share = ((score.log10() - low) / span).clamp(0.0, 1.0);
         left + (share * f64::from(right_edge - left)).round() as i32
@@ -303,17 +312,12 @@ fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Resul
     let one = thresholds.filter(|(from, to)| x(*from) == x(*to)).map(|(from, _)| from);
     match one {
         Some(threshold) => fill(area, (x(threshold), right_edge), (top, bottom), KEPT.mix(0.1))?,
-        None => telling.iter().try_for_each(|bin| {
-            fill(area, (x(bin.from), x(bin.to)), (top, bottom), KEPT.mix(0.1 * share(bin)).stroke_width(0))
-        })?,
-    }
-    let step = step(most);
-    let mut level = 0.0;
-    while level <= most {
-        line(area, (left, y(level)), (right_edge, y(level)), FAINT)?;
-        let label = if step < 0.01 { format!("{:.1} %", 100.0 * level) } else { format!("{:.0} %", 100.0 * level) };
-        put(area, (left - 8, y(level) - 5), &label, right(13, INK))?;
-        level += step;
+        None => {
+            let ends = telling.iter().skip(1).map(|bin| x(bin.from)).chain([right_edge]);
+            telling.iter().zip(ends).try_for_each(|(bin, end)| {
+                fill(area, (x(bin.from), end), (top, bottom), KEPT.mix(0.1 * share(bin)).stroke_width(0))
+            })?;
+        }
     }
     for (score, label) in ticks(low, high) {
         line(area, (x(score), bottom), (x(score), bottom + 5), INK)?;
@@ -326,13 +330,18 @@ fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Resul
             [(x(bin.from), level), (x(bin.to), level)]
         });
         let mut points: Vec<_> = steps.collect();
-        points.insert(0, (left, bottom));
-        points.push((right_edge, bottom));
+        let ends = bins.first().zip(bins.last()).map(|(first, last)| (x(first.from), x(last.to)));
+        let (from, to) = ends.unwrap_or((left, right_edge));
+        points.insert(0, (from, bottom));
+        points.push((to, bottom));
         points
     };
     // What is kept stands on the axis, what is lost on top of it.
-    area.draw(&Polygon::new(outline(|bin| bin.all), LOST)).map_err(say)?;
-    area.draw(&Polygon::new(outline(|bin| bin.kept), KEPT)).map_err(say)?;
+    for (outline, color) in [(outline(|bin| bin.all), LOST), (outline(|bin| bin.kept), KEPT)] {
+        // With a border, for bars that are narrower than a dot.
+        area.draw(&Polygon::new(outline.clone(), color)).map_err(say)?;
+        area.draw(&PathElement::new(outline, color)).map_err(say)?;
+    }
     line(area, (left, bottom), (right_edge, bottom), INK)?;
 
     match (one, thresholds) {
@@ -363,7 +372,7 @@ fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Resul
     };
     put(area, (WIDTH / 2, bottom + 28), &format!("score: {score} (logarithmic axis)"), middle(14, INK))?;
     let turned = middle(14, INK).transform(FontTransform::Rotate270);
-    put(area, (8, (top + bottom) / 2), "share of weights per doubling of the score", turned)?;
+    put(area, (8, (top + bottom) / 2), "weights with such a score (by area)", turned)?;
     let mut notes = Vec::new();
     if *zeros > 0 {
         notes.push(format!("{} scores are zero, {} of them kept", grouped(*zeros), grouped(*kept_zeros)));
@@ -406,14 +415,11 @@ fn draw_shares(
 fn without_tail(bins: &[Bin], len: u64) -> (&[Bin], u64) {
     let most = (TAIL * len as f64) as u64;
     let mut hidden = 0;
-    for (i, bin) in bins.iter().enumerate() {
-        // What is kept is always shown.
-        if hidden + bin.all > most || bin.kept > 0 {
-            return (&bins[i..], hidden);
-        }
+    let first = bins.iter().position(|bin| {
         hidden += bin.all;
-    }
-    (bins, 0)
+        hidden > most
+    });
+    first.map_or((bins, 0), |first| (&bins[first..], hidden - bins[first].all))
 }
 
 /// The lowest and the highest threshold of a tensor's contests.
@@ -421,12 +427,6 @@ fn thresholds(tensor: &TensorReport, global: Option<&GlobalReport>) -> Option<(f
     let rows = tensor.rows.as_ref().and_then(|rows| rows.threshold.as_ref()).map(|all| (all.min, all.max));
     let one = tensor.threshold.or(global.and_then(|global| global.threshold));
     rows.or(one.map(|one| (one, one))).filter(|(from, to)| *from > 0.0 && *to > 0.0)
-}
-
-/// A distance of lines that makes four to eight of them.
-fn step(most: f64) -> f64 {
-    let power = 10f64.powf((most / 4.0).log10().floor());
-    [5.0, 2.0, 1.0].into_iter().map(|factor| factor * power).find(|step| most / step >= 4.0).unwrap_or(power)
 }
 
 /// Powers of ten, every other or third one where there are many; 1, 2 and 5 of each where there are few.
@@ -479,16 +479,13 @@ mod tests {
         for (low, high) in [(-6.0, 1.0), (-0.1, 0.1), (-45.0, 38.0), (0.3, 2.9), (-3.05, -0.2)] {
             assert!((1..=13).contains(&ticks(low, high).len()), "{low} to {high}: {:?}", ticks(low, high));
         }
-        for most in [0.01, 0.3, 0.55, 1.0, 2.0] {
-            assert!((4.0..=10.0).contains(&(most / step(most))), "{most}: {}", step(most));
-        }
     }
 
     #[test]
-    fn a_thin_tail_is_left_out_and_what_is_kept_never() {
+    fn a_thin_tail_is_left_out() {
         let bin = |all, kept| Bin { from: 1.0, to: 2.0, all, kept };
         assert_eq!(without_tail(&[bin(1, 0), bin(0, 0), bin(9, 0), bin(9990, 5000)], 10_000).1, 10);
-        assert_eq!(without_tail(&[bin(1, 1), bin(9999, 5000)], 10_000).1, 0);
+        assert_eq!(without_tail(&[bin(1, 1), bin(9999, 5000)], 10_000).1, 1);
         assert_eq!(without_tail(&[bin(11, 0), bin(9989, 5000)], 10_000).1, 0);
     }
 }

@@ -51,10 +51,11 @@ fn every_pruned_tensor_has_a_picture_and_the_model_has_one() {
     let tensor = report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == "a.weight").unwrap();
     let kept = format!("kept: {} (", tensor["kept"]);
     assert!(all["tensor-a.weight-2.svg"].contains(&kept), "no {kept:?}");
-    assert!(all["tensor-a.weight-2.svg"].contains("thresholds of the contests"));
+    assert!(all["tensor-a.weight-2.svg"].contains("Each of 20 contests has a threshold of its own"));
     assert!(all["tensor-zeros.weight.svg"].contains("All scores are zero"));
     let shown = &all["model.svg"];
-    for part in ["What is kept of in", "one contest per row, score: magnitude, beta 1", "N_eff / N", "certificate"] {
+    for part in ["What is kept of in", "one contest per row, score: magnitude, beta 1", "N_eff / N", "certified least"]
+    {
         assert!(shown.contains(part), "the model's picture is without {part:?}");
     }
     assert!(shown.contains("not shown: 1 tensor"), "the norm is left alone");
@@ -96,6 +97,55 @@ fn the_kept_side_is_where_the_threshold_says() {
         let states: Vec<_> = all.iter().zip(&kept).filter_map(state).collect();
         assert!(states.is_sorted() && states.contains(&0) && states.contains(&2), "{name}: {states:?}");
         assert!(states.iter().filter(|state| **state == 1).count() <= 2, "{name}: {states:?}");
+    }
+}
+
+/// A bar stands on its own width, however much room there is beside it.
+#[test]
+fn one_score_is_a_bar() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[1, 1], f32s(&[3.0]))]));
+    desk.succeed(&["inspect", "in", "--plot", "plots"]);
+    let kept = polygon(&pictures(&desk, "plots")["tensor-w.svg"], "#2B6CB0");
+    assert_eq!((kept[0].0, kept[2].0), (kept[1].0, kept[3].0), "{kept:?}");
+}
+
+/// The scores of a file, and no weights: which may be no numbers.
+#[test]
+fn given_scores_are_drawn() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[4, 250], f32s(&[f32::NAN; 1000]))]));
+    desk.write("scores", &model(&[("w", "F32", &[4, 250], values(1000, 1.0))]));
+    desk.write("same", &model(&[("w", "F32", &[4, 250], values(1000, 1.0))]));
+    for granularity in ["tensor", "row", "column", "global"] {
+        let ask = |input: &str, plots: &str, score: &[&str]| {
+            let args = ["inspect", input, "--granularity", granularity, "--plot", plots, "--overwrite"];
+            desk.succeed(&[&args[..], score].concat());
+            pictures(&desk, plots).remove("tensor-w.svg").unwrap()
+        };
+        let given = ask("in", "given", &["--score", "scores"]);
+        assert!(given.contains("the given score") && given.contains("score: given"), "{given}");
+        let weights = ask("same", "weights", &[]);
+        let words = |svg: &str| svg.replace("the given score", "|weight|").replace("score: given", "score: magnitude");
+        assert_eq!(words(&given), words(&weights), "{granularity}: the same scores, the same picture");
+    }
+}
+
+/// Where a contest is a few neighbours, a low score may be kept and a high one lost: a line says how often.
+#[test]
+fn many_thresholds_are_a_line_and_one_is_a_place() {
+    let desk = desk();
+    for (args, is_line) in [
+        (&["--nm", "2:4"] as &[&str], true),
+        (&["--granularity", "row"], true),
+        (&["--structure", "row"], true),
+        (&["--granularity", "tensor"], false),
+        (&["--granularity", "global"], false),
+    ] {
+        desk.succeed(&[&["inspect", "in", "--targets", "a.weight", "--plot", "plots", "--overwrite"], args].concat());
+        let svg = &pictures(&desk, "plots")["tensor-a.weight.svg"];
+        assert_eq!(svg.contains("kept of those with this score"), is_line, "{args:?}");
+        assert_eq!(svg.contains(">\nthreshold "), !is_line, "{args:?}");
     }
 }
 
