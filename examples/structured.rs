@@ -2,7 +2,7 @@
 //!
 //!     cargo run --example structured
 
-use emprune::{Norm, Pruner, Rule, Structure, TensorMut, mask};
+use emprune::{Granularity, Groups, Norm, Pruner, Rule, Structure, TensorMut};
 
 fn main() -> Result<(), emprune::Error> {
     // A linear layer of six neurons with four inputs each; two of them do next to nothing.
@@ -21,16 +21,34 @@ fn main() -> Result<(), emprune::Error> {
     assert_eq!(kept, [0, 2, 3, 5]);
     assert!(layer[1].iter().all(|w| w.to_bits() == 0), "the others are zero, so a layer can be cut to the rows above");
 
-    // A KAN layer has a spline on every edge. A node matters as much as the strongest of its edges, in or out, and an edge as
-    // much as the mean magnitude of its coefficients. Scores of one's own need no weights: only the mask is wanted.
-    let incoming = [[0.8f32, 0.1], [0.7, 0.9], [0.02, 0.01]]; // node by input
-    let outgoing = [[0.5f32, 0.6, 0.03]]; // output by node
+    // A KAN layer has a spline on every edge, here of four coefficients. An edge matters as much as the mean magnitude of its
+    // coefficients, and a node as much as the strongest of its edges, in or out.
+    let mut incoming = [
+        [[0.8f32, -0.9, 1.0, -0.7], [0.1, 0.1, -0.2, 0.0]],
+        [[-0.6, 0.8, 0.7, 0.7], [0.9, -1.0, 0.8, 0.9]],
+        [[0.02, 0.0, -0.03, 0.01], [0.0, 0.01, 0.0, -0.02]],
+    ]; // node by input
+    let mut outgoing = [[[0.5f32, 0.4, -0.6, 0.5], [0.6, 0.7, -0.5, 0.6], [0.03, -0.04, 0.02, 0.03]]]; // output by node
+    let edge = |coefficients: &[f32; 4]| coefficients.iter().map(|c| c.abs()).sum::<f32>() / 4.0;
     let importance: Vec<f32> = (0..3)
-        .map(|node| incoming[node].iter().copied().chain(outgoing.iter().map(|to| to[node])).fold(0.0, f32::max))
+        .map(|node| incoming[node].iter().chain(outgoing.iter().map(|to| &to[node])).map(edge).fold(0.0, f32::max))
         .collect();
-    let (_, nodes) = mask(&importance, &Rule::new())?;
-    let kept: Vec<u64> = (0..3).filter(|&node| nodes.get(node)).collect();
-    println!("nodes that stay: {kept:?}");
+    // A node owns its row of the first layer, and of the second the columns of its coefficients: both go, or both stay.
+    let groups = [Groups::Rows(&[0, 1, 2]), Groups::Columns(&[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])];
+    let layers = &mut [
+        TensorMut::from(incoming.as_flattened_mut().as_flattened_mut()).with_row_len(8)?,
+        TensorMut::from(outgoing.as_flattened_mut().as_flattened_mut()).with_row_len(12)?,
+    ];
+    let rule = Rule::new().with_granularity(Granularity::Global);
+    let given = Norm::Given(&[&importance, &importance]);
+    let (_, masks) = Pruner::best().prune_structures(layers, Structure::Groups(&groups), given, &rule)?;
+    let kept: Vec<u64> = (0..3).filter(|&node| masks[0].get(node)).collect();
+    println!("nodes that stay: {kept:?}, of importance {importance:?}");
     assert_eq!(kept, [0, 1]);
+    assert_eq!(
+        (incoming[2], outgoing[0][2]),
+        ([[0.0; 4]; 2], [0.0; 4]),
+        "the edges of the others are zero, in and out"
+    );
     Ok(())
 }
