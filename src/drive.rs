@@ -113,9 +113,9 @@ pub(crate) fn drive_structures(
     (structure, norm): (Structure<'_>, Norm<'_>),
     rule: &Rule,
 ) -> Result<(Decision, Vec<Mask>), Error> {
-    check(input, rule)?;
     let specs = input.tensors().to_vec();
     check_structures(specs.len(), structure, norm, rule)?;
+    check(input, rule)?;
     let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
     let mut drive = Drive { judge: Judge { engine, rule }, input, norms };
     let members = specs.iter().enumerate().map(|(i, spec)| structure.members(i, *spec).map_err(|e| e.of_tensor(i)));

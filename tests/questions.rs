@@ -382,7 +382,7 @@ fn structures_that_cannot_be_judged_are_refused() {
     let weights = [3e38f32; 6];
     let before = weights;
     let by_row = Rule::new().with_granularity(Granularity::Row);
-    let wanda = Rule::new().with_score(Score::Given);
+    let given = Rule::new().with_score(Score::Given);
     let groups = |numbers| [Groups::Rows(numbers)];
     let (short, gap, far, good) = (groups(&[0, 1]), groups(&[0, 2, 2]), groups(&[0, 0, u32::MAX]), groups(&[0, 1, 0]));
     for backend in backends() {
@@ -398,7 +398,7 @@ fn structures_that_cannot_be_judged_are_refused() {
             (Structure::Row, Norm::Given(&[&[1.0; 2]]), Rule::new(), ["2 scores", "3 structures"]),
             (Structure::Row, Norm::Given(&[&[1.0, f32::NAN, 1.0]]), Rule::new(), ["structure 1", "NaN"]),
             (Structure::Row, Norm::Given(&[&[1.0; 3], &[1.0]]), Rule::new(), ["2 lists", "1 tensors"]),
-            (Structure::Row, Norm::Given(&[&[1.0; 3]]), wanda, ["structures' scores are given", "no scores"]),
+            (Structure::Row, Norm::Given(&[&[1.0; 3]]), given, ["structures' scores are given", "weights are given"]),
         ] {
             let mut copy = weights;
             let tensor = emprune::TensorMut::from(&mut copy[..]).with_row_len(2).unwrap();
