@@ -181,6 +181,7 @@ mod tests {
             ("[[rule]]\npattern = 1", &["a pattern is a string"]),
             ("[[rule]]\npattern = []", &["rule 1", "no pattern"]),
             ("[[rule]]\npattern = 'a'\n[[rule]]\npattern = 'b'\nbetas = 1", &["rule 2", "\"betas\"", "beta, count"]),
+            ("[[rule]]\npattern = 'a'\nbeta = 1\ncount = 2", &["rule 1", "beta", "count"]),
             ("[[rule]]\npattern = 'a'\nbeta = -1", &["rule 1", "beta -1 is not a positive number"]),
             ("[[rule]]\npattern = 'a'\nbeta = [1]", &["rule 1", "beta", "array"]),
             ("[[rule]]\npattern = 'a'\ngranularity = 'rows'", &["rule 1", "rows", "global, tensor"]),

@@ -105,7 +105,7 @@ pub(crate) struct TensorReport {
     // Where each row, column, block, head or chunk was one:
     pub(crate) rows: Option<RowsReport>,
     pub(crate) kept_per_row: Option<Vec<u64>>,
-    /// The numbers of the rows, columns or heads that stay, where they were kept or zeroed as wholes.
+    /// The numbers of the rows, columns, heads or groups that stay, where they were kept or zeroed as wholes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kept_structures: Option<Vec<u64>>,
 }

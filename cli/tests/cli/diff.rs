@@ -1,6 +1,6 @@
 //! `emprune diff`: what two models or masks files keep in common.
 
-use crate::desk::{Desk, f32s, model, texts};
+use crate::desk::{Desk, f32s, floats, model, texts};
 use crate::schema::obeys;
 use serde_json::{Value, json};
 
@@ -84,6 +84,39 @@ fn a_model_and_its_masks_keep_the_same() {
     assert_ne!(other["totals"]["jaccard"], 1.0, "{other}");
     let with_models = diff(&desk, "pruned", "others");
     assert_eq!(other["totals"], with_models["totals"]);
+}
+
+/// What is kept counts, and not how it is stored: one file or shards, masks or weights, and any dtype.
+#[test]
+fn shards_dtypes_and_masks_are_compared_alike() {
+    let desk = Desk::new();
+    let values = |seed: i32| (1..=24).map(|i| ((i * seed) % 13 - 6) as f32 + 0.5).collect::<Vec<f32>>();
+    let part =
+        |name: &'static str, dtype: &'static str, seed| (name, dtype, &[4u64, 6][..], floats(dtype, &values(seed)));
+    desk.write("single", &model(&[part("a.w", "F32", 5), part("b.w", "F32", 7)]));
+    std::fs::create_dir(desk.path("shards")).unwrap();
+    desk.write("shards/1.safetensors", &model(&[part("b.w", "BF16", 7)]));
+    desk.write("shards/2.safetensors", &model(&[part("a.w", "F16", 5)]));
+    let index = br#"{"weight_map":{"b.w":"1.safetensors","a.w":"2.safetensors"}}"#;
+    desk.write("shards/model.safetensors.index.json", index);
+    desk.succeed(&["prune", "single", "-o", "one", "--masks", "masks"]);
+    desk.succeed(&["prune", "shards", "-o", "many"]);
+    for (a, b) in [("one", "many"), ("many", "one"), ("many", "masks"), ("masks", "many")] {
+        let report = diff(&desk, a, b);
+        assert_eq!(report["totals"]["jaccard"], 1.0, "{a} {b}: {report}");
+        assert_eq!(report["totals"]["len"], 48, "{a} {b}");
+        assert_eq!((&report["only_in_a"], &report["only_in_b"]), (&json!([]), &json!([])), "{a} {b}");
+        assert!(report["totals"]["both"].as_u64() < Some(48), "{a} {b}: nothing was pruned");
+    }
+    // Masks of the one, applied to the other, and again.
+    for (input, output) in [("shards", "applied"), ("applied", "again")] {
+        let applied = desk.run(&["apply", "--masks", "masks", input, "-o", output]);
+        assert_eq!(applied.status.code(), Some(0), "{}", texts(&applied).1);
+    }
+    for shard in ["1.safetensors", "2.safetensors"] {
+        let [many, applied, again] = ["many", "applied", "again"].map(|name| desk.read(&format!("{name}/{shard}")));
+        assert!(many == applied && applied == again, "{shard}");
+    }
 }
 
 #[test]

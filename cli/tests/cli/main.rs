@@ -26,5 +26,6 @@ mod report;
 mod resumed;
 mod schema;
 mod shards;
+mod structures;
 mod usage;
 mod verify;

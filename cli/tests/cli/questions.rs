@@ -143,7 +143,18 @@ fn questions_that_cannot_be_meant() {
     for (args, part) in [
         (&["--count", "0"] as &[&str], "count"),
         (&["--count", "1", "--beta", "0.5"], "beta"),
+        (&["--count", "-1"], "count"),
+        (&["--count", "1.5"], "count"),
         (&["--sparsity", "1.1"], "between 0 and 1"),
+        (&["--sparsity", "-0.1"], "between 0 and 1"),
+        (&["--sparsity", "nan"], "between 0 and 1"),
+        (&["--sparsity", "1e-300"], "64-bit"),
+        (&["--beta", "1.2345678901234567e-5"], "64-bit"),
+        (&["--count", "1", "--sparsity", "0.5"], "--sparsity"),
+        (&["--nm", "0:4"], "0 of every 4"),
+        (&["--nm", "2:0"], "2 of every 0"),
+        (&["--nm", "-2:4"], "2:4"),
+        (&["--nm", "2:4", "--beta", "1"], "--beta"),
         (&["--sparsity", "0.5", "--nm", "2:4"], "nm"),
         (&["--nm", "5:4"], "5 of every 4"),
         (&["--nm", "2"], "2:4"),
@@ -152,11 +163,81 @@ fn questions_that_cannot_be_meant() {
         (&["--granularity", "segments"], "block:RxC"),
         (&["--granularity", "block:0x1"], "block:RxC"),
         (&["--score", "magnitude", "--norms", "n"], "--norms"),
-        (&["--structure", "block:2x2"], "row, column and head:N"),
+        (&["--structure", "block:2x2"], "row, column, head:N and groups:FILE"),
+        (&["--structure", "groups:"], "row, column, head:N and groups:FILE"),
+        (&["--structure", "head:0"], "row, column, head:N and groups:FILE"),
+        (&["--norm", "l1"], "--structure"),
+        (&["--structure", "row", "--granularity", "row"], "by row"),
         (&["--structure", "head:2"], "3 rows"),
         (&["--structure", "row", "--granularity", "column"], "tensor or global"),
         (&["--structure", "row", "--nm", "2:4"], "nm"),
     ] {
         desk.fail(&[&["prune", "in", "-o", "out"], args].concat(), 2, &[part]);
+    }
+    // A recipe's rule is read by the same parser; what it asks for can be wrong for a tensor only.
+    for (rule, parts) in [
+        ("beta = 0.5\ncount = 3", &["rule 1", "beta", "count"][..]),
+        ("nm = '2:4'\nsparsity = 0.5", &["rule 1", "nm", "sparsity"]),
+        ("nm = '5:4'", &["rule 1", "5 of every 4"]),
+        ("sparsity = 1.5", &["rule 1", "between 0 and 1"]),
+        ("count = 0", &["rule 1", "count"]),
+        ("structure = 'row'\ngranularity = 'column'", &["\"w\"", "row structures", "by column"]),
+        ("structure = 'head:2'", &["\"w\"", "head:2", "3 rows"]),
+        ("norm = 'max'", &["\"w\"", "--norm", "--structure"]),
+    ] {
+        desk.write("recipe", format!("[[rule]]\npattern = '*'\n{rule}").as_bytes());
+        desk.fail(&["prune", "in", "-o", "out", "--recipe", "recipe"], 2, parts);
+    }
+}
+
+/// Masks, report, plots, verify, apply and diff say the same of every question.
+#[test]
+fn every_question_goes_through_every_command() {
+    let desk = Desk::new();
+    let values: Vec<f32> = (1..=96u32).map(|i| (i * 2_654_435_761u32.wrapping_mul(i) % 997) as f32 - 400.5).collect();
+    desk.write("in", &model(&[("w", "F32", &[8, 12], f32s(&values))]));
+    let groups: Vec<u8> = (0..12u8).map(|column| column % 5).collect();
+    desk.write("groups", &model(&[("w", "U8", &[1, 12], groups)]));
+    let mut questions: Vec<Vec<&str>> = Vec::new();
+    for who in ["global", "tensor", "row", "column", "block:3x5", "head:4", "chunk:5"] {
+        questions.push(vec!["--granularity", who]);
+    }
+    for what in ["row", "column", "head:4", "groups:groups"] {
+        for norm in ["l1", "l2", "max"] {
+            for who in ["tensor", "global"] {
+                questions.push(vec!["--structure", what, "--norm", norm, "--granularity", who, "--beta", "0.7"]);
+            }
+        }
+    }
+    for question in questions {
+        let files = ["--masks", "masks", "--report", "report", "--plot", "plots", "--overwrite"];
+        desk.succeed(&[&["prune", "in", "-o", "out"], &files[..], &question].concat());
+        desk.succeed(&[&["verify", "in", "out", "--masks", "masks"], &question[..]].concat());
+        let applied = desk.run(&["apply", "--masks", "masks", "in", "-o", "applied", "--overwrite"]);
+        assert_eq!(applied.status.code(), Some(0), "{question:?}");
+        assert!(desk.read("applied") == desk.read("out"), "{question:?}: masks and weights differ");
+        let report = desk.json("report");
+        crate::schema::obeys(&desk, "prune", &report);
+        let after = tensor(&desk.read("out"), "w");
+        let kept: Vec<bool> = after.chunks(4).map(|entry| entry != [0; 4]).collect();
+        let count = kept.iter().filter(|kept| **kept).count() as u64;
+        assert!((1..96).contains(&count), "{question:?} keeps {count}");
+        assert_eq!(report["totals"]["kept"], count, "{question:?}");
+        let diff = texts(&desk.run(&["diff", "out", "masks", "--json"])).0;
+        let diff: serde_json::Value = serde_json::from_str(&diff).unwrap();
+        assert_eq!((&diff["totals"]["jaccard"], &diff["totals"]["both"]), (&1.0.into(), &count.into()), "{question:?}");
+        let of = |entry: usize| match question[1] {
+            "row" => entry / 12,
+            "column" => entry % 12,
+            "head:4" => entry / 24,
+            _ => entry % 12 % 5,
+        };
+        if question[0] == "--structure" {
+            let stay = report["tensors"][0]["kept_structures"].as_array().unwrap();
+            let stays = |entry| stay.contains(&(of(entry) as u64).into());
+            assert!((0..96).all(|entry| kept[entry] == stays(entry)), "{question:?}: {stay:?} and {kept:?}");
+        }
+        let svg = String::from_utf8(desk.read("plots/tensor-w.svg")).unwrap();
+        assert!(svg.contains(&format!("kept: {count} (")), "{question:?}");
     }
 }

@@ -161,6 +161,28 @@ fn a_report_names_each_row_up_to_65536() {
     }
 }
 
+/// A column is more than a piece: it is read in strips, and then from end to end.
+#[test]
+fn zeros_are_counted_once_whatever_is_read_in_strips() {
+    let desk = Desk::new();
+    let values: Vec<f32> = (0..2000 * 1000).map(|i| if i % 3 == 0 { 0.0 } else { (i % 1009) as f32 }).collect();
+    let zeros = values.iter().filter(|value| **value == 0.0).count() as u64;
+    desk.write("in", &model(&[("w", "F32", &[2000, 1000], f32s(&values))]));
+    let strips = ["--granularity", "column", "--memory", "64MiB", "--plot", "plots"];
+    desk.succeed(&[&["inspect", "in", "--report", "report"], &strips[..]].concat());
+    let report = desk.json("report");
+    assert_eq!(report["tensors"][0]["zeros_before"], zeros);
+    let svg = String::from_utf8(desk.read("plots/tensor-w.svg")).unwrap();
+    let words = format!("{} scores are zero", with_commas(zeros));
+    assert!(svg.contains(&words), "no {words:?}");
+}
+
+fn with_commas(count: u64) -> String {
+    let digits = count.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|three| std::str::from_utf8(three).unwrap());
+    groups.collect::<Vec<_>>().join(",")
+}
+
 #[test]
 fn every_number_survives_the_way_through_text() {
     let desk = Desk::new();
