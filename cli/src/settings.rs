@@ -15,7 +15,7 @@ pub(crate) struct Settings {
     pub(crate) beta: Beta,
 
     /// Keep K weights of every contest instead, or all where there are fewer
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), group = "budget")]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true, group = "budget")]
     pub(crate) count: Option<u64>,
 
     /// Zero this part of every contest instead, from 0 to 1, rounded half to even
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) nm: Option<NOfM>,
 
     /// Keep at least so many weights of every contest
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(crate) min_kept: u64,
 
     /// Which weights compete with each other: global, tensor, row, column, block:RxC (blocks of R rows and C columns), head:N (N

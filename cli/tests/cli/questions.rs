@@ -153,7 +153,8 @@ fn questions_that_cannot_be_meant() {
         (&["--count", "1", "--sparsity", "0.5"], "--sparsity"),
         (&["--nm", "0:4"], "0 of every 4"),
         (&["--nm", "2:0"], "2 of every 0"),
-        (&["--nm", "-2:4"], "2:4"),
+        (&["--nm=-2:4"], "2:4"),
+        (&["--min-kept", "-1"], "min-kept"),
         (&["--nm", "2:4", "--beta", "1"], "--beta"),
         (&["--sparsity", "0.5", "--nm", "2:4"], "nm"),
         (&["--nm", "5:4"], "5 of every 4"),
@@ -194,7 +195,7 @@ fn questions_that_cannot_be_meant() {
 #[test]
 fn every_question_goes_through_every_command() {
     let desk = Desk::new();
-    let values: Vec<f32> = (1..=96u32).map(|i| (i * 2_654_435_761u32.wrapping_mul(i) % 997) as f32 - 400.5).collect();
+    let values: Vec<f32> = (1..=96u32).map(|i| (i.wrapping_mul(2_654_435_761) % 997) as f32 - 400.5).collect();
     desk.write("in", &model(&[("w", "F32", &[8, 12], f32s(&values))]));
     let groups: Vec<u8> = (0..12u8).map(|column| column % 5).collect();
     desk.write("groups", &model(&[("w", "U8", &[1, 12], groups)]));

@@ -128,5 +128,6 @@ fn what_does_not_fit_names_both_sides() {
     let all = [&scores[..], &["--granularity", "global"]].concat();
     refuse(&both, &all, &["one contest", "\"up\" have scores", "\"down\" have none"]);
     desk.fail(&["prune", "in", "-o", "out", "--structure", "groups:gone"], 1, &["the groups file", "gone"]);
-    desk.fail(&["prune", "in", "-o", "f", "--structure", "groups:f", "--overwrite"], 1, &["same file as the input f"]);
+    desk.write("f", &model(&[("up", "U8", &[4], vec![0, 1, 1, 0])]));
+    desk.fail(&[&["prune", "in", "-o", "f", "--overwrite"], &groups[..]].concat(), 1, &["same file as the input f"]);
 }
