@@ -17,10 +17,6 @@ use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
 use std::sync::MutexGuard;
 
-/// Weights of this many bytes stay on the device between passes: hardware has memory of its own, software shares ours.
-const RESIDENT_HARDWARE: u64 = 2 << 30;
-const RESIDENT_SOFTWARE: u64 = 256 << 20;
-
 /// A contest in progress; see `cpu::Contest` for the order of calls.
 pub(crate) struct Contest<'e> {
     engine: &'e Engine,
@@ -56,8 +52,7 @@ impl Engine {
         let (span, all_spans) = plan::spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
         let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
-        let most = if self.adapter().software { RESIDENT_SOFTWARE } else { RESIDENT_HARDWARE };
-        let resident = bytes <= most;
+        let resident = bytes <= self.resident;
         // What is uploaded again is read again: candidates would save nothing.
         let capacity = if resident { plan::candidates(len, 1, pieces.len() as u64, self.max_binding()) } else { 0 };
         let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64, capacity)?;
@@ -105,7 +100,8 @@ impl Contest<'_> {
         let loaded = self.load(i, keys)?;
         if self.resident {
             self.pieces[i].loaded = Some(loaded);
-            return Ok(());
+            // What was uploaded from lies beside it until then.
+            return transfer::wait_for_uploads(&self.engine.device);
         }
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

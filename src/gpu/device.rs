@@ -16,6 +16,9 @@ pub struct Options {
     pub allow_software: bool,
     /// Most bytes in one binding; by default what the device allows. Larger weights are cut into windows.
     pub max_binding_bytes: Option<u64>,
+    /// Most bytes of a contest's weights that stay between its passes on a device that a processor stands in for, whose memory is the
+    /// program's own; more are uploaded again for each. By default 256 MiB. Hardware keeps up to 2 GiB.
+    pub max_shared_bytes: Option<u64>,
     /// Which shaders run.
     pub variant: Variant,
     /// What they check while they run.
@@ -49,6 +52,12 @@ impl Options {
     /// Choose what the shaders check.
     pub fn with_checks(mut self, checks: Checks) -> Self {
         self.checks = checks;
+        self
+    }
+
+    /// Keep no more of a contest's weights than this on a device whose memory is the program's own.
+    pub fn with_max_shared_bytes(mut self, bytes: u64) -> Self {
+        self.max_shared_bytes = Some(bytes);
         self
     }
 

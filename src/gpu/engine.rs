@@ -17,10 +17,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) struct Engine {
     pub(crate) device: Device,
     pub(crate) kernels: Kernels,
+    /// Weights of this many bytes stay on the device between passes.
+    pub(crate) resident: u64,
     /// On GL, one call at a time: its context belongs to one thread, and wgpu panics after waiting for it for a few seconds.
     turns: Option<Mutex<()>>,
 }
 
+/// Hardware has memory of its own, software shares ours.
+const RESIDENT_HARDWARE: u64 = 2 << 30;
+const RESIDENT_SOFTWARE: u64 = 256 << 20;
 /// The largest piece: enough to hide a submission, little enough to hold twice.
 const PIECE_BYTES: u64 = 64 << 20;
 /// Rows that are read back together: 15 MB of sums and records.
@@ -52,7 +57,9 @@ impl Engine {
         let kernels = Kernels::with_options(&device.device, choices)?;
         device.check()?;
         let turns = (device.adapter.backend == "Gl").then(Mutex::default);
-        Ok(Self { device, kernels, turns })
+        let shared = options.max_shared_bytes.unwrap_or(RESIDENT_SOFTWARE);
+        let resident = if device.adapter.software { shared } else { RESIDENT_HARDWARE };
+        Ok(Self { device, kernels, resident, turns })
     }
 
     /// Wait until it is this call's turn; keep the guard until every object of the device that the call made is gone.

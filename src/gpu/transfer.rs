@@ -66,7 +66,16 @@ pub(crate) fn read_back(
 pub(crate) fn submit_and_wait(device: &Device, encoder: wgpu::CommandEncoder) -> Result<(), Error> {
     #[cfg(debug_assertions)]
     fault(device)?;
-    device.queue.submit([encoder.finish()]);
+    submit(device, [encoder.finish()])
+}
+
+/// Have everything on the device that was uploaded, and the memory back that it was uploaded from.
+pub(crate) fn wait_for_uploads(device: &Device) -> Result<(), Error> {
+    submit(device, [])
+}
+
+fn submit<const N: usize>(device: &Device, commands: [wgpu::CommandBuffer; N]) -> Result<(), Error> {
+    device.queue.submit(commands);
     let waited = device.device.poll(wgpu::PollType::wait_indefinitely());
     // What the device complained about explains a failed wait better than the wait does.
     device.check()?;
@@ -74,7 +83,7 @@ pub(crate) fn submit_and_wait(device: &Device, encoder: wgpu::CommandEncoder) ->
 }
 
 /// For tests, and in no release build: `EMPRUNE_FAULT=lost:3` takes the device away before the third submission of the
-/// process, `memory:3` its memory.
+/// process, `memory:3` its memory; `internal:3` uses it as nobody may.
 #[cfg(debug_assertions)]
 fn fault(device: &Device) -> Result<(), Error> {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,6 +94,15 @@ fn fault(device: &Device) -> Result<(), Error> {
         Some(("lost", at)) if at == submission.to_string() => device.device.destroy(),
         Some(("memory", at)) if at == submission.to_string() => {
             return Err(Error::new(ErrorKind::OutOfMemory, "the device has no memory left"));
+        }
+        // No buffer can be mapped both ways.
+        Some(("internal", at)) if at == submission.to_string() => {
+            drop(device.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("emprune.fault"),
+                size: 4,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
+                mapped_at_creation: false,
+            }))
         }
         _ => {}
     }
