@@ -84,3 +84,25 @@ impl Drop for Progress {
         self.bar.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_has_bytes_rate_and_time_left() {
+        let mut bytewise = Progress::new(4 << 20, false);
+        bytewise.loaded(0, 0, 1 << 20);
+        assert_eq!(bytewise.bar.position(), 0, "what is read is not done yet");
+        bytewise.stored(1 << 20);
+        assert_eq!(bytewise.bar.position(), 1 << 20);
+        assert!(bytewise.bar.message().contains("B/s, ") && bytewise.bar.message().ends_with(" left"));
+        // Of a contest over many tensors every pass begins again.
+        let mut by_pass = Progress::new(4 << 20, true);
+        for (pass, done) in [("pass 1", 3 << 20), ("pass 2", 1 << 20)] {
+            by_pass.loaded(0, 0, 1 << 20);
+            by_pass.loaded(1, 0, done - (1 << 20));
+            assert_eq!((by_pass.bar.prefix().as_str(), by_pass.bar.position()), (pass, done as u64));
+        }
+    }
+}

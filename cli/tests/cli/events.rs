@@ -60,6 +60,30 @@ fn machines_are_told_why_nothing_was_done() {
     }
 }
 
+/// A file whose pruning takes seconds, of zeros and mostly holes.
+fn large() -> Desk {
+    let desk = Desk::new();
+    let bytes = 1u64 << 30;
+    let header = format!(r#"{{"w":{{"dtype":"BF16","shape":[131072,4096],"data_offsets":[0,{bytes}]}}}}"#);
+    desk.write("in", &crate::desk::with_header(&header, &f32s(&[1.0, 2.0])));
+    let file = std::fs::File::options().write(true).open(desk.path("in")).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    desk
+}
+
+#[test]
+fn machines_are_told_how_far_it_is() {
+    let (_, stderr) = large().succeed(&["inspect", "in", "--json", "--granularity", "global"]);
+    let events = events(&stderr);
+    let told: Vec<_> = events.iter().filter(|event| event["event"] == "progress").collect();
+    // Once a second.
+    assert!(!told.is_empty() || events.last().unwrap()["seconds"].as_f64().unwrap() < 1.5, "{stderr}");
+    for event in told {
+        assert_eq!(event["bytes_total"], 1 << 30);
+        assert!(event["bytes_done"].as_u64().unwrap() <= 1 << 30 && event["pass"].as_u64().unwrap() >= 1, "{event}");
+    }
+}
+
 #[test]
 fn every_command_has_a_manual_page() {
     let desk = Desk::new();

@@ -190,6 +190,36 @@ fn links_to_files_are_followed_and_other_things_are_named() {
     assert!(!desk.path("out/original").exists());
 }
 
+/// What other runs left is theirs, or nobody's, and no part of a model.
+#[test]
+fn partial_files_of_other_runs_are_neither_copied_nor_touched() {
+    let desk = checkpoint();
+    for name in ["in/.a.emprune-partial", ".other.emprune-partial", "other.emprune-partial"] {
+        desk.write(name, b"half");
+    }
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    assert_eq!(desk.names(), [".other.emprune-partial", "in", "other.emprune-partial", "out"]);
+    let files: Vec<_> = tree(&desk.path("out")).into_keys().collect();
+    assert!(!files.iter().any(|name| name.contains("partial")), "{files:?}");
+    assert_eq!(desk.read("in/.a.emprune-partial"), b"half");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_has_the_permissions_that_the_umask_leaves() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = checkpoint();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "umask 027; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_emprune")]).current_dir(desk.path("."));
+    let output = command.args(["prune", "in", "-o", "out", "--backend", "cpu"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
+    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("out"), 0o750);
+    for name in [A, B, INDEX, "config.json", "emprune_report.json"] {
+        assert_eq!(mode(&format!("out/{name}")), 0o640, "{name}");
+    }
+}
+
 #[test]
 fn verify_goes_over_every_file() {
     let desk = checkpoint();
