@@ -57,10 +57,10 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
         ..Paths::default()
     };
     paths.check(&model, [args.masks.clone()])?;
-    let destination = Destination::create(&model, &paths, &[])?;
+    let destination = Destination::create(&model, &paths, vec![])?;
     let outputs = destination.outputs();
     for (number, (shard, output)) in model.shards.iter().zip(&outputs).enumerate() {
-        copy_gaps(shard, number, pairs.iter().map(|pair| pair.weight), *output)?;
+        copy_gaps(shard, number, pairs.iter().map(|pair| pair.weight), *output, None)?;
     }
     let mut buffer = Vec::new();
     let mut tensors = Vec::new();

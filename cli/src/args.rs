@@ -281,8 +281,8 @@ pub(crate) fn memory(text: &str) -> Result<u64, String> {
 }
 
 impl JobArgs {
-    /// The bytes of one piece. Beside it lie the one that is read, the one that is written, its mask and what the backend keeps of it:
-    /// a GPU's driver has copies both ways.
+    /// The bytes of one piece. Beside it lie as many that are read, and that are written, four times as many that are held between two
+    /// passes, its mask and what the backend keeps of it: a GPU's driver has copies both ways.
     pub(crate) fn piece_bytes(&self) -> usize {
         usize::try_from(self.memory / 12).unwrap_or(usize::MAX).min(MOST_PIECE)
     }

@@ -29,6 +29,10 @@ pub(crate) enum VariantChoice {
     Subgroup,
 }
 
+/// This part of the memory is for weights on a device that has none of its own: the candidates of a contest take half as much again.
+#[cfg(feature = "gpu")]
+const SHARED: u64 = 8;
+
 /// Who does the work, and who takes over when that fails.
 pub(crate) struct Workers {
     first: Pruner,
@@ -76,11 +80,12 @@ impl BackendArgs {
     }
 
     /// Open what was asked for, and say so where it is a processor that stands in for a GPU.
-    pub(crate) fn open(&self) -> Result<Pruner> {
+    /// It has to do with so much memory, if that is said.
+    pub(crate) fn open(&self, memory: Option<u64>) -> Result<Pruner> {
         let pruner = match (self.backend, &self.adapter) {
             (BackendChoice::Cpu, _) => Pruner::cpu(),
             (BackendChoice::Auto, None) => self.best()?,
-            (BackendChoice::Gpu, _) | (BackendChoice::Auto, Some(_)) => self.gpu(true)?,
+            (BackendChoice::Gpu, _) | (BackendChoice::Auto, Some(_)) => self.gpu(true, memory)?,
         };
         if pruner.backend().is_software() {
             events::note(&format!("{} is a software adapter: the processor does the work of a GPU", pruner.backend()));
@@ -93,21 +98,22 @@ impl BackendArgs {
         if self.gpu_variant == VariantChoice::Auto {
             return Ok(Pruner::best());
         }
-        match self.gpu(false) {
+        match self.gpu(false, None) {
             Err(error) if is_no_adapter(&error) => Ok(Pruner::cpu()),
             result => result,
         }
     }
 
     #[cfg(feature = "gpu")]
-    fn gpu(&self, allow_software: bool) -> Result<Pruner> {
+    fn gpu(&self, allow_software: bool, memory: Option<u64>) -> Result<Pruner> {
         use emprune::gpu::{Options, Variant};
         let variant = match self.gpu_variant {
             VariantChoice::Auto => Variant::Auto,
             VariantChoice::Portable => Variant::Portable,
             VariantChoice::Subgroup => Variant::Subgroup,
         };
-        let options = Options::new().with_software(allow_software).with_variant(variant);
+        let mut options = Options::new().with_software(allow_software).with_variant(variant);
+        options.max_shared_bytes = memory.map(|bytes| bytes / SHARED);
         let options = match &self.adapter {
             Some(part) => options.with_adapter(part),
             None => options,
@@ -116,15 +122,15 @@ impl BackendArgs {
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn gpu(&self, _allow_software: bool) -> Result<Pruner> {
+    fn gpu(&self, _allow_software: bool, _memory: Option<u64>) -> Result<Pruner> {
         anyhow::bail!("no adapter: this program was built without GPU support")
     }
 }
 
 impl Workers {
     /// As [`BackendArgs::open`].
-    pub(crate) fn open(args: &BackendArgs) -> Result<Self> {
-        let first = args.open()?;
+    pub(crate) fn open(args: &BackendArgs, memory: u64) -> Result<Self> {
+        let first = args.open(Some(memory))?;
         let may_fall_back = args.backend == BackendChoice::Auto && first.backend().name() != "cpu";
         Ok(Self { first, may_fall_back, fallback: OnceCell::new(), cpu: Pruner::cpu() })
     }
@@ -155,10 +161,11 @@ impl Workers {
         self.may_fall_back && self.fallback.get().is_none()
     }
 
-    /// Let the CPU take over from this tensor on, if the error is the device's own, and say so.
+    /// Let the CPU take over from this tensor on, if the device is gone or too small, and say so. What is wrong with the shaders or with
+    /// how they are used is a bug of this program, and no answer hides it.
     pub(crate) fn fall_back(&self, error: &Error, tensor: &str) -> bool {
-        use ErrorKind::{DeviceLost, Internal, Limit, OutOfMemory};
-        if !self.may_fall_back() || !matches!(error.kind(), DeviceLost | Internal | Limit | OutOfMemory) {
+        use ErrorKind::{DeviceLost, Limit, OutOfMemory};
+        if !self.may_fall_back() || !matches!(error.kind(), DeviceLost | Limit | OutOfMemory) {
             return false;
         }
         let reason = error.to_string().replace('\n', " ");

@@ -61,7 +61,8 @@ impl Beside {
     /// The hash of every file.
     pub(crate) fn hashes(&self) -> Result<Vec<String>> {
         let hash = |Model { path, file, len, .. }: &Model| {
-            journal::hash(file, *len).with_context(|| format!("cannot read {}", path.display()))
+            let hash = journal::hash(file, 0..*len).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(hash.to_string())
         };
         self.0.values().map(hash).collect()
     }

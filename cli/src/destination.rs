@@ -3,7 +3,7 @@
 use crate::checkpoint::{Checkpoint, INDEX};
 use crate::events;
 use crate::interrupt;
-use crate::journal::{self, JOURNAL, Journal};
+use crate::journal::{self, Asked, Hashes, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The outputs of one run, under temporary names. Dropped before [`commit`](Self::commit), they leave nothing.
@@ -57,18 +58,22 @@ impl Paths<'_> {
 }
 
 impl<'a> Destination<'a> {
-    /// Start all the files. With `settings`, the hashes of what is asked about each shard, a directory goes on where a killed run
-    /// stopped; not so with masks or plots, for those of finished shards are gone, nor with a single shard.
-    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, settings: &[Option<String>]) -> Result<Self> {
+    /// Start all the files. With what is asked about each shard, a directory goes on where a killed run stopped; not so with plots, for
+    /// those of finished shards are gone, nor with a single shard.
+    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, asked: Vec<Option<Asked>>) -> Result<Self> {
         let (file, directory) = paths.split(model);
-        let resumes = !settings.is_empty() && model.shards.len() > 1 && paths.masks.is_none() && paths.plots.is_none();
+        let resumes = !asked.is_empty() && model.shards.len() > 1 && paths.plots.is_none();
         let goes_on = |partial: &Path| resumes && journal::is_in(partial);
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
-        let (masks, report, weights) = (create(paths.masks)?, create(paths.report)?, create(file)?);
+        let (report, weights) = (create(paths.report)?, create(file)?);
         let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, goes_on));
         let directory = directory.transpose()?;
-        let journal = directory.as_ref().filter(|_| resumes).map(|new| Journal::open(new, &model.shards, settings));
-        let journal = journal.transpose()?;
+        let masks = match paths.masks {
+            Some(path) if directory.as_ref().is_some_and(|new| goes_on(new.partial())) => Some(NewFile::go_on(path)?),
+            path => create(path)?,
+        };
+        let open = |new| Journal::open(new, &model.shards, asked, masks.as_ref().map(NewFile::file));
+        let journal = directory.as_ref().filter(|_| resumes).map(open).transpose()?;
         if let Some(journal) = journal.as_ref().filter(|journal| journal.count() > 0) {
             let (done, all) = (journal.count(), model.shards.len());
             events::note(&format!("{done} of {all} shards were finished by a run that was ended, and are taken over"));
@@ -92,7 +97,7 @@ impl<'a> Destination<'a> {
     }
 
     /// Before the run ends too early: leave what is finished, if a machine ended it that may come back.
-    pub(crate) fn keep_if_terminated(&self) {
+    pub(crate) fn keep_if_terminated(&mut self) {
         if let (Some(directory), Some(journal)) = (&self.directory, &self.journal)
             && interrupt::is_termination()
             && journal.count() > 0
@@ -102,6 +107,7 @@ impl<'a> Destination<'a> {
                 "{done} of {all} shards are finished and stay in {place}; the same command goes on from there"
             ));
             directory.keep();
+            self.masks.iter_mut().for_each(NewFile::keep);
         }
     }
 
@@ -180,19 +186,37 @@ pub(crate) fn copy_gaps<'t>(
     number: usize,
     rewritten: impl IntoIterator<Item = &'t TensorInfo>,
     output: Sink<'_>,
+    mut hashes: Option<&mut Hashes>,
 ) -> Result<()> {
     let copy = || -> io::Result<()> {
         output.set_len(shard.len)?;
-        let of_shard = rewritten.into_iter().filter(|info| info.shard == number);
-        let mut taken: Vec<_> = of_shard.map(|info| info.bytes.clone()).collect();
-        taken.sort_by_key(|bytes| bytes.start);
-        taken.push(shard.len..shard.len);
-        let mut at = 0;
-        for bytes in taken {
-            output.copy(&shard.file, at..bytes.start)?;
-            at = bytes.end;
+        for (bytes, _) in regions(shard, number, rewritten).into_iter().filter(|(_, is_rewritten)| !is_rewritten) {
+            let mut hasher = hashes.as_ref().map(|_| blake3::Hasher::new());
+            output.copy_and(&shard.file, bytes.clone(), |piece| {
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(piece);
+                }
+            })?;
+            if let (Some(hashes), Some(hasher)) = (&mut hashes, hasher) {
+                hashes.add(bytes.start, hasher.finalize());
+            }
         }
         Ok(())
     };
     copy().with_context(|| format!("cannot copy {}", shard.path.display()))
+}
+
+/// The bytes of a shard, in order: those of each of these tensors, and those between them, which are not rewritten.
+pub(crate) fn regions<'t>(
+    shard: &Model,
+    number: usize,
+    rewritten: impl IntoIterator<Item = &'t TensorInfo>,
+) -> Vec<(Range<u64>, bool)> {
+    let of_shard = rewritten.into_iter().filter(|info| info.shard == number);
+    let mut taken: Vec<_> = of_shard.map(|info| info.bytes.clone()).collect();
+    taken.sort_by_key(|bytes| bytes.start);
+    taken.push(shard.len..shard.len);
+    let starts = [0].into_iter().chain(taken.iter().map(|bytes| bytes.end)).collect::<Vec<_>>();
+    let both = starts.iter().zip(&taken).flat_map(|(&at, bytes)| [(at..bytes.start, false), (bytes.clone(), true)]);
+    both.filter(|(bytes, _)| !bytes.is_empty()).collect()
 }

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let picture = Picture::open(&args.input)?;
     let targets: Vec<&Path> = args.report.file.as_deref().into_iter().chain([args.output.as_path()]).collect();
     output::check(&targets, std::slice::from_ref(&args.input), &[], args.report.overwrite)?;
-    let pruner = args.backend.open()?;
+    let pruner = args.backend.open(None)?;
     let new_report = args.report.file.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
 

@@ -5,22 +5,30 @@ use crate::beside::{Beside, Scores};
 use crate::destination::copy_gaps;
 use crate::events;
 use crate::histogram::Histogram;
-use crate::journal::Journal;
+use crate::journal::{Hashes, Journal};
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
-use crate::overlap::{Reader, Writer};
+use crate::overlap::{Buffer, Buffers, MOST_REQUESTS, Place, Reader, Unwritten, Writer};
 use crate::progress::Progress;
-use crate::report::{GlobalReport, Rows, TensorReport, sparsity};
+use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Rows, TensorReport, are_few, sparsity};
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::structures::Structures;
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
+use emprune::{Backend, Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
+
+/// What the processor takes at once of what is read in runs: between two threads it stays in a cache.
+const STREAMED: usize = 4 << 20;
+/// Pieces that are kept from one pass to the next.
+const HELD: usize = 4;
+/// On the processor, longer rows are contests of their own.
+const LONG_ROW: u64 = 1 << 20;
 
 /// A tensor that is pruned, and how.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +81,29 @@ impl<'a> Selected<'a> {
         self.info.bytes.end - self.info.bytes.start
     }
 
+    /// Of rows of this length, those that belong together, and the contests in them.
+    fn band(&self, row_len: u64) -> Result<(u64, u64)> {
+        let rows = self.info.len / row_len.max(1);
+        Ok(match self.settings.rule(&self.info.shape)?.granularity {
+            Granularity::Row => (1, 1),
+            Granularity::Column => (rows, row_len),
+            Granularity::Block { rows: of_block, columns } => (of_block.min(rows), row_len.div_ceil(columns)),
+            Granularity::Chunks(len) => (1, row_len.div_ceil(len)),
+            _ => (rows, 1),
+        })
+    }
+
+    /// How many contests there are in it.
+    fn contests(&self, row_len: u64) -> Result<u64> {
+        let ((band, of_band), rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
+        Ok(rows.div_ceil(band) * of_band)
+    }
+
+    /// Whether its entries are read more than once before the first of them is stored.
+    fn is_read_again(&self) -> bool {
+        matches!(self.settings.granularity(), Granularity::Tensor | Granularity::Global)
+    }
+
     /// So many of its entries, in its rows.
     fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
         let spec = TensorSpec::new(self.dtype, len, part.norms_len().unwrap_or(self.row_len()))?;
@@ -80,15 +111,15 @@ impl<'a> Selected<'a> {
     }
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
     /// Prune the tensors, which come in byte order of their names, as their reports do.
-    pub(crate) fn prune(&self, selected: &[Selected<'_>]) -> Result<(Vec<TensorReport>, Contests)> {
+    pub(crate) fn prune(&'a self, selected: &[Selected<'a>]) -> Result<(Vec<TensorReport>, Contests)> {
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let places = match self.masks {
             Some(file) => masks::start(file, &infos).context("the masks file")?.into_iter().map(Some).collect(),
             None => selected.iter().map(|_| None).collect::<Vec<_>>(),
         };
-        let (mut of_shards, mut of_rules) = (BTreeMap::<_, Vec<Work<'_>>>::new(), BTreeMap::<_, Vec<_>>::new());
+        let (mut of_shards, mut of_rules) = (BTreeMap::<_, Vec<Work<'a>>>::new(), BTreeMap::<_, Vec<_>>::new());
         for (one, place) in selected.iter().copied().zip(places) {
             if one.is_global() {
                 of_rules.entry(one.rule).or_default().push((one, place));
@@ -100,8 +131,15 @@ impl Job<'_> {
         let to_do = selected.iter().filter(|one| !one.is_global() && !is_done(one.info.shard));
         let progress = Progress::new(to_do.map(Selected::bytes).sum(), false);
         thread::scope(|scope| {
-            let (reader, writer) = (Reader::start(scope), Writer::start(scope));
-            let mut stream = Stream { job: self, reader, writer, buffer: Vec::new(), progress };
+            let buffers = Buffers::default();
+            let reader = Reader::start(scope, buffers.clone(), self.piece_bytes);
+            let writer = Writer::start(scope, buffers.clone(), self.piece_bytes);
+            let mut listed = 0;
+            for one in selected.iter().filter(|one| !one.is_global()) {
+                listed += Some(one.contests(one.row_len())?).filter(|count| are_few(*count)).unwrap_or_default();
+            }
+            let lists_rows = listed <= MOST_ROWS_OF_ALL;
+            let mut stream = Stream { job: self, buffers, reader, writer, progress, lists_rows };
             let mut reports = Vec::new();
             for number in 0..self.shards.len() {
                 reports.extend(stream.shard(number, selected, of_shards.remove(&number).unwrap_or_default())?);
@@ -112,6 +150,7 @@ impl Job<'_> {
                 reports.extend(of_tensors);
                 contests.extend(contest.map(|contest| (rule, contest)));
             }
+            stream.finish()?;
             reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
             Ok((reports, contests))
         })
@@ -129,44 +168,99 @@ impl Job<'_> {
         part.histogram = (self.plots && is_drawn).then(|| Box::new(Histogram::new(scores.is_some())));
         Ok(part)
     }
+
+    /// The bytes of a piece of this tensor.
+    fn piece_bytes_of(&self, one: &Selected<'_>) -> usize {
+        let is_run = one.is_read_again() || one.settings.granularity() == Granularity::Row;
+        if is_run && self.is_for_cpu(one) { self.piece_bytes.min(STREAMED) } else { self.piece_bytes }
+    }
+
+    fn is_for_cpu(&self, one: &Selected<'_>) -> bool {
+        matches!(self.workers.for_dtypes([one.dtype].into_iter()).backend(), Backend::Cpu { .. })
+    }
+
+    /// Where the pieces are that the library will ask for of some of a tensor's entries. A wrong guess costs time alone.
+    fn places(&self, one: &Selected<'_>, range: Range<u64>) -> Vec<Place<'a>> {
+        let size = one.dtype.size() as u64;
+        let norms = if one.settings.score == Score::Wanda { size_of::<f32>() } else { 1 };
+        let scores = match self.beside.scores(one.info, one.settings) {
+            Ok(Some(Scores::Weights(place))) => Some(place),
+            _ => None,
+        };
+        let widest = one.dtype.size().max(norms).max(scores.map_or(1, |place| place.dtype.size()));
+        let piece = ((self.piece_bytes_of(one) / widest) as u64).max(1);
+        let whole = range.end - range.start;
+        let run =
+            if one.is_read_again() { 1 } else { one.band(one.row_len()).map_or(1, |(band, _)| band * one.row_len()) };
+        // Runs that fit a piece are taken together, as many as fit; else each by itself.
+        let is_short = run <= piece && (run <= LONG_ROW || piece > STREAMED as u64);
+        let (stride, step) = if is_short { (whole, piece / run.max(1) * run) } else { (run, piece) };
+        let file = &self.shards[one.info.shard].file;
+        let starts = range.clone().step_by(stride.max(1) as usize);
+        let pieces = starts.flat_map(|start| {
+            let end = range.end.min(start + stride);
+            (start..end).step_by(step.max(1) as usize).map(move |at| at..end.min(at + step))
+        });
+        let place = |piece: Range<u64>| Place {
+            file,
+            offset: one.info.bytes.start + piece.start * size,
+            len: ((piece.end - piece.start) * size) as usize,
+        };
+        pieces.map(place).collect()
+    }
 }
 
 /// What is used again from one tensor to the next.
 struct Stream<'a> {
     job: &'a Job<'a>,
+    buffers: Buffers,
     reader: Reader<'a>,
     writer: Writer<'a>,
-    buffer: Vec<u8>,
     progress: Progress,
+    /// Whether reports name each row.
+    lists_rows: bool,
 }
 
-impl Stream<'_> {
+impl<'a> Stream<'a> {
+    /// Wait until all is written.
+    fn finish(&mut self) -> Result<()> {
+        self.writer.finish().map_err(|error| {
+            let error = anyhow::Error::new(error);
+            match Unwritten::of(error.as_ref()).map(|late| of(&late.tensor, self.job.shards)) {
+                Some(place) => error.context(place),
+                None => error,
+            }
+        })
+    }
+
     /// Write a shard, but for the tensors of contests over many, unless an earlier run has done that.
-    fn shard(&mut self, number: usize, selected: &[Selected<'_>], works: Vec<Work<'_>>) -> Result<Vec<TensorReport>> {
-        let Job { shards, outputs, journal, .. } = *self.job;
+    fn shard(&mut self, number: usize, selected: &[Selected<'a>], works: Vec<Work<'a>>) -> Result<Vec<TensorReport>> {
+        let Job { shards, outputs, masks, journal, .. } = *self.job;
         let shard = &shards[number];
         if let Some(reports) = journal.and_then(|journal| journal.take(shard)) {
             return Ok(reports);
         }
-        let begun = journal.map(|journal| journal.begin(shard)).transpose()?.flatten();
+        let mut hashes = journal.and_then(|journal| journal.begin(shard));
         if let Some(output) = outputs.get(number) {
-            copy_gaps(shard, number, selected.iter().map(|one| one.info), *output)?;
+            copy_gaps(shard, number, selected.iter().map(|one| one.info), *output, hashes.as_mut())?;
         }
         let mut reports = Vec::new();
-        for (one, place) in works {
-            let report = self.tensor(&one, place)?;
+        for (at, (one, place)) in works.iter().enumerate() {
+            let report = self.tensor(one, place.clone(), &works[at + 1..], hashes.as_mut())?;
             events::tell("tensor", serde_json::to_value(&report)?);
             reports.push(report);
         }
-        if let (Some(journal), Some(begun), Some(Sink::Write(output))) = (journal, begun, outputs.get(number)) {
-            let added = journal.add(begun, output, &reports);
+        if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
+            self.finish()?;
+            let masks = masks.and_then(Sink::file);
+            let added = journal.add(shard, &hashes, output, masks, &reports);
             added.with_context(|| format!("cannot finish {}", shard.path.display()))?;
         }
         Ok(reports)
     }
 
     /// Prune tensors as one contest, in this order.
-    fn contest(&mut self, works: Vec<Work<'_>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
+    fn contest(&mut self, works: Vec<Work<'a>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
         self.progress = Progress::new(works.iter().map(|(one, _)| one.bytes()).sum(), true);
         let (mut selected, mut parts, mut specs) = (Vec::new(), Vec::new(), Vec::new());
         for (one, place) in works {
@@ -175,7 +269,7 @@ impl Stream<'_> {
             parts.push(part);
             selected.push(one);
         }
-        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0)?;
+        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0, vec![])?;
         parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
         let reports = selected.iter().zip(&mut parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
         let mut reports: Vec<_> = reports.collect();
@@ -189,28 +283,30 @@ impl Stream<'_> {
     }
 
     /// Prune one tensor, in runs of as many contests as there is memory for their decisions.
-    fn tensor(&mut self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<TensorReport> {
+    fn tensor(
+        &mut self,
+        one: &Selected<'a>,
+        place: Option<MaskPlace>,
+        later: &[Work<'a>],
+        hashes: Option<&mut Hashes>,
+    ) -> Result<TensorReport> {
         let info = one.info;
         let mut part = self.job.part(one, place)?;
+        part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
         let whole = one.spec(info.len, &part)?;
         let by_row = one.settings.granularity() != Granularity::Tensor;
-        // Rows of the matrix that belong together, and the contests in them.
-        let (band, contests_of_band) = match one.settings.rule(&info.shape)?.granularity {
-            Granularity::Row => (1, 1),
-            Granularity::Column => (whole.rows(), whole.row_len),
-            Granularity::Block { rows, columns } => (rows.min(whole.rows()), whole.row_len.div_ceil(columns)),
-            Granularity::Chunks(len) => (1, whole.row_len.div_ceil(len)),
-            _ => (whole.rows(), 1),
-        };
-        let count = whole.rows().div_ceil(band) * contests_of_band;
+        let ((band, contests_of_band), count) = (one.band(whole.row_len)?, one.contests(whole.row_len)?);
         let most = (self.job.piece_bytes / size_of::<Group>()) as u64;
         let run = ((most / contests_of_band).max(1) * band * whole.row_len).min(info.len);
-        let (mut rows, mut kept, mut contests) = (Rows::new(count), 0, 0);
+        let (mut rows, mut kept, mut contests) = (Rows::new(count, self.lists_rows), 0, 0);
         let mut report = TensorReport::default();
         let mut start = 0;
         while start < info.len {
             let len = run.min(info.len - start);
-            let (decision, structures, parts) = self.run(&[*one], vec![one.spec(len, &part)?], vec![part], start)?;
+            let later = later.iter().flat_map(|(one, _)| self.job.places(one, 0..one.info.len));
+            let then = self.job.places(one, start + len..info.len).into_iter().chain(later).take(MOST_REQUESTS);
+            let (specs, then) = (vec![one.spec(len, &part)?], then.collect());
+            let (decision, structures, parts) = self.run(&[*one], specs, vec![part], start, then)?;
             report.kept_structures = structures.first().map(numbers);
             part = parts.into_iter().next().unwrap_or_default();
             part.advance(len, one.dtype);
@@ -223,6 +319,9 @@ impl Stream<'_> {
             }
         }
         part.finish(self.job.masks).context("the masks file")?;
+        if let (Some(hashes), Some(hasher)) = (hashes, part.hasher.take()) {
+            hashes.add(info.bytes.start, hasher.0.finalize());
+        }
         if by_row {
             report.set_rows(rows);
         }
@@ -236,12 +335,13 @@ impl Stream<'_> {
     /// Send tensors, or one from an entry on, through the library. The masks are those of structures, if they are what competes.
     fn run(
         &mut self,
-        selected: &[Selected<'_>],
+        selected: &[Selected<'a>],
         specs: Vec<TensorSpec>,
         parts: Vec<Part>,
         start: u64,
+        then: Vec<Place<'a>>,
     ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
-        let Job { shards, beside, workers, outputs, masks, piece_bytes, plots, .. } = *self.job;
+        let Job { shards, beside, workers, outputs, masks, plots, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
         let rule = settings.rule(&info.shape)?;
@@ -252,26 +352,37 @@ impl Stream<'_> {
         let scores = beside.scores_file(settings);
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let structures = Structures::load(&infos, settings, beside)?;
+        let plan = selected.iter().zip(&specs).flat_map(|(one, spec)| self.job.places(one, start..start + spec.len));
+        let plan: Vec<_> = plan.collect();
+        let again = selected[0].is_read_again();
+        let is_little = plan.iter().map(|place| place.len).sum::<usize>() <= HELD * self.job.piece_bytes;
         let mut parts = parts;
         loop {
             // What the CPU goes back to, should a device fail. What is written by then is written once more.
             let before = workers.may_fall_back().then(|| parts.clone());
-            let (buffer, progress, clock) = (&mut self.buffer, &mut self.progress, Clock::start());
+            let (buffers, progress, clock) = (&self.buffers, &mut self.progress, Clock::start());
             let (reader, writer) = (&mut self.reader, &mut self.writer);
-            let specs = specs.clone();
             let mut weights = Weights {
                 shards,
                 scores,
                 score_buffer: Vec::new(),
                 outputs,
                 masks,
+                buffers,
                 reader,
                 writer,
-                last: (0, 0),
-                specs,
+                infos: selected.iter().map(|one| one.info).collect(),
+                specs: specs.clone(),
                 parts,
-                buffer,
-                piece_bytes,
+                plan: plan.clone(),
+                then: then.clone(),
+                next: 0,
+                again,
+                // A GPU takes memory of its own, or of ours.
+                held: (again && is_little && self.job.is_for_cpu(&selected[0])).then(BTreeMap::new),
+                buffer: Buffer::default(),
+                current: None,
+                piece_bytes: self.job.piece_bytes_of(&selected[0]),
                 progress,
                 clock,
             };
@@ -281,12 +392,7 @@ impl Stream<'_> {
                 None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
             };
             let error = match decided {
-                Ok((decision, structures)) => {
-                    let place =
-                        || if selected.len() == 1 { of(info, shards) } else { "cannot write the output".into() };
-                    let parts = weights.finish().with_context(place)?;
-                    return Ok((decision, structures, parts));
-                }
+                Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
                 Err(error) => error,
             };
             let failed = error.tensor().map(|at| selected[at].info);
@@ -310,7 +416,9 @@ fn of(info: &TensorInfo, shards: &[Model]) -> String {
 
 /// The error of one tensor, from an entry on, in words for people.
 fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], start: u64) -> anyhow::Error {
-    let Some(info) = info else { return error.into() };
+    // What was handed over to be written may be of a tensor that the library is done with.
+    let info = Unwritten::of(&error).map(|late| late.tensor.clone()).or(info.cloned());
+    let Some(info) = &info else { return error.into() };
     let name = of(info, shards);
     match error.index() {
         Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &error.to_string())),

@@ -1,7 +1,8 @@
 //! Which shards of an output directory are finished: the journal of a run that may be killed, for the next one to go on from.
 //!
 //! A line is written when a shard is on the disk. It is trusted when the shard's name, the hash of its input and all that was
-//! asked about its tensors are the same again; a line that was cut off says nothing.
+//! asked about its tensors are the same again, and its masks, if some are wanted, are those that were written; a line that was cut
+//! off says nothing.
 
 use crate::interrupt;
 use crate::output::NewDirectory;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// In the partial directory. With the end of a partial name, so that no checkpoint has a file of this name to be copied.
@@ -22,15 +24,56 @@ pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
 /// Bytes that are hashed at once, by all cores.
 const PIECE: usize = 4 << 20;
 
-/// A finished shard, or one that is begun.
+/// A finished shard.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Line {
+struct Line {
     shard: String,
     /// Hash of the file that was read.
     input: String,
     /// Hash of what was asked about its tensors.
     settings: String,
+    /// Hash of their masks, if some were wanted.
+    #[serde(default)]
+    masks: Option<String>,
     tensors: Vec<TensorReport>,
+}
+
+/// What is asked of a shard that can be finished alone.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Hash of what is asked about its tensors.
+    pub(crate) settings: String,
+    /// Neighbouring bytes that are read together: its tensors, and what is between them.
+    pub(crate) regions: Vec<Range<u64>>,
+    /// Where the masks of its tensors go.
+    pub(crate) masks: Vec<Range<u64>>,
+}
+
+/// The hash of a file of regions, which come in any order.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes(BTreeMap<u64, blake3::Hash>);
+
+impl Hashes {
+    /// That of the region that starts there.
+    pub(crate) fn add(&mut self, start: u64, hash: blake3::Hash) {
+        self.0.insert(start, hash);
+    }
+
+    fn finish(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (start, hash) in &self.0 {
+            hasher.update(&start.to_le_bytes()).update(hash.as_bytes());
+        }
+        hasher.finalize().to_string()
+    }
+
+    fn of(file: &File, regions: &[Range<u64>]) -> io::Result<String> {
+        let mut hashes = Self::default();
+        for region in regions {
+            hashes.add(region.start, hash(file, region.clone())?);
+        }
+        Ok(hashes.finish())
+    }
 }
 
 /// The journal of this run.
@@ -38,8 +81,8 @@ pub(crate) struct Line {
 pub(crate) struct Journal {
     file: RefCell<File>,
     finished: RefCell<BTreeMap<String, Line>>,
-    /// Hashes of what is asked, by the names of the shards that can be finished alone.
-    settings: BTreeMap<String, String>,
+    /// By the names of the shards that can be finished alone.
+    asked: BTreeMap<String, Asked>,
     /// Shards that are on the disk.
     count: Cell<usize>,
 }
@@ -56,20 +99,31 @@ fn read(directory: &Path) -> BTreeMap<String, Line> {
 }
 
 impl Journal {
-    /// Go on in a directory: `settings` are the hashes of what is asked now, one for each shard that may be finished alone.
-    /// Files of shards that cannot be trusted, and all others, are removed.
-    pub(crate) fn open(directory: &NewDirectory, shards: &[Model], settings: &[Option<String>]) -> Result<Self> {
+    /// Go on in a directory: `asked` is of each shard what is asked now, if it may be finished alone. Files of shards that cannot be
+    /// trusted, and all others, are removed.
+    pub(crate) fn open(
+        directory: &NewDirectory,
+        shards: &[Model],
+        asked: Vec<Option<Asked>>,
+        masks: Option<&File>,
+    ) -> Result<Self> {
         let mut old = read(directory.partial());
-        let named = shards.iter().zip(settings).filter_map(|(shard, settings)| Some((name(shard), settings.clone()?)));
-        let settings: BTreeMap<_, _> = named.collect();
+        let named = shards.iter().zip(asked).filter_map(|(shard, asked)| Some((name(shard), asked?)));
+        let asked: BTreeMap<_, _> = named.collect();
         let mut finished = BTreeMap::new();
         for shard in shards {
             let name = name(shard);
-            let Some(line) = old.remove(&name) else { continue };
+            let (Some(line), Some(asked)) = (old.remove(&name), asked.get(&name)) else { continue };
             let output = directory.partial().join(&name).symlink_metadata();
             let whole = output.is_ok_and(|metadata| metadata.is_file() && metadata.len() == shard.len);
-            if whole && Some(&line.settings) == settings.get(&name) && line.input == hash_of(shard)? {
-                finished.insert(name, line);
+            // A masks file that is too short has other masks than those.
+            let is_of = |file, hash: &String| Hashes::of(file, &asked.masks).is_ok_and(|is| is == *hash);
+            let masked = masks.is_none_or(|file| line.masks.as_ref().is_some_and(|hash| is_of(file, hash)));
+            if whole && masked && line.settings == asked.settings {
+                let input = Hashes::of(&shard.file, &asked.regions);
+                if line.input == input.with_context(|| format!("cannot read {}", shard.path.display()))? {
+                    finished.insert(name, line);
+                }
             }
         }
         directory.keep_only(|name| finished.contains_key(&*name.to_string_lossy()))?;
@@ -78,7 +132,7 @@ impl Journal {
             append(&mut file, line)?;
         }
         let count = Cell::new(finished.len());
-        Ok(Self { file: file.into(), finished: finished.into(), settings, count })
+        Ok(Self { file: file.into(), finished: finished.into(), asked, count })
     }
 
     /// How many shards are finished.
@@ -96,18 +150,28 @@ impl Journal {
         Some(self.finished.borrow_mut().remove(&name(shard))?.tensors)
     }
 
-    /// A shard is about to be written, alone. Its input is hashed before any of it is used, so that what changes from then on is
-    /// noticed by the next run.
-    pub(crate) fn begin(&self, shard: &Model) -> Result<Option<Line>> {
-        let name = name(shard);
-        let Some(settings) = self.settings.get(&name).cloned() else { return Ok(None) };
-        Ok(Some(Line { shard: name, input: hash_of(shard)?, settings, tensors: vec![] }))
+    /// A shard is about to be written, alone: its input is to be hashed as it is read, so that what changes from then on is noticed by
+    /// the next run.
+    pub(crate) fn begin(&self, shard: &Model) -> Option<Hashes> {
+        self.asked.contains_key(&name(shard)).then(Hashes::default)
     }
 
     /// That shard is finished.
-    pub(crate) fn add(&self, begun: Line, output: &File, tensors: &[TensorReport]) -> Result<()> {
+    pub(crate) fn add(
+        &self,
+        shard: &Model,
+        input: &Hashes,
+        output: &File,
+        masks: Option<&File>,
+        tensors: &[TensorReport],
+    ) -> Result<()> {
+        let shard = name(shard);
+        let Some(asked) = self.asked.get(&shard) else { return Ok(()) };
         output.sync_all()?;
-        append(&mut self.file.borrow_mut(), &Line { tensors: tensors.to_vec(), ..begun })?;
+        let of_masks = |file: &File| file.sync_data().and_then(|()| Hashes::of(file, &asked.masks));
+        let masks = masks.map(of_masks).transpose().context("the masks file")?;
+        let (input, settings) = (input.finish(), asked.settings.clone());
+        append(&mut self.file.borrow_mut(), &Line { shard, input, settings, masks, tensors: tensors.to_vec() })?;
         self.count.set(self.count.get() + 1);
         Ok(())
     }
@@ -123,21 +187,15 @@ fn name(shard: &Model) -> String {
     shard.name().to_string_lossy().into_owned()
 }
 
-fn hash_of(shard: &Model) -> Result<String> {
-    hash(&shard.file, shard.len).with_context(|| format!("cannot read {}", shard.path.display()))
-}
-
-/// The hash of a file's first bytes, which are all of them.
-pub(crate) fn hash(file: &File, len: u64) -> io::Result<String> {
+/// The hash of some bytes of a file.
+pub(crate) fn hash(file: &File, bytes: Range<u64>) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; PIECE.min(len as usize)];
-    let mut at = 0;
-    while at < len {
+    let mut buffer = vec![0; PIECE.min((bytes.end - bytes.start) as usize)];
+    for at in bytes.clone().step_by(PIECE) {
         interrupt::check()?;
-        let piece = &mut buffer[..(len - at).min(PIECE as u64) as usize];
+        let piece = &mut buffer[..(bytes.end - at).min(PIECE as u64) as usize];
         read_exact_at(file, piece, at)?;
         hasher.update_rayon(piece);
-        at += piece.len() as u64;
     }
-    Ok(hasher.finalize().to_string())
+    Ok(hasher.finalize())
 }

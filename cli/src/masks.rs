@@ -84,27 +84,33 @@ pub(crate) struct MaskPlace {
     rest: Mask,
 }
 
-/// Write the header of a masks file for these tensors, in this order, and say where each mask goes.
-pub(crate) fn start(file: Sink<'_>, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
+/// The header of a masks file for these tensors, in this order, and where each mask is in it.
+pub(crate) fn layout(tensors: &[&TensorInfo]) -> Result<(Vec<u8>, Vec<Range<u64>>)> {
     let shapes: BTreeMap<_, _> = tensors.iter().map(|tensor| (&tensor.name, &tensor.shape)).collect();
     let shapes = serde_json::to_string(&serde_json::to_string(&shapes)?)?;
     let mut header = format!(r#"{{"__metadata__":{{"format":"{FORMAT}","shapes":{shapes}}}"#);
     let mut end = 0;
-    let mut begins = Vec::new();
+    let mut masks = Vec::new();
     for tensor in tensors {
         let (name, begin, len) = (serde_json::to_string(&tensor.name)?, end, tensor.len.div_ceil(8));
         end += len;
-        begins.push(begin);
+        masks.push(begin..end);
         write!(header, r#",{name}:{{"dtype":"U8","shape":[{len}],"data_offsets":[{begin},{end}]}}"#)?;
     }
     header.push('}');
     // Readers that map the file find what follows aligned.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let data = 8 + header.len() as u64;
-    file.set_len(data + end)?;
-    file.put(&(header.len() as u64).to_le_bytes(), 0)?;
-    file.put(header.as_bytes(), 8)?;
-    Ok(begins.into_iter().map(|begin| MaskPlace { at: data + begin, rest: Mask::new() }).collect())
+    let header = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let data = header.len() as u64;
+    Ok((header, masks.into_iter().map(|mask| data + mask.start..data + mask.end).collect()))
+}
+
+/// Write the header of such a file, and say where each mask goes.
+pub(crate) fn start(file: Sink<'_>, tensors: &[&TensorInfo]) -> Result<Vec<MaskPlace>> {
+    let (header, masks) = layout(tensors)?;
+    file.set_len(masks.last().map_or(header.len() as u64, |mask| mask.end))?;
+    file.put(&header, 0)?;
+    Ok(masks.into_iter().map(|mask| MaskPlace { at: mask.start, rest: Mask::new() }).collect())
 }
 
 impl MaskPlace {

@@ -50,8 +50,8 @@ impl Norms {
     /// The hash of the file and the names.
     pub(crate) fn hash(&self) -> Result<String> {
         let (path, hash) = match &self.file {
-            File::Safetensors(model) => (&model.path, journal::hash(&model.file, model.len)),
-            File::Imatrix(imatrix) => (&imatrix.path, journal::hash(&imatrix.file, imatrix.len)),
+            File::Safetensors(model) => (&model.path, journal::hash(&model.file, 0..model.len)),
+            File::Imatrix(imatrix) => (&imatrix.path, journal::hash(&imatrix.file, 0..imatrix.len)),
         };
         Ok(format!("{} {:?}", hash.with_context(|| format!("cannot read {}", path.display()))?, self.map))
     }

@@ -93,9 +93,23 @@ fn is_same(a: &Path, b: &Path) -> bool {
 impl NewFile {
     /// Start a file that will be called `target`.
     pub(crate) fn create(target: &Path) -> Result<Self> {
+        Self::claim(target, false)
+    }
+
+    /// As `create`, with the bytes that a killed run left of it.
+    pub(crate) fn go_on(target: &Path) -> Result<Self> {
+        Self::claim(target, true)
+    }
+
+    fn claim(target: &Path, goes_on: bool) -> Result<Self> {
         let (directory, target) = place(target)?;
-        let temporary = claim(&directory.join(affixed(".", &target, PARTIAL)), &target)?;
+        let temporary = claim(&directory.join(affixed(".", &target, PARTIAL)), &target, goes_on)?;
         Ok(Self { target, temporary })
+    }
+
+    /// Leave what is there, for another run to go on from.
+    pub(crate) fn keep(&mut self) {
+        self.temporary.disable_cleanup(true);
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -115,8 +129,9 @@ fn affixed(before: &str, path: &Path, after: &str) -> OsString {
     [before.as_ref(), path.file_name().unwrap_or_default(), after.as_ref()].into_iter().collect::<OsString>()
 }
 
-/// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use and goes away.
-fn claim(path: &Path, target: &Path) -> Result<NamedTempFile> {
+/// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use: it is taken over if that
+/// `goes_on`, and goes away otherwise.
+fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
     let cannot = || format!("cannot create {}", path.display());
     for _ in 0..ATTEMPTS {
         // Never through a link that somebody has laid out under this name.
@@ -149,7 +164,7 @@ fn claim(path: &Path, target: &Path) -> Result<NamedTempFile> {
         if !is_at(&file, path) {
             continue;
         }
-        if is_new {
+        if is_new || goes_on {
             let path = TempPath::try_from_path(path).with_context(cannot)?;
             return Ok(NamedTempFile::from_parts(file, path));
         }
@@ -204,7 +219,7 @@ impl NewDirectory {
             ensure!(!path.starts_with(&real_input), "{out} is inside the input {of}; write somewhere else");
             ensure!(!real_input.starts_with(path), "the input {of} is inside {out}; write somewhere else");
         }
-        let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place)?;
+        let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
         let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
         if !goes_on {

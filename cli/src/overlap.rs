@@ -1,45 +1,61 @@
-//! Reading ahead and writing behind: a thread each, so that a disk works while a backend does. Of every piece there are three
-//! buffers: one that is read into, one that is worked on, one that is written from.
+//! Reading ahead and writing behind: a thread each, so that a disk works while a backend does.
 
 use crate::positioned::read_exact_at;
+use crate::safetensors::TensorInfo;
 use crate::sink::Sink;
+use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::mem::take;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
-/// A thread that does one thing to one buffer after the other, and hands each back with what came of it.
-struct Worker<Q> {
-    requests: SyncSender<(Q, Vec<u8>)>,
-    answers: Receiver<(Vec<u8>, io::Result<()>)>,
+/// More requests than this are not on their way at once, however small they are.
+pub(crate) const MOST_REQUESTS: usize = 64;
+
+/// Some bytes. They are used again: of a new buffer every page costs a fault, and of one that grows every byte a fill.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    all: Vec<u8>,
+    len: usize,
 }
 
-impl<'scope, Q: Send + 'scope> Worker<Q> {
-    fn start<'env>(
-        scope: &'scope Scope<'scope, 'env>,
-        work: impl Fn(Q, &mut [u8]) -> io::Result<()> + Send + 'scope,
-    ) -> Self {
-        let (requests, asked) = sync_channel::<(Q, Vec<u8>)>(1);
-        let (answer, answers) = sync_channel(1);
-        scope.spawn(move || {
-            // Until nobody asks or nobody listens.
-            for (request, mut buffer) in asked {
-                let done = work(request, &mut buffer);
-                if answer.send((buffer, done)).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { requests, answers }
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.all[..self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.all[..self.len]
+    }
+}
+
+/// Buffers that nobody uses now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Vec<Buffer>>>);
+
+impl Buffers {
+    fn take(&self, len: usize) -> Buffer {
+        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        if buffer.all.len() < len {
+            buffer.all.resize(len, 0);
+        }
+        buffer.len = len;
+        buffer
     }
 
-    fn ask(&self, request: Q, buffer: Vec<u8>) -> io::Result<()> {
-        self.requests.send((request, buffer)).map_err(|_| gone())
-    }
-
-    fn wait(&self) -> (Vec<u8>, io::Result<()>) {
-        self.answers.recv().unwrap_or_else(|_| (Vec::new(), Err(gone())))
+    /// One that was never taken from here is worth nothing.
+    pub(crate) fn give(&self, buffer: Buffer) {
+        if buffer.all.is_empty() {
+            return;
+        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
 
@@ -48,79 +64,166 @@ fn gone() -> io::Error {
     io::Error::other("a thread that reads or writes has ended")
 }
 
+/// Some bytes of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'f> {
+    pub(crate) file: &'f File,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+}
+
+impl PartialEq for Place<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.file, other.file) && (self.offset, self.len) == (other.offset, other.len)
+    }
+}
+
 /// Reads what is asked for, and meanwhile what will be.
 pub(crate) struct Reader<'f> {
-    worker: Worker<(&'f File, u64)>,
-    /// What the worker is reading, or has read.
-    ahead: Option<(&'f File, u64, usize)>,
-    spare: Vec<u8>,
+    buffers: Buffers,
+    requests: Sender<(Place<'f>, Buffer)>,
+    answers: Receiver<(Buffer, io::Result<()>)>,
+    /// What the worker is reading or has read, in this order.
+    ahead: VecDeque<Place<'f>>,
+    /// As many bytes as that may be, if it is more than one piece.
+    most: usize,
 }
 
 impl<'f> Reader<'f> {
-    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self
+    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>, buffers: Buffers, most: usize) -> Self
     where
         'f: 'scope,
     {
-        let worker = Worker::start(scope, |(file, offset), buffer: &mut [u8]| read_exact_at(file, buffer, offset));
-        Self { worker, ahead: None, spare: Vec::new() }
-    }
-
-    /// Fill `buffer` with `len` bytes of a file.
-    pub(crate) fn read(&mut self, file: &'f File, offset: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
-        if let Some((of, at, bytes)) = self.ahead.take() {
-            let (read, done) = self.worker.wait();
-            if std::ptr::eq(of, file) && (at, bytes) == (offset, len) {
-                self.spare = std::mem::replace(buffer, read);
-                return done;
+        let (requests, asked) = channel::<(Place<'f>, Buffer)>();
+        let (answer, answers) = channel();
+        scope.spawn(move || {
+            // Until nobody asks or nobody listens.
+            for (Place { file, offset, .. }, mut buffer) in asked {
+                let done = read_exact_at(file, &mut buffer, offset);
+                if answer.send((buffer, done)).is_err() {
+                    break;
+                }
             }
-            self.spare = read; // guessed wrongly, whatever came of it
-        }
-        buffer.resize(len, 0);
-        read_exact_at(file, buffer, offset)
+        });
+        Self { buffers, requests, answers, ahead: VecDeque::new(), most }
     }
 
-    /// These bytes will be asked for next.
-    pub(crate) fn read_ahead(&mut self, file: &'f File, offset: u64, len: usize) -> io::Result<()> {
-        if self.ahead.is_none() {
-            self.spare.resize(len, 0);
-            self.worker.ask((file, offset), take(&mut self.spare))?;
-            self.ahead = Some((file, offset, len));
+    pub(crate) fn read(&mut self, place: Place<'f>) -> io::Result<Buffer> {
+        while let Some(next) = self.ahead.pop_front() {
+            let (buffer, done) = self.answers.recv().map_err(|_| gone())?;
+            if next == place {
+                return done.map(|()| buffer);
+            }
+            self.buffers.give(buffer); // guessed wrongly, whatever came of it
+        }
+        let mut buffer = self.buffers.take(place.len);
+        read_exact_at(place.file, &mut buffer, place.offset)?;
+        Ok(buffer)
+    }
+
+    /// These will be asked for next, in this order.
+    pub(crate) fn read_ahead(&mut self, places: impl IntoIterator<Item = Place<'f>>) -> io::Result<()> {
+        let mut bytes = 0;
+        for (i, place) in places.into_iter().take(MOST_REQUESTS).enumerate() {
+            bytes += place.len;
+            match self.ahead.get(i) {
+                Some(asked) if *asked == place => {}
+                None if i == 0 || bytes <= self.most => {
+                    let buffer = self.buffers.take(place.len);
+                    self.requests.send((place, buffer)).map_err(|_| gone())?;
+                    self.ahead.push_back(place);
+                }
+                _ => break,
+            }
         }
         Ok(())
     }
 }
 
-/// Writes, or compares, what is handed to it, in that order. What went wrong is told with the next piece or at the end.
+/// Bytes of a tensor could not be written, or differ: this is told later than the tensor is handed over.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) tensor: TensorInfo,
+    error: io::Error,
+}
+
+impl Unwritten {
+    /// What an error is about, or its cause.
+    pub(crate) fn of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Self> {
+        let mut causes = std::iter::successors(Some(error), |error| error.source());
+        causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it cannot be written")
+    }
+}
+
+impl std::error::Error for Unwritten {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What is to be written: where, and of which tensor.
+type Piece<'f> = (Sink<'f>, u64, &'f TensorInfo);
+
+/// Writes, or compares, what is handed to it, in that order. What went wrong is told with a later piece or at the end.
 pub(crate) struct Writer<'f> {
-    worker: Worker<(Sink<'f>, u64)>,
-    is_busy: bool,
-    spare: Vec<u8>,
+    requests: Sender<(Piece<'f>, Buffer)>,
+    answers: Receiver<(usize, io::Result<()>)>,
+    /// Pieces and bytes on their way.
+    behind: (usize, usize),
+    /// As many bytes as that may be, if it is more than one piece.
+    most: usize,
 }
 
 impl<'f> Writer<'f> {
-    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self
+    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>, buffers: Buffers, most: usize) -> Self
     where
         'f: 'scope,
     {
-        let worker = Worker::start(scope, |(sink, offset): (Sink<'f>, u64), bytes: &mut [u8]| sink.put(bytes, offset));
-        Self { worker, is_busy: false, spare: Vec::new() }
+        let (requests, asked) = channel::<(Piece<'f>, Buffer)>();
+        let (answer, answers) = channel();
+        scope.spawn(move || {
+            for ((sink, offset, tensor), bytes) in asked {
+                let done = sink.put(&bytes, offset);
+                let done = done.map_err(|error| io::Error::other(Unwritten { tensor: tensor.clone(), error }));
+                let (len, failed) = (bytes.len(), done.is_err());
+                buffers.give(bytes);
+                if answer.send((len, done)).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Self { requests, answers, behind: (0, 0), most }
     }
 
-    /// Take the bytes, and leave another buffer in their place.
-    pub(crate) fn put(&mut self, sink: Sink<'f>, offset: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
-        self.finish()?;
-        let spare = take(&mut self.spare);
-        self.worker.ask((sink, offset), std::mem::replace(bytes, spare))?;
-        self.is_busy = true;
+    pub(crate) fn put(&mut self, sink: Sink<'f>, offset: u64, tensor: &'f TensorInfo, bytes: Buffer) -> io::Result<()> {
+        while self.behind.0 >= MOST_REQUESTS || self.behind.0 > 0 && self.behind.1 + bytes.len() > self.most {
+            self.wait()?;
+        }
+        let len = bytes.len();
+        if self.requests.send(((sink, offset, tensor), bytes)).is_err() {
+            self.finish()?; // says why
+            return Err(gone());
+        }
+        self.behind = (self.behind.0 + 1, self.behind.1 + len);
         Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let (len, done) = self.answers.recv().map_err(|_| gone())?;
+        self.behind = (self.behind.0 - 1, self.behind.1 - len);
+        done
     }
 
     /// Wait until all is written.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
-        if take(&mut self.is_busy) {
-            let (buffer, done) = self.worker.wait();
-            self.spare = buffer;
-            done?;
+        while self.behind.0 > 0 {
+            self.wait()?;
         }
         Ok(())
     }
@@ -141,43 +244,62 @@ mod tests {
     fn what_is_read_is_what_is_asked_for_however_wrong_the_guess() {
         let bytes: Vec<u8> = (0..100).collect();
         let (one, other) = (file(&bytes), file(&[7; 100]));
+        let place = |file, offset, len| Place { file, offset, len };
         std::thread::scope(|scope| {
-            let mut reader = Reader::start(scope);
-            let mut buffer = Vec::new();
-            for (at, guess) in [(0, (&one, 10, 10)), (10, (&one, 40, 10)), (20, (&other, 30, 10)), (30, (&one, 40, 9))]
-            {
-                reader.read(&one, at, 10, &mut buffer).unwrap();
-                assert_eq!(buffer, bytes[at as usize..at as usize + 10]);
-                reader.read_ahead(guess.0, guess.1, guess.2).unwrap();
+            let mut reader = Reader::start(scope, Buffers::default(), 25);
+            for (at, guesses) in [
+                (0, vec![(&one, 10, 10), (&one, 20, 10)]),
+                (10, vec![(&one, 20, 10), (&one, 40, 10), (&one, 50, 10)]),
+                (20, vec![(&other, 30, 10)]),
+                (30, vec![(&other, 30, 10), (&one, 40, 9)]),
+                (40, vec![]),
+            ] {
+                assert_eq!(reader.read(place(&one, at, 10)).unwrap()[..], bytes[at as usize..at as usize + 10]);
+                reader.read_ahead(guesses.into_iter().map(|(file, at, len)| place(file, at, len))).unwrap();
+                assert!(reader.ahead.iter().map(|place| place.len).sum::<usize>() <= 25);
             }
-            reader.read(&one, 95, 5, &mut buffer).unwrap();
-            assert_eq!(buffer, bytes[95..]);
+            assert_eq!(reader.read(place(&one, 95, 5)).unwrap()[..], bytes[95..]);
             // Past the end: an error when it is asked for, and none when it was only guessed.
-            reader.read_ahead(&one, 95, 10).unwrap();
-            reader.read(&one, 0, 1, &mut buffer).unwrap();
-            reader.read_ahead(&one, 95, 10).unwrap();
-            assert_eq!(reader.read(&one, 95, 10, &mut buffer).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            reader.read_ahead([place(&one, 95, 10)]).unwrap();
+            reader.read(place(&one, 0, 1)).unwrap();
+            reader.read_ahead([place(&one, 95, 10)]).unwrap();
+            assert_eq!(reader.read(place(&one, 95, 10)).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         });
     }
 
     #[test]
-    fn what_is_written_is_there_at_the_end_and_an_error_is_told() {
+    fn what_is_written_is_there_at_the_end_and_an_error_names_its_tensor() {
         let to = file(&[]);
+        let info = |name: &str| TensorInfo {
+            name: name.into(),
+            dtype: "U8".into(),
+            shape: vec![],
+            len: 0,
+            bytes: 0..0,
+            shard: 0,
+        };
+        let (a, b) = (info("a"), info("b"));
         std::thread::scope(|scope| {
-            let mut writer = Writer::start(scope);
-            let mut buffer = Vec::new();
-            for at in 0..10u64 {
-                buffer.resize(3, 0);
-                buffer.fill(at as u8);
-                writer.put(Sink::Write(&to), 3 * at, &mut buffer).unwrap();
+            let buffers = Buffers::default();
+            let buffer = |bytes: &[u8]| {
+                let mut buffer = buffers.take(bytes.len());
+                buffer.copy_from_slice(bytes);
+                buffer
+            };
+            let mut writer = Writer::start(scope, buffers.clone(), 6);
+            for at in 0..10u8 {
+                writer.put(Sink::Write(&to), 3 * u64::from(at), &a, buffer(&[at; 3])).unwrap();
             }
             writer.finish().unwrap();
             let mut written = [0; 30];
             read_exact_at(&to, &mut written, 0).unwrap();
             assert!(written.iter().enumerate().all(|(i, &byte)| usize::from(byte) == i / 3));
-            writer.put(Sink::Compare(&to, 0), 0, &mut vec![0, 1]).unwrap();
-            assert_eq!(writer.finish().unwrap_err().to_string(), "byte 1 differs");
-            writer.finish().unwrap();
+            writer.put(Sink::Compare(&to, 0), 0, &a, buffer(&[0, 1])).unwrap();
+            writer.put(Sink::Compare(&to, 0), 0, &b, buffer(&[0, 0])).unwrap();
+            let error = anyhow::Error::new(writer.finish().unwrap_err());
+            assert_eq!(format!("{error:#}"), "it cannot be written: byte 1 differs");
+            assert_eq!(Unwritten::of(error.as_ref()).unwrap().tensor.name, "a");
+            assert!(crate::sink::Differs::of(&error).is_some());
         });
     }
 }

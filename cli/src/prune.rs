@@ -5,11 +5,12 @@ use crate::args::{FileArgs, JobArgs};
 use crate::backend::{self, Workers};
 use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
-use crate::destination::{Destination, Paths};
+use crate::destination::{Destination, Paths, regions};
 use crate::events;
 use crate::interrupt;
 use crate::job::{Contests, Job, Selected, about};
-use crate::journal::Journal;
+use crate::journal::{Asked, Journal};
+use crate::masks;
 use crate::norms::Norms;
 use crate::plot;
 use crate::recipe::Recipe;
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     };
     let others = [&args.norms, &args.norm_map, &args.recipe].into_iter().flatten().cloned();
     paths.check(model, others.chain(question.beside.paths()))?;
-    let workers = Workers::open(&args.backend)?;
+    let workers = Workers::open(&args.backend, args.memory)?;
     let selected = question.selected();
     events::tell(
         "started",
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
             "backend": workers.backend().to_string(),
         }),
     );
-    let destination = Destination::create(model, &paths, &question.settings_of_shards()?)?;
+    let mut destination = Destination::create(model, &paths, question.asked_of_shards(paths.masks.is_some())?)?;
     let answer = question.answer(
         &workers,
         &destination.outputs(),
@@ -127,18 +128,26 @@ impl<'a> Question<'a> {
         selected.collect()
     }
 
-    /// For each shard the hash of what is asked about its tensors, unless they take part in contests over many: of such a
-    /// contest nothing is finished before all is.
-    fn settings_of_shards(&self) -> Result<Vec<Option<String>>> {
+    /// What is asked of each shard, unless its tensors take part in contests over many: of such a contest nothing is finished before
+    /// all is.
+    fn asked_of_shards(&self, masks: bool) -> Result<Vec<Option<Asked>>> {
         let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.beside.hashes()?);
         let selected = self.selected();
+        let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
+        let masks = if masks { masks::layout(&infos)?.1 } else { vec![] };
         let of_shard = |number: usize| {
             let mut text = format!("{} {norms:?}", env!("CARGO_PKG_VERSION"));
             for Selected { info, settings, rule, .. } in selected.iter().filter(|one| one.info.shard == number) {
                 text += &format!("\n{:?} {settings:?} {rule:?}", info.name);
             }
+            let regions = regions(&self.model.shards[number], number, infos.iter().copied());
+            let masks = infos.iter().zip(&masks).filter(|(info, _)| info.shard == number);
             let alone = !selected.iter().any(|one| one.info.shard == number && one.is_global());
-            alone.then(|| blake3::hash(text.as_bytes()).to_string())
+            alone.then(|| Asked {
+                settings: blake3::hash(text.as_bytes()).to_string(),
+                regions: regions.into_iter().map(|(bytes, _)| bytes).collect(),
+                masks: masks.map(|(_, mask)| mask.clone()).collect(),
+            })
         };
         Ok((0..self.model.shards.len()).map(of_shard).collect())
     }

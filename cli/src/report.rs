@@ -10,6 +10,8 @@ use std::io::{self, Write};
 pub(crate) const SCHEMA: &str = "emprune.report/1";
 /// Longer lists of rows are summed up only.
 const MOST_ROWS: u64 = 65536;
+/// So are all lists when together they are longer: 32 MB. A model of many experts has hundreds of millions of rows.
+pub(crate) const MOST_ROWS_OF_ALL: u64 = 1 << 22;
 
 /// Everything about one run.
 #[derive(Debug, Serialize)]
@@ -203,10 +205,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// For so many rows.
-    pub(crate) fn new(count: u64) -> Self {
+    /// For so many rows, if they are `listed` one by one.
+    pub(crate) fn new(count: u64, listed: bool) -> Self {
         let [n_eff, mass, mass_bound, threshold] = [Tally::NEW; 4];
-        let kept_per_row = (count <= MOST_ROWS).then(Vec::new);
+        let kept_per_row = (listed && are_few(count)).then(|| Vec::with_capacity(count as usize));
         Self { n_eff, mass, mass_bound, threshold, degenerate: 0, kept_per_row }
     }
 
@@ -222,6 +224,11 @@ impl Rows {
             kept.extend(groups.iter().map(|group| group.kept));
         }
     }
+}
+
+/// Whether so many rows of a tensor are listed.
+pub(crate) fn are_few(count: u64) -> bool {
+    count <= MOST_ROWS
 }
 
 /// Numbers of which only these stay.

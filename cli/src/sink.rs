@@ -43,7 +43,15 @@ impl Differs {
     }
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
+    /// The file that is written to.
+    pub(crate) fn file(self) -> Option<&'a File> {
+        match self {
+            Sink::Write(file) => Some(file),
+            Sink::Compare(..) => None,
+        }
+    }
+
     /// The file has this many bytes.
     pub(crate) fn set_len(self, len: u64) -> io::Result<()> {
         match self {
@@ -75,6 +83,11 @@ impl Sink<'_> {
 
     /// The file has the same bytes there as another.
     pub(crate) fn copy(self, from: &File, bytes: Range<u64>) -> io::Result<()> {
+        self.copy_and(from, bytes, |_| ())
+    }
+
+    /// As `copy`, with a look at every byte.
+    pub(crate) fn copy_and(self, from: &File, bytes: Range<u64>, mut look: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buffer = vec![0; PIECE.min((bytes.end - bytes.start) as usize)];
         let mut at = bytes.start;
         while at < bytes.end {
@@ -82,6 +95,7 @@ impl Sink<'_> {
             let len = (bytes.end - at).min(PIECE as u64);
             let piece = &mut buffer[..len as usize];
             read_exact_at(from, piece, at)?;
+            look(piece);
             self.put(piece, at)?;
             at += len;
         }

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
             same.with_context(|| format!("{} is not that of the input", path.display()))?;
         }
     }
-    let workers = Workers::open(&args.job.backend)?;
+    let workers = Workers::open(&args.job.backend, args.job.memory)?;
     let report =
         question.answer(&workers, &outputs, masks, None, false).map_err(|error| match Differs::of(&error) {
             Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),

@@ -4,13 +4,16 @@ use crate::beside::ScorePlace;
 use crate::histogram::{Histogram, Numbers};
 use crate::interrupt;
 use crate::masks::MaskPlace;
-use crate::overlap::{Reader, Writer};
+use crate::overlap::{Buffer, Buffers, Place, Reader, Writer};
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
 use emprune::{Dtype, Mask, Source, TensorSpec};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::io;
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,14 +27,25 @@ pub(crate) struct Weights<'a, 'f> {
     /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
     pub(crate) outputs: &'f [Sink<'f>],
     pub(crate) masks: Option<Sink<'a>>,
+    pub(crate) buffers: &'a Buffers,
     pub(crate) reader: &'a mut Reader<'f>,
     pub(crate) writer: &'a mut Writer<'f>,
-    /// Where the last piece ended.
-    pub(crate) last: (usize, u64),
+    pub(crate) infos: Vec<&'f TensorInfo>,
     pub(crate) specs: Vec<TensorSpec>,
     pub(crate) parts: Vec<Part>,
-    /// The piece that is worked on. Lent, so that the next tensors use it again.
-    pub(crate) buffer: &'a mut Vec<u8>,
+    /// What one pass asks for, as far as that can be told.
+    pub(crate) plan: Vec<Place<'f>>,
+    /// What is asked for when all of this is stored.
+    pub(crate) then: Vec<Place<'f>>,
+    /// Of the plan, what is asked for next.
+    pub(crate) next: usize,
+    /// Whether there is a pass after this one.
+    pub(crate) again: bool,
+    /// Pieces between two passes, by tensor and first entry, where there is memory for all of them.
+    pub(crate) held: Option<BTreeMap<(usize, u64), Buffer>>,
+    /// The piece that is worked on, and which one it is until it is stored.
+    pub(crate) buffer: Buffer,
+    pub(crate) current: Option<(usize, u64)>,
     pub(crate) piece_bytes: usize,
     pub(crate) progress: &'a mut Progress,
     pub(crate) clock: Clock,
@@ -55,6 +69,8 @@ pub(crate) struct Part {
     pub(crate) seconds: f64,
     /// Of its scores, where they are to be drawn.
     pub(crate) histogram: Option<Box<Histogram>>,
+    /// Of its bytes, where they are to be recognized, and where in the file it has come to.
+    pub(crate) hasher: Option<Box<(blake3::Hasher, u64)>>,
 }
 
 impl Part {
@@ -98,6 +114,17 @@ impl Part {
         self.counted = 0;
     }
 
+    /// Hash what has not been hashed yet of bytes that were read there. Ranges are read several times, in the end all in order.
+    fn hash(&mut self, offset: u64, bytes: &[u8]) {
+        if let Some((hasher, to)) = self.hasher.as_deref_mut()
+            && let Some(seen) = to.checked_sub(offset)
+            && let Some(new) = bytes.get(seen as usize..)
+        {
+            hasher.update_rayon(new);
+            *to += new.len() as u64;
+        }
+    }
+
     /// The whole tensor has passed.
     pub(crate) fn finish(&mut self, masks: Option<Sink<'_>>) -> io::Result<()> {
         match (self.mask.take(), masks) {
@@ -126,23 +153,21 @@ impl Weights<'_, '_> {
         self.clock = Clock { tensor, since: now };
     }
 
-    /// Wait until all is written, stop the clock and hand back what was counted.
-    pub(crate) fn finish(mut self) -> io::Result<Vec<Part>> {
-        self.writer.finish()?;
+    /// Stop the clock and hand back what was counted.
+    pub(crate) fn finish(mut self) -> Vec<Part> {
         self.tick(0);
-        Ok(self.parts)
+        self.set_aside();
+        self.parts
     }
 
     /// Read a piece, count its zeros, and say which of its entries are there for the first time: those from this one on.
     fn read(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<u64> {
         interrupt::check()?;
         self.tick(tensor);
-        let (part, dtype) = (&self.parts[tensor], self.specs[tensor].dtype);
+        self.fetch(tensor, range)?;
+        let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         let size = dtype.size() as u64;
-        let len = ((range.end - range.start) * size) as usize;
-        self.reader.read(&self.shards[part.shard].file, part.offset + range.start * size, len, self.buffer)?;
-        self.read_ahead(tensor, range)?;
-        let part = &mut self.parts[tensor];
+        part.hash(part.offset + range.start * size, &self.buffer);
         // What is read in strips is read once more from end to end: behind a gap, nothing is counted yet.
         let new = match part.counted {
             counted if counted < range.start => range.end,
@@ -159,25 +184,43 @@ impl Weights<'_, '_> {
     /// Count the scores of a piece, from its entry `new` on.
     fn see(&mut self, tensor: usize, new: u64, start: u64) {
         let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
-        let (bytes, dtype) = scored(part, self.buffer, &self.score_buffer, spec.dtype);
+        let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
         let bytes = &bytes[new as usize * dtype.size()..];
         if let Some((histogram, numbers)) = part.histogram(bytes, dtype, start + new, spec.row_len) {
             histogram.see(numbers);
         }
     }
 
-    /// After a piece usually comes its neighbour, as large. Not so where parts of rows are asked for, which have gaps between.
-    fn read_ahead(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<()> {
-        let follows = range.start == 0 || self.last == (tensor, range.start);
-        self.last = (tensor, range.end);
-        let (part, spec, len) = (&self.parts[tensor], self.specs[tensor], range.end - range.start);
-        let next = range.end..(range.end + len).min(spec.len);
-        if !follows || next.is_empty() {
-            return Ok(());
+    /// Keep the piece that is worked on for the next pass, or its buffer for another piece.
+    fn set_aside(&mut self) {
+        let buffer = take(&mut self.buffer);
+        match (self.current.take(), &mut self.held) {
+            (Some(place), Some(held)) => drop(held.insert(place, buffer)),
+            _ => self.buffers.give(buffer),
         }
-        let size = spec.dtype.size() as u64;
-        let bytes = ((next.end - next.start) * size) as usize;
-        self.reader.read_ahead(&self.shards[part.shard].file, part.offset + next.start * size, bytes)
+    }
+
+    /// The bytes of a range, read or held, and meanwhile those that follow.
+    fn fetch(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<()> {
+        let (part, size) = (&self.parts[tensor], self.specs[tensor].dtype.size() as u64);
+        let (offset, len) = (part.offset + range.start * size, ((range.end - range.start) * size) as usize);
+        let place = Place { file: &self.shards[part.shard].file, offset, len };
+        self.set_aside();
+        let held = self.held.as_mut().and_then(|held| held.remove(&(tensor, range.start))).filter(|b| b.len() == len);
+        let is_held = held.is_some();
+        self.buffer = match held {
+            Some(held) => held,
+            None => self.reader.read(place)?,
+        };
+        self.current = Some((tensor, range.start));
+        let at = [self.next, 0].into_iter().find(|&at| self.plan.get(at) == Some(&place));
+        // Not so where parts of rows are asked for, which have gaps between.
+        let Some(at) = at else { return Ok(()) };
+        self.next = at + 1;
+        let ends_here = is_held || self.held.is_some() || !self.again;
+        let (later, first) = (&self.plan[self.next..], if ends_here { &self.then } else { &self.plan });
+        let later = if is_held { &[] } else { later };
+        self.reader.read_ahead(later.iter().chain(first).copied())
     }
 }
 
@@ -197,7 +240,7 @@ impl Source for Weights<'_, '_> {
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
         let new = self.read(tensor, &range)?;
         self.see(tensor, new, range.start);
-        Ok(self.buffer)
+        Ok(&mut self.buffer)
     }
 
     fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
@@ -208,26 +251,31 @@ impl Source for Weights<'_, '_> {
             read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size)?;
         }
         self.see(tensor, new, range.start);
-        Ok((self.buffer, &self.score_buffer))
+        Ok((&mut self.buffer, &self.score_buffer))
     }
 
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
         let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
-        part.zeros_after += count_zeros(self.buffer, spec.dtype);
+        part.zeros_after += count_zeros(&self.buffer, spec.dtype);
         self.progress.stored(self.buffer.len());
         if let Some(mask) = mask {
             part.kept += mask.kept();
             if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
                 place.append(file, mask)?;
             }
-            let (bytes, dtype) = scored(part, self.buffer, &self.score_buffer, spec.dtype);
+            let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
             if let Some((histogram, numbers)) = part.histogram(bytes, dtype, range.start, spec.row_len) {
                 histogram.keep(numbers, mask);
             }
         }
+        let (offset, buffer) = (part.offset + range.start * spec.dtype.size() as u64, take(&mut self.buffer));
+        (self.current, self.again) = (None, false);
         match self.outputs.get(part.shard) {
-            Some(output) => self.writer.put(*output, part.offset + range.start * spec.dtype.size() as u64, self.buffer),
-            None => Ok(()),
+            Some(output) => self.writer.put(*output, offset, self.infos[tensor], buffer),
+            None => {
+                self.buffers.give(buffer);
+                Ok(())
+            }
         }
     }
 }
@@ -237,8 +285,15 @@ fn scored<'b>(part: &Part, weights: &'b [u8], scores: &'b [u8], dtype: Dtype) ->
     part.scores.map_or((weights, dtype), |place| (scores, place.dtype))
 }
 
+/// Bytes that one thread counts.
+const COUNTED: usize = 1 << 18;
+
 /// Entries that are +0 or -0.
 pub(crate) fn count_zeros(bytes: &[u8], dtype: Dtype) -> u64 {
+    bytes.par_chunks(COUNTED).map(|bytes| zeros_of(bytes, dtype)).sum()
+}
+
+fn zeros_of(bytes: &[u8], dtype: Dtype) -> u64 {
     // Blocks whose counts fit an entry's own width: the compiler then keeps the counts in vectors as wide as the entries.
     match dtype.size() {
         4 => bytes.as_chunks::<4>().0.chunks(1 << 16).map(zeros_of_4).sum(),

@@ -177,5 +177,17 @@ fn a_device_that_fails_in_the_middle_leaves_the_work_to_the_cpu_or_fails_clearly
             assert!(stderr.contains("error: ") && stderr.contains(reason), "{stderr}");
             assert_eq!(desk.names(), before, "debris");
         }
+        // What we did wrong is no reason to go elsewhere.
+        let before = desk.names();
+        for backend in ["auto", "gpu"] {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
+            command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).env("EMPRUNE_FAULT", "internal:2");
+            command.args(["prune", "in", "-o", "none", "--granularity", granularity]).current_dir(desk.path("."));
+            let output = command.args(["--backend", backend, "--adapter", &name]).output().unwrap();
+            let (stdout, stderr) = texts(&output);
+            assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+            assert!(stderr.contains("error: ") && !stderr.contains("the CPU goes on"), "{stderr}");
+            assert_eq!(desk.names(), before, "debris");
+        }
     }
 }

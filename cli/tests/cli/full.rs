@@ -40,9 +40,8 @@ fn a_file_that_may_not_grow_is_an_error_without_debris() {
     }
 }
 
-#[test]
-fn a_full_disk_is_an_error_without_debris() {
-    let desk = desk();
+/// A file system of a megabyte, at `disk`, for as long as it is looked at.
+fn with_small_disk(desk: &Desk, check: impl FnOnce()) {
     fs::create_dir(desk.path("disk")).unwrap();
     let mount = |args: &[&str]| Command::new("mount").args(args).current_dir(desk.path(".")).output();
     let mounted = mount(&["-t", "tmpfs", "-o", "size=1m", "emprune-test", "disk"]);
@@ -50,7 +49,16 @@ fn a_full_disk_is_an_error_without_debris() {
         eprintln!("SKIPPED: a small file system cannot be mounted here, which only root may do: {mounted:?}");
         return;
     }
-    let check = || {
+    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+    let unmounted = Command::new("umount").arg(desk.path("disk")).status();
+    assert!(unmounted.unwrap().success());
+    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn a_full_disk_is_an_error_without_debris() {
+    let desk = desk();
+    with_small_disk(&desk, || {
         for args in runs("disk/out") {
             let args: Vec<_> = args.iter().map(String::as_str).collect();
             let output = desk.run(&args);
@@ -64,9 +72,40 @@ fn a_full_disk_is_an_error_without_debris() {
         fs::write(desk.path("disk/filler"), vec![1; (1 << 20) - 4096]).unwrap();
         desk.fail(&args, 1, &["No space left on device"]);
         assert_eq!(desk.names(), ["disk", "in"]);
-    };
-    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
-    let unmounted = Command::new("umount").arg(desk.path("disk")).status();
-    assert!(unmounted.unwrap().success());
-    checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_an_error() {
+    let desk = desk();
+    with_small_disk(&desk, || {
+        let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(desk.path("disk")).status();
+        assert!(remount.unwrap().success());
+        for input in ["in", "in/model.safetensors"] {
+            let args = ["prune", input, "-o", "disk/out", "--backend", "cpu"];
+            desk.fail(&args, 1, &["cannot create", "out", "Read-only file system"]);
+        }
+        desk.fail(&["inspect", "in", "--masks", "disk/masks", "--backend", "cpu"], 1, &["Read-only file system"]);
+    });
+}
+
+/// Pieces are written while others are worked on, and the error is not that of the piece that was worked on when it came.
+#[test]
+fn a_full_disk_names_the_tensor_that_found_no_room() {
+    let desk = Desk::new();
+    // The second finds room for half of it, the others are small.
+    let small = f32s(&[1.0, 2.0, 3.0, 4.0].repeat(64));
+    let parts = [
+        ("a", "F32", &[1 << 8, 1 << 9][..], f32s(&[1.0, 2.0, 3.0, 4.0].repeat(1 << 15))),
+        ("b", "F32", &[1 << 9, 1 << 9][..], f32s(&[4.0, 3.0, 2.0, 1.0].repeat(1 << 16))),
+        ("c", "F32", &[4, 64][..], small.clone()),
+        ("d", "F32", &[4, 64][..], small.clone()),
+    ];
+    desk.write("in", &model(&parts));
+    with_small_disk(&desk, || {
+        for granularity in ["row", "tensor", "global"] {
+            let args = ["prune", "in", "-o", "disk/out", "--granularity", granularity, "--backend", "cpu"];
+            desk.fail(&args, 1, &["tensor \"b\" of in", "No space left on device"]);
+        }
+    });
 }

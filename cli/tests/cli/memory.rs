@@ -32,16 +32,72 @@ fn memory_stays_below_what_is_allowed() {
     for (input, granularity) in [("few", "row"), ("few", "tensor"), ("few", "global"), ("many", "row")] {
         let args =
             ["prune", input, "-o", "out", "--memory", "128MiB", "--granularity", granularity, "--backend", "cpu"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
-        let mut child = command.args(args).current_dir(desk.path(".")).stdout(Stdio::null()).spawn().unwrap();
-        let mut most = 0;
-        while child.try_wait().unwrap().is_none() {
-            most = most.max(peak(&child).unwrap_or_default());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(child.wait().unwrap().success());
+        let most = peak_of(&desk, &args);
         assert!((16 << 20..128 << 20).contains(&most), "{} MiB by {granularity}, {input}", most >> 20);
         fs::remove_file(desk.path("out")).unwrap();
+    }
+}
+
+/// Run it to its end, and return the most memory that it had.
+fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).args(args).current_dir(desk.path("."));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        most = most.max(peak(&child).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success(), "{args:?}");
+    most
+}
+
+#[test]
+fn a_hundred_thousand_tensors_fit_too() {
+    let desk = Desk::new();
+    let (count, bytes) = (100_000, 16);
+    let tensor = |i| {
+        let (begin, end) = (i * bytes, (i + 1) * bytes);
+        format!(r#""model.layers.{i}.weight":{{"dtype":"F32","shape":[2,2],"data_offsets":[{begin},{end}]}}"#)
+    };
+    let header = format!("{{{}}}", (0..count).map(tensor).collect::<Vec<_>>().join(","));
+    desk.write("in", &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0].repeat(count))));
+    for granularity in ["row", "tensor", "global"] {
+        let args = ["prune", "in", "-o", "out", "--masks", "masks", "--report", "report", "--overwrite"];
+        let most = peak_of(&desk, &[&args[..], &["--granularity", granularity, "--backend", "cpu"]].concat());
+        println!("{granularity}: {} MiB", most >> 20);
+        assert!(most < 512 << 20, "{} MiB by {granularity}", most >> 20);
+    }
+}
+
+/// A device that a processor stands in for takes the program's own memory. What driver and shaders take is measured with next to nothing
+/// to prune; the rest is what `--memory` allows.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_without_memory_of_its_own_stays_below_what_is_allowed() {
+    let wanted = std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1");
+    let Some(adapter) = emprune::gpu::adapters().into_iter().find(|a| wanted && a.software && a.backend == "Vulkan")
+    else {
+        eprintln!("SKIPPED: there is no software adapter for Vulkan");
+        return;
+    };
+    let desk = Desk::new();
+    let f32_zeros = |name: &str, rows: u64| {
+        let bytes = 4 * rows * 4096;
+        let header = format!(r#"{{"w":{{"dtype":"F32","shape":[{rows},4096],"data_offsets":[0,{bytes}]}}}}"#);
+        desk.write(name, &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0])));
+        File::options().write(true).open(desk.path(name)).unwrap().set_len(8 + header.len() as u64 + bytes).unwrap();
+    };
+    f32_zeros("little", 16);
+    f32_zeros("much", 6 << 10);
+    for granularity in ["row", "tensor"] {
+        let peak = |input| {
+            let args = ["prune", input, "-o", "out", "--overwrite", "--memory", "64MiB", "--granularity", granularity];
+            peak_of(&desk, &[&args[..], &["--backend", "gpu", "--adapter", &adapter.name]].concat())
+        };
+        let (little, much) = (peak("little"), peak("much"));
+        println!("{granularity}: {} MiB for next to nothing, {} MiB for 96", little >> 20, much >> 20);
+        assert!(much < little + (64 << 20), "{} MiB and {} MiB by {granularity}", little >> 20, much >> 20);
     }
 }
 

@@ -242,3 +242,23 @@ fn the_table_has_a_line_for_every_pruned_tensor_and_fits_a_terminal() {
         assert!(stdout.contains("gate_up_proj"), "the end of a long name must be seen:\n{stdout}");
     }
 }
+
+/// What a report lists must fit memory, however many tensors there are.
+#[test]
+fn rows_of_all_tensors_are_named_up_to_four_million() {
+    for (tensors, named) in [(64, true), (65, false)] {
+        let desk = Desk::new();
+        let names: Vec<String> = (0..tensors).map(|i| format!("w{i}")).collect();
+        let ones = vec![0x3c; 1 << 16];
+        desk.write(
+            "in",
+            &model(&names.iter().map(|n| (n.as_str(), "F8_E4M3", &[1 << 16, 1][..], ones.clone())).collect::<Vec<_>>()),
+        );
+        desk.succeed(&["inspect", "in", "--report", "report"]);
+        let report = desk.json("report");
+        for tensor in report["tensors"].as_array().unwrap() {
+            assert_eq!(tensor["kept_per_row"].as_array().map(Vec::len), named.then_some(1 << 16));
+            assert_eq!(tensor["rows"]["n_eff"]["mean"], 1.0);
+        }
+    }
+}

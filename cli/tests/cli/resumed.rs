@@ -30,14 +30,18 @@ fn checkpoint() -> Desk {
 
 /// Start on a checkpoint whose last shard takes seconds, and come back when the others are finished.
 fn start(desk: &Desk) -> Child {
-    let (rows, columns) = (1 << 17, 1 << 12);
+    start_with(desk, 1 << 17, &[])
+}
+
+fn start_with(desk: &Desk, rows: u64, options: &[&str]) -> Child {
+    let columns = 1 << 12;
     let bytes: u64 = 2 * rows * columns;
     let header = format!(r#"{{"w2":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
     desk.write("in/c.safetensors", &with_header(&header, &[]));
     let file = File::options().write(true).open(desk.path("in/c.safetensors")).unwrap();
     file.set_len(8 + header.len() as u64 + bytes).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
-    command.args(PRUNE).args(["--granularity", "tensor"]).current_dir(desk.path("."));
+    command.args(PRUNE).args(["--granularity", "tensor"]).args(options).current_dir(desk.path("."));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let lines = || fs::read_to_string(desk.path(JOURNAL)).unwrap_or_default().lines().count();
@@ -162,6 +166,103 @@ fn what_has_changed_is_computed_again() {
         assert_eq!(stderr.contains("shards were finished"), trusted > 0, "{what}: {stderr}");
         assert!(is_whole(&desk, options), "{what}");
     }
+}
+
+/// A checkpoint whose last shard takes long enough to be killed in, and short enough to be done.
+const LARGE: u64 = 1 << 13;
+const MASKS: [&str; 2] = ["--masks", "masks"];
+const MASKS_PARTIAL: &str = ".masks.emprune-partial";
+
+#[test]
+fn masks_of_finished_shards_stay_too() {
+    let desk = checkpoint();
+    let mut child = start_with(&desk, LARGE, &MASKS);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left: Vec<_> =
+        [JOURNAL, MASKS_PARTIAL, &format!("{PARTIAL}/a.safetensors"), &format!("{PARTIAL}/b.safetensors")]
+            .map(|name| (name.to_owned(), desk.read(name)))
+            .into();
+    // What a run writes that nobody ends.
+    fs::remove_dir_all(desk.path(PARTIAL)).unwrap();
+    fs::remove_file(desk.path(MASKS_PARTIAL)).unwrap();
+    go_on(&desk, &MASKS);
+    let (whole, masks) = (tree(&desk.path("out")), desk.read("masks"));
+    // The bits of the two small tensors come first.
+    let data = masks.len() - (LARGE << 12) as usize / 8 - 16;
+    type Change = fn(&Desk, usize);
+    let changes: [(&str, Change, usize); 4] = [
+        ("nothing", |_, _| (), 2),
+        (
+            "a bit",
+            |desk, data| {
+                let mut bytes = desk.read(MASKS_PARTIAL);
+                bytes[data + 8] ^= 1;
+                desk.write(MASKS_PARTIAL, &bytes);
+            },
+            1,
+        ),
+        ("the file", |desk, _| fs::remove_file(desk.path(MASKS_PARTIAL)).unwrap(), 0),
+        ("its end", |desk, data| desk.write(MASKS_PARTIAL, &desk.read(MASKS_PARTIAL)[..data + 8]), 1),
+    ];
+    for (what, change, trusted) in changes {
+        fs::remove_dir_all(desk.path("out")).unwrap();
+        fs::remove_file(desk.path("masks")).unwrap();
+        fs::create_dir(desk.path(PARTIAL)).unwrap();
+        for (name, bytes) in &left {
+            desk.write(name, bytes);
+        }
+        // Who computes it again would not write this.
+        let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
+        *marked.last_mut().unwrap() ^= 1;
+        desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+        change(&desk, data);
+        let stderr = go_on(&desk, &MASKS);
+        let note = format!("note: {trusted} of 3 shards were finished");
+        assert_eq!(stderr.contains(&note), trusted > 0, "{what}: {stderr}");
+        assert_eq!(desk.read("out/a.safetensors") == marked, trusted > 0, "{what}");
+        assert!(desk.read("masks") == masks, "{what}: the masks differ");
+        for name in ["b.safetensors", "c.safetensors", "config.json"] {
+            assert!(desk.read(&format!("out/{name}")) == whole[name], "{what}: {name} differs");
+        }
+        assert_eq!(desk.names(), ["in", "masks", "out"], "{what}");
+    }
+}
+
+#[test]
+fn a_run_that_wants_masks_trusts_none_that_did_not() {
+    let desk = killed();
+    let stderr = go_on(&desk, &MASKS);
+    assert!(!stderr.contains("shards were finished"), "{stderr}");
+    let (out, masks) = (tree(&desk.path("out")), desk.read("masks"));
+    go_on(&desk, &[&MASKS[..], &["--overwrite"]].concat());
+    assert!(masks == desk.read("masks"));
+    assert!(SHARDS.iter().all(|name| out[*name] == desk.read(&format!("out/{name}"))));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_machine_that_goes_leaves_the_masks_as_well() {
+    let desk = checkpoint();
+    let child = start_with(&desk, LARGE << 3, &MASKS);
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    assert_eq!(desk.names(), [MASKS_PARTIAL, "in", PARTIAL]);
+}
+
+/// What is trusted is what was read, and not what the file was when the run began.
+#[test]
+fn an_input_that_changes_behind_a_finished_shard_is_read_again() {
+    let desk = checkpoint();
+    let mut child = start(&desk);
+    let mut bytes = shard(0);
+    *bytes.last_mut().unwrap() ^= 1;
+    desk.write("in/a.safetensors", &bytes);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.write("in/c.safetensors", &shard(2));
+    assert!(go_on(&desk, &[]).contains("note: 1 of 3 shards were finished"));
+    assert!(is_whole(&desk, &[]));
 }
 
 #[cfg(unix)]
