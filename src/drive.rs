@@ -31,13 +31,6 @@ pub(crate) enum Engine {
 /// Decide about all of `input` and carry it out.
 pub(crate) fn drive(engine: &Engine, input: &mut dyn Input, rule: &Rule) -> Result<Decision, Error> {
     check(input, rule)?;
-    #[cfg(feature = "gpu")]
-    if let Engine::Gpu(_) = engine {
-        for (i, spec) in input.tensors().iter().enumerate() {
-            let dtypes = [Some(spec.dtype), spec.scores];
-            dtypes.into_iter().flatten().try_for_each(gpu::check_dtype).map_err(|e| e.of_tensor(i))?;
-        }
-    }
     // Copies: a source cannot lend its norms while it lends its bytes to be written to.
     let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
     Ok(Decision::new(Drive { judge: Judge { engine, rule }, input, norms }.run()?))

@@ -1,7 +1,7 @@
 //! How scores are stored, and the only place that knows the bits of f16, bf16 and the two kinds of f8.
 //!
 //! Every dtype widens to `f32` exactly, so everything after this file sees the bits of an `f32`.
-//! The WGSL twins are `shaders/parts/load_{f32,f16,bf16}.wgsl`.
+//! The WGSL twins are `shaders/parts/load_*.wgsl`.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub enum Dtype {
     F16,
     /// The upper half of a binary32.
     Bf16,
-    /// Eight bits as in machine learning: a sign, 4 of exponent, 3 of mantissa, no infinity, and one NaN of each sign. On the CPU only.
+    /// Eight bits as in machine learning: a sign, 4 of exponent, 3 of mantissa, no infinity, and one NaN of each sign.
     F8E4m3,
-    /// The upper half of a binary16: a sign, 5 bits of exponent, 2 of mantissa. On the CPU only.
+    /// The upper half of a binary16: a sign, 5 bits of exponent, 2 of mantissa.
     F8E5m2,
 }
 

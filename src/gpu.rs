@@ -24,4 +24,3 @@ pub use wgpu;
 
 pub(crate) use contest::Contest;
 pub(crate) use engine::Engine;
-pub(crate) use shaders::check_dtype;

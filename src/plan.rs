@@ -59,6 +59,11 @@ pub(crate) fn weight_bytes(len: u64, dtype: Dtype) -> u64 {
     (len * dtype.size() as u64).next_multiple_of(4)
 }
 
+/// Whether contests of this length share words with each other, or with what lies behind them.
+pub(crate) fn has_edges(group_len: u64, dtype: Dtype) -> bool {
+    !(group_len * dtype.size() as u64).is_multiple_of(4)
+}
+
 /// Bytes of a slice's mask: whole words.
 pub(crate) fn mask_bytes(len: u64) -> u64 {
     len.div_ceil(32) * 4

@@ -1,6 +1,12 @@
-//! Weights of eight bits are the numbers that they widen to: the answer about those is judged elsewhere.
+//! Weights of eight bits, on every backend: they are the numbers that they widen to, and four of them share a word on a GPU.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
+use common::check::ask;
+use common::inputs::{self, DISTRIBUTIONS, distribution, infinity, mixture, with_norms};
+use common::oracle::{Contests, Keep, Kind, Question, Weights};
+use common::{Named, backends};
 use emprune::{Beta, Dtype, ErrorKind, Granularity, Pruner, Rule, Score, Tensor, TensorMut};
 
 const DTYPES: [(Dtype, i32, i32); 2] = [(Dtype::F8E4m3, 4, 7), (Dtype::F8E5m2, 5, 15)];
@@ -23,6 +29,98 @@ fn codes(len: usize, dtype: Dtype, mut seed: u64) -> Vec<u8> {
         (seed >> 40) as u8
     };
     (0..len).map(|_| next()).map(|code| if code & 0x7f > most { code & 0x8f } else { code }).collect()
+}
+
+const KINDS: [Kind; 2] = [Kind::E4m3, Kind::E5m2];
+
+mod suite {
+    macro_rules! per_backend {
+        ($($test:ident)*) => {$(
+            mod $test {
+                #[test]
+                fn cpu() {
+                    super::super::$test(super::super::common::cpu());
+                }
+                #[cfg(feature = "gpu")]
+                #[test]
+                fn gpu() {
+                    super::super::$test(super::super::common::gpus());
+                }
+            }
+        )*};
+    }
+    per_backend! {
+        hostile_inputs
+        lengths_around_words
+        scores_of_eight_bits
+        every_code_has_its_place
+    }
+}
+
+/// Several tensors, odd rows; with and without norms, by the rule and by count.
+fn hostile_inputs(backends: &[Named]) {
+    for (i, distribution) in DISTRIBUTIONS.iter().enumerate() {
+        let (kind, seed) = (KINDS[i % 2], 30 + i as u64);
+        for (j, contests) in
+            [Contests::Row, Contests::Tensor, Contests::Global, Contests::Column].into_iter().enumerate()
+        {
+            let wanda = (i + j) % 2 == 1;
+            let tensors = [(7, 193), (1, 1), (3, 67)].map(|(rows, row_len)| {
+                let weights = distribution.weights(kind, rows, row_len, seed);
+                if wanda { with_norms(weights, seed) } else { weights }
+            });
+            let keep = [Keep::Effective, Keep::Count(5), Keep::AllBut(0.5)][(i + j) % 3];
+            ask(backends, &tensors, &Question { contests, wanda, keep, beta: [1.0, 0.3][i / 2 % 2], ..Question::RULE });
+        }
+    }
+}
+
+/// One less and one more than words of weights, words of the mask, workgroups, tiles and parts.
+fn lengths_around_words(backends: &[Named]) {
+    let lens = (1..=9).chain(29..=37).chain([61, 63, 66, 127, 255, 257, 1023, 1025, 2047, 2049, 4097, 8191, 8193]);
+    for (i, row_len) in lens.enumerate() {
+        let kind = KINDS[i % 2];
+        ask(backends, &[mixture(kind, 23, row_len, i as u64)], &Question { contests: Contests::Row, ..Question::RULE });
+    }
+    for (i, len) in [16_383, 16_385, 32_771, 131_073, 262_145].into_iter().enumerate() {
+        for (j, kind) in KINDS.into_iter().enumerate() {
+            let name = ["normal", "all_equal", "ternary", "lognormal_2", "any_bits"][(i + j) % 5];
+            ask(
+                backends,
+                &[distribution(name).weights(kind, 1, len, i as u64)],
+                &Question { beta: 0.5, ..Question::RULE },
+            );
+        }
+    }
+}
+
+/// Eight bits beside weights of any kind, and any scores beside weights of eight bits, which may be NaN then.
+fn scores_of_eight_bits(backends: &[Named]) {
+    for (i, (kind, score_kind)) in
+        [(Kind::F32, Kind::E4m3), (Kind::E5m2, Kind::E4m3), (Kind::E4m3, Kind::Bf16)].into_iter().enumerate()
+    {
+        for contests in [Contests::Row, Contests::Tensor, Contests::Block(3, 4)] {
+            let spoiled = inputs::weights("no numbers".into(), kind, 91, &[infinity(kind); 5 * 91]);
+            let scores = distribution("normal").weights(score_kind, 5, 91, i as u64);
+            let weights = Weights { scores: Some(Box::new(scores)), ..spoiled };
+            ask(backends, &[weights], &Question { contests, given: true, ..Question::RULE });
+        }
+    }
+}
+
+/// All finite codes at once, in order and twice: the threshold falls among them, and each subnormal is what it is.
+fn every_code_has_its_place(backends: &[Named]) {
+    for kind in KINDS {
+        let finite = infinity(kind);
+        let codes: Vec<u32> = (0..2 * finite).map(|i| i % finite | (i & 1) << 7).collect();
+        for count in [1, 8, 100, finite as usize - 9, finite as usize + 3, 2 * finite as usize - 5] {
+            let weights = inputs::weights(format!("every {kind:?}"), kind, codes.len(), &codes);
+            ask(backends, &[weights], &Question { keep: Keep::Count(count), ..Question::RULE });
+        }
+        // Subnormals alone.
+        let least: Vec<u32> = (0..50).map(|i| i % (1 << kind.widths().1)).collect();
+        ask(backends, &[inputs::weights(format!("least {kind:?}"), kind, 10, &least)], &Question::RULE);
+    }
 }
 
 #[test]
@@ -75,21 +173,10 @@ fn what_is_no_number_is_refused_by_name() {
     ] {
         let mut bytes = vec![0x31; 5000];
         bytes[4321] = code;
-        let error = Pruner::cpu().mask(&[Tensor::from_bytes(&bytes, dtype).unwrap()], &Rule::new()).unwrap_err();
-        assert_eq!((error.kind(), error.index()), (ErrorKind::NonFinite, Some(4321)), "{dtype} {code:#x}");
-        assert_eq!(error.to_string(), format!("entry 4321 is {what}"));
+        for backend in backends() {
+            let error = backend.pruner.mask(&[Tensor::from_bytes(&bytes, dtype).unwrap()], &Rule::new()).unwrap_err();
+            assert_eq!((error.kind(), error.index()), (ErrorKind::NonFinite, Some(4321)), "{dtype} {code:#x}");
+            assert_eq!(error.to_string(), format!("entry 4321 is {what}"), "{}", backend.name);
+        }
     }
-}
-
-#[cfg(feature = "gpu")]
-#[test]
-fn a_gpu_refuses_them_with_the_reason() {
-    use emprune::gpu::Options;
-    if std::env::var_os("EMPRUNE_NO_GPU").is_some_and(|value| value == "1") {
-        return;
-    }
-    let pruner = Pruner::gpu(&Options::new().with_software(true)).unwrap();
-    let error = pruner.mask(&[Tensor::from_bytes(&[1, 2, 3], Dtype::F8E4m3).unwrap()], &Rule::new()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limit);
-    assert_eq!(error.to_string(), "the GPU backend does not read F8_E4M3; the CPU does");
 }

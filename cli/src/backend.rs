@@ -4,7 +4,7 @@ use crate::Usage;
 use crate::events;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use emprune::{Backend, Dtype, Error, ErrorKind, Pruner};
+use emprune::{Backend, Error, ErrorKind, Pruner};
 use serde::Serialize;
 use std::cell::OnceCell;
 
@@ -141,14 +141,8 @@ impl Workers {
     }
 
     /// Who works now.
-    fn current(&self) -> &Pruner {
+    pub(crate) fn current(&self) -> &Pruner {
         if self.fallback.get().is_some() { &self.cpu } else { &self.first }
-    }
-
-    /// Who works on tensors of these dtypes now: what only the CPU reads is its own under `auto`, and refused by a GPU.
-    pub(crate) fn for_dtypes(&self, mut dtypes: impl Iterator<Item = Dtype>) -> &Pruner {
-        let only_cpu = dtypes.any(|dtype| matches!(dtype, Dtype::F8E4m3 | Dtype::F8E5m2));
-        if only_cpu && self.may_fall_back { &self.cpu } else { self.current() }
     }
 
     /// Where the CPU took over, if it did.

@@ -176,7 +176,7 @@ impl<'a> Job<'a> {
     }
 
     fn is_for_cpu(&self, one: &Selected<'_>) -> bool {
-        matches!(self.workers.for_dtypes([one.dtype].into_iter()).backend(), Backend::Cpu { .. })
+        matches!(self.workers.current().backend(), Backend::Cpu { .. })
     }
 
     /// Where the pieces are that the library will ask for of some of a tensor's entries. A wrong guess costs time alone.
@@ -386,7 +386,7 @@ impl<'a> Stream<'a> {
                 progress,
                 clock,
             };
-            let pruner = workers.for_dtypes(selected.iter().map(|one| one.dtype));
+            let pruner = workers.current();
             let decided = match &structures {
                 Some(structures) => structures.stream(pruner, &mut weights, &rule, want),
                 None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),

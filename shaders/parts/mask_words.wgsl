@@ -1,9 +1,9 @@
-// From decisions to words of the mask. A tile is 16 words of weights a lane. Each lane keeps a bit per entry; then each lane gathers the 32
+// From decisions to words of the mask. A tile is 16 words of weights a lane, 8 of eight-bit ones. Each lane keeps a bit per entry; then each lane gathers the 32
 // bits of a mask word from the lanes that saw its entries.
 
 @group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
 
-const TILE_WORDS: u32 = 16u;
+const TILE_WORDS: u32 = min(16u, 32u / PER_WORD);
 const TILE_ENTRIES: u32 = LANES * TILE_WORDS * PER_WORD;
 // Words of weights that make a word of the mask.
 const MASK_SPAN: u32 = 32u / PER_WORD;

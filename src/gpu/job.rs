@@ -49,7 +49,7 @@ pub struct Buffers<'a> {
 /// The buffers of one slice.
 #[derive(Clone, Debug)]
 pub struct SliceBuffers<'a> {
-    /// `STORAGE`: the weights, little-endian; for 16-bit dtypes rounded up to whole words.
+    /// `STORAGE`: the weights, little-endian; those of 8 and 16 bits rounded up to whole words.
     pub weights: wgpu::BufferBinding<'a>,
     /// `STORAGE`: one `f32` per column, for [`Score::Wanda`]; they must be finite, their sign is ignored.
     pub norms: Option<wgpu::BufferBinding<'a>>,
@@ -198,8 +198,7 @@ impl Plan {
     }
 
     fn has_edges(&self, slice: &TensorSpec) -> bool {
-        let group_len = self.group_len.unwrap_or(slice.len);
-        slice.dtype.size() == 2 && !group_len.is_multiple_of(2)
+        plan::has_edges(self.group_len.unwrap_or(slice.len), slice.dtype)
     }
 }
 
@@ -223,7 +222,6 @@ impl Kernels {
                 return Err(Error::invalid("a contest of 0 entries has no effective number").of_tensor(i));
             }
             TensorSpec::new(spec.dtype, spec.len, spec.row_len).map_err(|e| e.of_tensor(i))?;
-            super::check_dtype(spec.dtype).map_err(|e| e.of_tensor(i))?;
             if spec.len > plan::MOST_ENTRIES {
                 let message = format!("a slice has {} entries, a job takes {}", spec.len, plan::MOST_ENTRIES);
                 return Err(Error::new(ErrorKind::Limit, message).of_tensor(i));

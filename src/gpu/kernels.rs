@@ -4,6 +4,7 @@ use super::layout::{LANE_KEYS, LANES, Params, REFINERS, TEAMS, binding};
 use super::shaders::{self, Pipeline, Stage};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
+use crate::plan;
 use crate::rule::Score;
 use std::sync::{Arc, OnceLock};
 
@@ -351,7 +352,7 @@ impl Kernels {
 
     /// Words that two contests share.
     fn edges(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        if write && slice.dtype.size() == 2 && !slice.params.group_len.is_multiple_of(2) {
+        if write && plan::has_edges(slice.params.group_len.into(), slice.dtype) {
             self.record_stage(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(LANES));
         }
     }

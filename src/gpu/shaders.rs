@@ -5,7 +5,6 @@
 
 use super::layout::{LANES, TEAMS};
 use crate::dtype::Dtype;
-use crate::error::{Error, ErrorKind};
 use crate::rule::Score;
 
 /// What a pipeline does.
@@ -56,15 +55,7 @@ pub(crate) const STAGES: [Stage; 16] = [
     Stage::Teams(3),
     Stage::Teams(4),
 ];
-pub(crate) const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
-
-/// Whether there are shaders that read it.
-pub(crate) fn check_dtype(dtype: Dtype) -> Result<(), Error> {
-    if DTYPES.contains(&dtype) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Limit, format!("the GPU backend does not read {dtype}; the CPU does")))
-}
+pub(crate) const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4m3, Dtype::F8E5m2];
 
 pub(crate) const SCORES: [Score; 2] = [Score::Magnitude, Score::Wanda];
 
@@ -89,6 +80,7 @@ const CARRY_OUT: &str = wgsl!("parts/carry_out");
 const COLLECT: &str = wgsl!("parts/collect");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
 const CANDIDATES: &str = wgsl!("parts/candidates");
+const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
 
 impl Stage {
     /// The file's name, which is the entry point's too.
@@ -151,7 +143,7 @@ impl Stage {
                 COLLECT_NONE,
             ],
             Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, MASK_WORDS],
-            Stage::Edges => &[PARAMS, RECORD, DIGITS],
+            Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Sift => &[
                 PARAMS,
                 RECORD,
@@ -238,7 +230,8 @@ impl Pipeline {
             Dtype::F32 => 0,
             Dtype::F16 => 1,
             Dtype::Bf16 => 2,
-            Dtype::F8E4m3 | Dtype::F8E5m2 => unreachable!("refused by check_dtype"),
+            Dtype::F8E4m3 => 3,
+            Dtype::F8E5m2 => 4,
         };
         let score = match score {
             Score::Magnitude | Score::Given => 0,
@@ -275,7 +268,8 @@ impl Pipeline {
                 Dtype::F32 => wgsl!("parts/load_f32"),
                 Dtype::F16 => wgsl!("parts/load_f16"),
                 Dtype::Bf16 => wgsl!("parts/load_bf16"),
-                Dtype::F8E4m3 | Dtype::F8E5m2 => unreachable!("refused by check_dtype"),
+                Dtype::F8E4m3 => wgsl!("parts/load_f8_e4m3"),
+                Dtype::F8E5m2 => wgsl!("parts/load_f8_e5m2"),
             });
         }
         if scores {

@@ -79,7 +79,7 @@ impl Case {
     }
 }
 
-const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
+const KINDS: [Kind; 5] = [Kind::F32, Kind::F16, Kind::Bf16, Kind::E4m3, Kind::E5m2];
 
 pub(crate) fn case(choices: &mut impl Choices, size: Size) -> Case {
     let contests = match choices.below(8) {

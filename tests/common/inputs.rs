@@ -2,7 +2,7 @@
 //!
 //! Every input is a function of its name, its length and a seed, all in its label: a failure can be repeated.
 
-use super::oracle::{Kind, Weights};
+use super::oracle::{Kind, Weights, exact};
 use std::f64::consts::TAU;
 
 // ---- randomness
@@ -47,10 +47,10 @@ pub(crate) fn one(kind: Kind) -> u32 {
     ((1 << (exponent - 1)) - 1) << fraction
 }
 
-/// The bits of infinity; one less is the largest finite number.
+/// The bits of infinity, or of NaN where there is none; one less is the largest finite number.
 pub(crate) fn infinity(kind: Kind) -> u32 {
     let (exponent, fraction) = kind.widths();
-    ((1 << exponent) - 1) << fraction
+    if kind == Kind::E4m3 { 0x7f } else { ((1 << exponent) - 1) << fraction }
 }
 
 pub(crate) fn sign(kind: Kind) -> u32 {
@@ -69,9 +69,17 @@ pub(crate) fn near(kind: Kind, x: f64) -> u32 {
         Kind::F32 => x.to_bits(),
         Kind::F16 => half::f16::from_f32(x).to_bits().into(),
         Kind::Bf16 => half::bf16::from_f32(x).to_bits().into(),
+        Kind::E4m3 | Kind::E5m2 => near_eight_bits(kind, x),
     };
     let magnitude = (bits & !sign(kind)).min(infinity(kind) - 1);
     bits & sign(kind) | magnitude
+}
+
+/// The largest number of eight bits that is no larger.
+fn near_eight_bits(kind: Kind, x: f32) -> u32 {
+    let value = |bits| exact(kind, bits).map_or(f32::NAN, |(integer, power)| integer as f32 * 2f32.powi(power));
+    let magnitude = (0..infinity(kind)).rev().find(|&bits| value(bits) <= x.abs()).unwrap_or(0);
+    magnitude | if x < 0.0 { sign(kind) } else { 0 }
 }
 
 /// A random sign on every entry.
@@ -156,7 +164,12 @@ pub(crate) const DISTRIBUTIONS: &[Distribution] = &[
     // the border between subnormal and normal
     Distribution {
         name: "near_min",
-        fill: |rng, kind, n| signed_each(rng, kind, n, |rng| smallest_normal(kind) - 40 + rng.below(80) as u32),
+        fill: |rng, kind, n| {
+            signed_each(rng, kind, n, |rng| {
+                let reach = smallest_normal(kind).min(40);
+                smallest_normal(kind) - reach + rng.below(2 * reach as usize) as u32
+            })
+        },
     },
     // █......... the sum is one entry, and the rest is kept or not by the last bit
     Distribution { name: "outlier_first", fill: |rng, kind, n| outlier(rng, kind, n, 0) },
@@ -281,8 +294,8 @@ pub(crate) fn just_above(kind: Kind, n: usize, at: usize) -> Weights {
 /// Norms that no product with `weights` overflows on, with zeros, subnormals and negative ones among them.
 pub(crate) fn with_norms(mut weights: Weights, seed: u64) -> Weights {
     let mut rng = Rng(seed ^ 0x6e6f_726d);
-    let (_, fraction) = weights.kind.widths();
-    let bias = if weights.kind == Kind::F16 { 15 } else { 127 };
+    let (exponent, fraction) = weights.kind.widths();
+    let bias = (1 << (exponent - 1)) - 1;
     let magnitudes = weights.bits().into_iter().map(|b| b & !sign(weights.kind));
     let top = magnitudes.max().map_or(0, |b| (b >> fraction) as i32 - bias); // the largest weight is below 2^(top + 1)
     let scale = 2f64.powi((126 - top).min(20));

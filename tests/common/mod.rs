@@ -146,6 +146,8 @@ pub(crate) fn dtype(kind: Kind) -> Dtype {
         Kind::F32 => Dtype::F32,
         Kind::F16 => Dtype::F16,
         Kind::Bf16 => Dtype::Bf16,
+        Kind::E4m3 => Dtype::F8E4m3,
+        Kind::E5m2 => Dtype::F8E5m2,
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) enum Kind {
     F32,
     F16,
     Bf16,
+    /// The one kind without infinity: all ones are NaN, and the rest of the highest exponent are numbers.
+    E4m3,
+    E5m2,
 }
 
 impl Kind {
@@ -20,12 +23,18 @@ impl Kind {
             Kind::F32 => (8, 23),
             Kind::F16 => (5, 10),
             Kind::Bf16 => (8, 7),
+            Kind::E4m3 => (4, 3),
+            Kind::E5m2 => (5, 2),
         }
     }
 
     /// Bytes of an entry.
     pub(crate) fn size(self) -> usize {
-        if self == Kind::F32 { 4 } else { 2 }
+        match self {
+            Kind::F32 => 4,
+            Kind::F16 | Kind::Bf16 => 2,
+            Kind::E4m3 | Kind::E5m2 => 1,
+        }
     }
 }
 
@@ -341,7 +350,11 @@ pub(crate) fn exact(kind: Kind, bits: u32) -> Result<Exact, Bad> {
     let fraction = u64::from(bits & ((1 << fraction_bits) - 1));
     let exponent = (bits >> fraction_bits & ((1 << exponent_bits) - 1)) as i32;
     let lowest = 2 - (1 << (exponent_bits - 1)) - fraction_bits as i32;
-    if exponent == (1 << exponent_bits) - 1 {
+    if kind == Kind::E4m3 {
+        if bits & 0x7f == 0x7f {
+            return Err(Bad::Nan);
+        }
+    } else if exponent == (1 << exponent_bits) - 1 {
         return Err(if fraction == 0 { Bad::Infinity } else { Bad::Nan });
     }
     Ok(if exponent == 0 { (fraction, lowest) } else { (fraction | 1 << fraction_bits, lowest + exponent - 1) })
