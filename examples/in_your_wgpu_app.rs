@@ -62,9 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let workspace = buffer(plan.workspace_bytes(), storage);
     let y = buffer(ROWS as u64 * 4, storage);
     let whole = wgpu::Buffer::as_entire_buffer_binding;
-    let slices = [SliceBuffers { weights: whole(&weights), norms: None, mask: whole(&mask) }];
+    let slices = [SliceBuffers { weights: whole(&weights), norms: None, scores: None, mask: whole(&mask) }];
     let job =
-        kernels.bind(&plan, &Buffers { slices: &slices, records: whole(&records), workspace: whole(&workspace) })?;
+        kernels.bind(&plan, &Buffers { slices: &slices, records: whole(&records), workspace: whole(&workspace), keys: None })?;
     let source = wgpu::ShaderSource::Wgsl(format!("{SHADER}\n{}", Record::WGSL).into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
 

@@ -58,7 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights = filled(bytemuck::cast_slice(&int8));
     let gradients = filled(bytemuck::cast_slice(&gradients));
 
-    // To emprune the scores are what weights are elsewhere: f32, one contest over all of them.
+    // To emprune the scores are what weights are elsewhere: f32, one contest over all of them. Weights of a dtype that it knows could go
+    // along (`SliceBuffers::scores`), and `record_prune` would zero them.
     let kernels = Kernels::new(&device);
     let rule = Rule::new();
     let plan = kernels.plan(&[TensorSpec::new(Dtype::F32, LEN as u64, LEN as u64)?], &rule)?;
@@ -67,9 +68,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let records = empty(plan.records_bytes(), storage);
     let workspace = empty(plan.workspace_bytes(), storage | BufferUsages::COPY_DST);
     let whole = wgpu::Buffer::as_entire_buffer_binding;
-    let slices = [SliceBuffers { weights: whole(&scores), norms: None, mask: whole(&mask) }];
-    let job =
-        kernels.bind(&plan, &Buffers { slices: &slices, records: whole(&records), workspace: whole(&workspace) })?;
+    let slices = [SliceBuffers { weights: whole(&scores), norms: None, scores: None, mask: whole(&mask) }];
+    let job = kernels.bind(
+        &plan,
+        &Buffers { slices: &slices, records: whole(&records), workspace: whole(&workspace), keys: None },
+    )?;
 
     let source = wgpu::ShaderSource::Wgsl(SHADER.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });

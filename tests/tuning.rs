@@ -110,12 +110,14 @@ fn cost(gpu: &Gpu, variant: Variant) {
             let slices = [SliceBuffers {
                 weights: copy.as_entire_buffer_binding(),
                 norms: None,
+                scores: None,
                 mask: mask.as_entire_buffer_binding(),
             }];
             let buffers = Buffers {
                 slices: &slices,
                 records: records.as_entire_buffer_binding(),
                 workspace: workspace.as_entire_buffer_binding(),
+                keys: None,
             };
             let job = kernels.bind(&plan, &buffers).unwrap();
             gpu.time(1, |encoder| job.record_mask(encoder));

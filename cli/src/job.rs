@@ -172,10 +172,10 @@ impl<'a> Job<'a> {
     /// The bytes of a piece of this tensor.
     fn piece_bytes_of(&self, one: &Selected<'_>) -> usize {
         let is_run = one.is_read_again() || one.settings.granularity() == Granularity::Row;
-        if is_run && self.is_for_cpu(one) { self.piece_bytes.min(STREAMED) } else { self.piece_bytes }
+        if is_run && self.is_for_cpu() { self.piece_bytes.min(STREAMED) } else { self.piece_bytes }
     }
 
-    fn is_for_cpu(&self, one: &Selected<'_>) -> bool {
+    fn is_for_cpu(&self) -> bool {
         matches!(self.workers.current().backend(), Backend::Cpu { .. })
     }
 
@@ -379,7 +379,7 @@ impl<'a> Stream<'a> {
                 next: 0,
                 again,
                 // A GPU takes memory of its own, or of ours.
-                held: (again && is_little && self.job.is_for_cpu(&selected[0])).then(BTreeMap::new),
+                held: (again && is_little && self.job.is_for_cpu()).then(BTreeMap::new),
                 buffer: Buffer::default(),
                 current: None,
                 piece_bytes: self.job.piece_bytes_of(&selected[0]),

@@ -7,12 +7,6 @@
 const NUMBER_WORDS: u32 = 6u;
 alias Number = array<u32, NUMBER_WORDS>;
 
-// About x * 2^y, x with its highest bit set; y wraps below zero.
-struct Scaled {
-    x: u32,
-    y: u32,
-}
-
 // From sums of at most 2048 entries in one window: S is below 2^53, Q below 2^95. Times 64 bits of beta and 12 of k that is below 2^171.
 fn count_in_window(sum: vec4<u32>, square: vec4<u32>, len: u32) -> u32 {
     let up = times_64(square_of(sum.xy), params.beta_up);
@@ -161,21 +155,6 @@ fn guess(up: Scaled, down: Scaled, len: u32) -> u32 {
     return clamp(quotient >> u32(shift), 1u, len);
 }
 
-fn scaled_product(a: Scaled, b: Scaled) -> Scaled {
-    let high = product_64(a.x, b.x).y;
-    let shift = countLeadingZeros(high); // 0 or 1
-    return Scaled(high << shift, a.y + b.y + 32u - shift);
-}
-
-fn scaled_64(value: vec2<u32>) -> Scaled {
-    if (value.y == 0u) {
-        let shift = countLeadingZeros(value.x);
-        return Scaled(value.x << shift, 0u - shift);
-    }
-    let shift = countLeadingZeros(value.y);
-    return Scaled((value.y << shift) | ((value.x >> 1u) >> (31u - shift)), 32u - shift);
-}
-
 fn scaled_digits(at: u32, end: u32) -> Scaled {
     var three = vec3<u32>(team_word(at + end - 1u), 0u, 0u);
     if (end > 1u) {
@@ -220,17 +199,6 @@ fn square_of(value: vec2<u32>) -> Number {
     square = add_at(square, middle.x, 33u);
     square = add_at(square, middle.y, 65u);
     return number(square);
-}
-
-fn product_64(a: u32, b: u32) -> vec2<u32> {
-    let a0 = a & 0xffffu;
-    let a1 = a >> 16u;
-    let b0 = b & 0xffffu;
-    let b1 = b >> 16u;
-    let low = a0 * b0;
-    let middle = a0 * b1 + (low >> 16u); // at most (2^16 - 1)^2 + 2^16 - 1
-    let middle_2 = a1 * b0 + (middle & 0xffffu);
-    return vec2<u32>((middle_2 << 16u) | (low & 0xffffu), a1 * b1 + (middle >> 16u) + (middle_2 >> 16u));
 }
 
 fn times_64(value: Number, factor: vec2<u32>) -> Number {

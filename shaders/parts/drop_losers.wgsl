@@ -9,10 +9,19 @@ fn drop_losers(word: u32) {
         let at = word * PER_WORD + half;
         if (at < params.len) {
             let kept = (atomicLoad(&mask[at / 32u]) >> (at % 32u)) & 1u;
-            if (kept == 0u && records[at / params.group_len].status == 0u) {
+            if (kept == 0u && records[contest_of(at)].status == 0u) {
                 bits &= ~entry_bits(half);
             }
         }
     }
     keep_bits(word, bits);
+}
+
+// The number of an entry's contest: a run of the slice, or a block of its matrix.
+fn contest_of(at: u32) -> u32 {
+    if (params.block_rows == 0u) {
+        return at / params.group_len;
+    }
+    let stripes = (params.columns + params.block_columns - 1u) / params.block_columns;
+    return (at / params.columns) / params.block_rows * stripes + (at % params.columns) / params.block_columns;
 }

@@ -48,6 +48,9 @@ struct Params {
     capacity: u32,
     // 1 when `count` says how many are kept, 0 when beta does.
     counted: u32,
+    // Rows and columns of a contest, where contests are the blocks of a matrix of `columns`; else 0.
+    block_rows: u32,
+    block_columns: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -28,6 +28,10 @@ struct Record {
     bad_index: u32,
     // 1: the first digit's bin is small, and its entries are the candidates for the rest.
     sifted: u32,
+    // Where they are asked for: the effective number and the preserved mass, to be read as floats: `bitcast<f32>(record.mass)`. At
+    // most one unit in the last place off the exact values; nothing is decided by them.
+    n_eff: u32,
+    mass: u32,
 }
 
 // `cut_span` when no tie loses.

@@ -132,6 +132,7 @@ impl Engine {
         let bindings = Bindings {
             params: params_buffer.as_entire_buffer_binding(),
             weights: weights.as_entire_buffer_binding(),
+            zeroed: None,
             norms: norm_buffer.as_ref().map(|b| b.as_entire_buffer_binding()),
             tally: state.tally.as_entire_buffer_binding(),
             records: state.records.as_entire_buffer_binding(),
@@ -140,7 +141,7 @@ impl Engine {
             first_bad: state.first_bad.as_entire_buffer_binding(),
             candidates: state.candidates.as_entire_buffer_binding(),
         };
-        let slice = self.kernels.slice(params, dtype, score, false, &bindings);
+        let slice = self.kernels.slice(params, dtype, score, &bindings);
         self.device.check()?;
         Ok(Loaded { slice, mask })
     }

@@ -116,7 +116,9 @@ struct Layouts {
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) params: Params,
+    /// How what is judged is stored, and what is zeroed.
     pub(crate) dtype: Dtype,
+    zeroed: Dtype,
     pub(crate) score: Score,
     /// Bind groups for looking and for writing.
     read: wgpu::BindGroup,
@@ -127,7 +129,10 @@ pub(crate) struct Slice {
 #[derive(Clone, Debug)]
 pub(crate) struct Bindings<'a> {
     pub(crate) params: wgpu::BufferBinding<'a>,
+    /// What is judged.
     pub(crate) weights: wgpu::BufferBinding<'a>,
+    /// What is zeroed, and how it is stored.
+    pub(crate) zeroed: Option<(wgpu::BufferBinding<'a>, Dtype)>,
     pub(crate) norms: Option<wgpu::BufferBinding<'a>>,
     pub(crate) tally: wgpu::BufferBinding<'a>,
     pub(crate) records: wgpu::BufferBinding<'a>,
@@ -209,9 +214,10 @@ impl Kernels {
     /// * Indices. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
     ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
-    ///   counters below `params.all_spans`. What is read from a buffer becomes an index in four places: a key's digit, masked
+    ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
+    ///   read from a buffer becomes an index in five places: a key's digit, masked
     ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 43 of 44; a cut's span,
-    ///   compared with the slice's own; and a candidate's number, which stays below the capacity because `narrow` has counted
+    ///   compared with the slice's own; the entry of a bad key among arranged ones; and a candidate's number, which stays below the capacity because `narrow` has counted
     ///   the bin before `sift` collects from it, in the same pass over the same weights. Ranges of the caller's buffers that are
     ///   written do not overlap: `bind` refuses them.
     /// * Loops. Each counts to a bound that comes from `Params` or a constant, or clears one bit of a word at each turn.
@@ -237,12 +243,12 @@ impl Kernels {
     }
 
     /// Put buffers together into a slice.
-    pub(crate) fn slice(&self, params: Params, dtype: Dtype, score: Score, write: bool, b: &Bindings<'_>) -> Slice {
-        let group = |write: bool| {
+    pub(crate) fn slice(&self, params: Params, dtype: Dtype, score: Score, b: &Bindings<'_>) -> Slice {
+        let group = |weights: &wgpu::BufferBinding<'_>, write: bool| {
             let norms = b.norms.clone().unwrap_or_else(|| self.nothing.as_entire_buffer_binding());
             let entries = [
                 (binding::PARAMS, b.params.clone()),
-                (binding::WEIGHTS, b.weights.clone()),
+                (binding::WEIGHTS, weights.clone()),
                 (binding::NORMS, norms),
                 (binding::TALLY, b.tally.clone()),
                 (binding::RECORDS, b.records.clone()),
@@ -260,7 +266,9 @@ impl Kernels {
                 }),
             })
         };
-        Slice { params, dtype, score, read: group(false), write: write.then(|| group(true)) }
+        let write = b.zeroed.as_ref().map(|(zeroed, _)| group(zeroed, true));
+        let zeroed = b.zeroed.as_ref().map_or(dtype, |&(_, dtype)| dtype);
+        Slice { params, dtype, zeroed, score, read: group(&b.weights, false), write }
     }
 
     /// Exact sums and the first digit's histogram; one workgroup per part.
@@ -357,6 +365,28 @@ impl Kernels {
         }
     }
 
+    /// Losers, by the mask: where what is judged is not what is zeroed.
+    pub(crate) fn zero(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        let words = plan::weight_bytes(slice.params.len.into(), slice.zeroed) as u32 / 4;
+        self.record_stage(pass, Stage::Zero, slice, true, words.div_ceil(LANES));
+    }
+
+    /// The keys of contests that are blocks, laid end to end.
+    pub(crate) fn arrange(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record_stage(pass, Stage::Arrange, slice, false, slice.params.len.div_ceil(LANES));
+    }
+
+    /// Mask bits and records of such contests, back to where they belong.
+    pub(crate) fn restore(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        let lanes = slice.params.len.div_ceil(32).max(slice.params.groups);
+        self.record_stage(pass, Stage::Restore, slice, false, lanes.div_ceil(LANES));
+    }
+
+    /// Effective numbers and masses, for the records; any slice of the contests will do.
+    pub(crate) fn measure(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, rows: bool) {
+        self.record_stage(pass, Stage::Measure { rows }, slice, false, slice.params.groups.div_ceil(LANES));
+    }
+
     fn record_stage(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
@@ -365,7 +395,8 @@ impl Kernels {
         write: bool,
         workgroups: u32,
     ) {
-        let pipeline = Pipeline { stage, dtype: slice.dtype, score: slice.score, write, subgroup: self.subgroup };
+        let dtype = if stage == Stage::Zero { slice.zeroed } else { slice.dtype };
+        let pipeline = Pipeline { stage, dtype, score: slice.score, write, subgroup: self.subgroup };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(pipeline));
         pass.set_bind_group(0, group, &[]);

@@ -1,4 +1,4 @@
-//! Twins of what the shaders declare: structs, bindings, sizes. `tests/shaders.rs` compares the two by reflection.
+//! Twins of what the shaders declare: structs, bindings, sizes. `src/gpu/tests.rs` compares the two by reflection.
 
 use crate::rule::{Beta, Budget, Rule};
 use bytemuck::{Pod, Zeroable};
@@ -60,6 +60,8 @@ pub(crate) struct Params {
     pub(crate) mask: u32,
     pub(crate) capacity: u32,
     pub(crate) counted: u32,
+    pub(crate) block_rows: u32,
+    pub(crate) block_columns: u32,
     pub(crate) _pad: u32,
 }
 
@@ -118,6 +120,10 @@ pub struct Record {
     pub bad_index: u32,
     /// 1: the first digit's bin was small, and its entries were the candidates for the rest.
     pub sifted: u32,
+    /// The bits of [`n_eff`](Self::n_eff).
+    pub n_eff: u32,
+    /// The bits of [`mass`](Self::mass).
+    pub mass: u32,
     #[doc(hidden)]
     pub _pad: u32,
 }
@@ -133,10 +139,36 @@ impl Record {
     pub fn kept(&self) -> u64 {
         words(self.kept)
     }
+
+    /// The effective number, at most one unit in the last place off the exact one; 0 unless the plan is
+    /// [`with_mass`](super::Plan::with_mass). In a shader `bitcast<f32>(record.n_eff)`.
+    pub fn n_eff(&self) -> f32 {
+        f32::from_bits(self.n_eff)
+    }
+
+    /// The preserved mass, at most one unit in the last place off the exact one, and never above 1; 0 unless the plan is
+    /// [`with_mass`](super::Plan::with_mass). In a shader `bitcast<f32>(record.mass)`.
+    pub fn mass(&self) -> f32 {
+        f32::from_bits(self.mass)
+    }
 }
 
 /// Workgroups that look at the candidates of a contest.
 pub(crate) const REFINERS: u32 = 64;
+
+/// Arranged keys begin at multiples of so many, for their mask to begin at a legal offset; so do the records of their contests.
+pub(crate) const KEY_PAD: u64 = 2048;
+pub(crate) const RECORD_PAD: u64 = 32;
+
+/// Places that `len` keys of contests of one length take.
+pub(crate) fn padded_keys(len: u64) -> u64 {
+    len.next_multiple_of(KEY_PAD)
+}
+
+/// Places that the records of `groups` contests of one length take.
+pub(crate) fn padded_records(groups: u64) -> u64 {
+    groups.next_multiple_of(RECORD_PAD)
+}
 
 /// Bytes of the candidates of `groups` contests in `slices` slices: how many each slice has, then keys and entries.
 pub(crate) fn candidate_bytes(groups: u64, slices: u64, capacity: u64) -> u64 {

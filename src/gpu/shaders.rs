@@ -23,6 +23,13 @@ pub(crate) enum Stage {
     Settle,
     /// Short rows, by so many lanes each: a place in [`layout::TEAMS`].
     Teams(usize),
+    Arrange,
+    Restore,
+    Zero,
+    /// Of rows, or of contests.
+    Measure {
+        rows: bool,
+    },
 }
 
 /// A pipeline: a stage, and what it is composed for.
@@ -37,7 +44,7 @@ pub(crate) struct Pipeline {
     pub(crate) subgroup: bool,
 }
 
-pub(crate) const STAGES: [Stage; 16] = [
+pub(crate) const STAGES: [Stage; 21] = [
     Stage::Stats,
     Stage::Budget,
     Stage::Narrow,
@@ -54,6 +61,11 @@ pub(crate) const STAGES: [Stage; 16] = [
     Stage::Teams(2),
     Stage::Teams(3),
     Stage::Teams(4),
+    Stage::Arrange,
+    Stage::Restore,
+    Stage::Zero,
+    Stage::Measure { rows: false },
+    Stage::Measure { rows: true },
 ];
 pub(crate) const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4m3, Dtype::F8E5m2];
 
@@ -81,6 +93,10 @@ const COLLECT: &str = wgsl!("parts/collect");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
 const CANDIDATES: &str = wgsl!("parts/candidates");
 const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
+const BLOCKS: &str = wgsl!("parts/blocks");
+const SCALED: &str = wgsl!("parts/scaled");
+const TOTAL_ROWS: &str = wgsl!("parts/total_rows");
+const TOTAL_TALLY: &str = wgsl!("parts/total_tally");
 
 impl Stage {
     /// The file's name, which is the entry point's too.
@@ -98,6 +114,10 @@ impl Stage {
             Stage::Sift => "sift",
             Stage::Refine => "refine",
             Stage::Settle => "settle",
+            Stage::Arrange => "arrange",
+            Stage::Restore => "restore",
+            Stage::Zero => "zero",
+            Stage::Measure { .. } => "measure",
         }
     }
 
@@ -115,6 +135,10 @@ impl Stage {
             Stage::Sift => wgsl!("sift"),
             Stage::Refine => wgsl!("refine"),
             Stage::Settle => wgsl!("settle"),
+            Stage::Arrange => wgsl!("arrange"),
+            Stage::Restore => wgsl!("restore"),
+            Stage::Zero => wgsl!("zero"),
+            Stage::Measure { .. } => wgsl!("measure"),
         }
     }
 
@@ -142,7 +166,7 @@ impl Stage {
                 CARRY_OUT,
                 COLLECT_NONE,
             ],
-            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, MASK_WORDS],
+            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, SCALED, MASK_WORDS],
             Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Sift => &[
                 PARAMS,
@@ -159,6 +183,11 @@ impl Stage {
             ],
             Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, CANDIDATES],
             Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, CANDIDATES],
+            Stage::Arrange => &[PARAMS, KEY, BLOCKS],
+            Stage::Restore => &[PARAMS, RECORD, DIGITS, KEY, BLOCKS],
+            Stage::Zero => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
+            Stage::Measure { rows: false } => &[PARAMS, RECORD, DIGITS, TALLY, SCALED, TOTAL_TALLY],
+            Stage::Measure { rows: true } => &[PARAMS, RECORD, DIGITS, SCALED, TOTAL_ROWS],
         }
     }
 
@@ -177,6 +206,10 @@ impl Stage {
             Stage::Refine => 9,
             Stage::Settle => 10,
             Stage::Teams(i) => 11 + i,
+            Stage::Arrange => 16,
+            Stage::Restore => 17,
+            Stage::Zero => 18,
+            Stage::Measure { rows } => 19 + rows as usize,
         }
     }
 
@@ -188,8 +221,8 @@ impl Stage {
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
     const fn loads(self) -> (bool, bool) {
         match self {
-            Stage::Budget | Stage::Narrow | Stage::Refine => (false, false),
-            Stage::Edges | Stage::Settle => (true, false),
+            Stage::Budget | Stage::Narrow | Stage::Refine | Stage::Measure { .. } => (false, false),
+            Stage::Edges | Stage::Settle | Stage::Zero | Stage::Restore => (true, false),
             _ => (true, true),
         }
     }
@@ -204,7 +237,8 @@ impl Stage {
     }
 
     const fn writes(self) -> bool {
-        matches!(self, Stage::Apply | Stage::Rows | Stage::Edges | Stage::Sift | Stage::Settle | Stage::Teams(_))
+        use Stage::{Apply, Edges, Rows, Settle, Sift, Teams, Zero};
+        matches!(self, Apply | Rows | Edges | Sift | Settle | Teams(_) | Zero)
     }
 }
 
@@ -295,6 +329,9 @@ impl Pipeline {
         if let Stage::Teams(i) = stage {
             label += &format!(".{}", TEAMS[i].1);
         }
+        if stage == (Stage::Measure { rows: true }) {
+            label += ".rows";
+        }
         if write {
             label += ".write";
         }
@@ -316,8 +353,13 @@ impl Pipeline {
                 })
             })
         });
-        // `edges` has no business with f32, nor without writing.
-        each.filter(|v| *v == v.canonical() && (v.stage != Stage::Edges || (v.write && v.dtype != Dtype::F32)))
+        // `edges` has no business with f32, nor without writing; `zero` neither.
+        each.filter(|v| match v.stage {
+            _ if *v != v.canonical() => false,
+            Stage::Edges => v.write && v.dtype != Dtype::F32,
+            Stage::Zero => v.write,
+            _ => true,
+        })
     }
 }
 

@@ -37,9 +37,9 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Pipeline::all().collect();
     // Five dtypes and two scores: stats, histogram, ties 10 each, apply, sift, rows and teams (of
-    // five sizes) 20 each; settle 10; edges 4; budget, narrow and refine 1.
+    // five sizes) 20 each; settle 10; edges 4; budget, narrow and refine 1; arrange 10, restore and zero 5, measure 2.
     let portable = all.iter().filter(|p| !p.subgroup).count();
-    assert_eq!(portable, 3 * 10 + 8 * 20 + 10 + 4 + 3, "the list of pipelines");
+    assert_eq!(portable, 3 * 10 + 8 * 20 + 10 + 4 + 3 + 10 + 5 + 5 + 2, "the list of pipelines");
     // Of these, stats, apply, sift, rows, settle, and teams of more than one lane know subgroups.
     assert_eq!(all.len() - portable, 10 + 3 * 20 + 10 + 4 * 20, "the list of pipelines with subgroups");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
@@ -98,7 +98,9 @@ fn structs_have_the_same_layout_on_both_sides() {
             mass,
             mask,
             capacity,
-            counted
+            counted,
+            block_rows,
+            block_columns
         ]
     );
     check!(
@@ -106,7 +108,7 @@ fn structs_have_the_same_layout_on_both_sides() {
         "Record",
         [
             status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice,
-            bad_index, sifted
+            bad_index, sifted, n_eff, mass
         ]
     );
 }
@@ -119,11 +121,14 @@ fn bindings_and_constants_agree() {
         ("norms", binding::NORMS),
         ("tally", binding::TALLY),
         ("sums", binding::TALLY),
+        ("keys", binding::TALLY),
         ("records", binding::RECORDS),
         ("span_bins", binding::SPAN_BINS),
+        ("arranged_records", binding::SPAN_BINS),
         ("mask", binding::MASK),
         ("first_bad", binding::FIRST_BAD),
         ("candidates", binding::CANDIDATES),
+        ("arranged_mask", binding::CANDIDATES),
     ]);
     let expected = BTreeMap::from([
         ("LANE_KEYS", layout::LANE_KEYS),
@@ -138,6 +143,8 @@ fn bindings_and_constants_agree() {
         ("LOW_BINS", layout::LOW_BINS as u32),
         ("NO_CUT", Record::NO_CUT),
         ("KEY_END", crate::key::KEY_END),
+        ("KEY_PAD", layout::KEY_PAD as u32),
+        ("RECORD_PAD", layout::RECORD_PAD as u32),
     ]);
     let (mut seen_bindings, mut seen_constants) = (BTreeMap::new(), BTreeMap::new());
     for pipeline in Pipeline::all() {

@@ -241,8 +241,8 @@ pub(crate) fn structure_scores(
     places.iter().map(score).collect()
 }
 
-/// The places of a tensor's contests.
-fn by_number(t: usize, weights: &Weights, contests: Contests) -> Vec<Vec<(usize, usize)>> {
+/// The places of a tensor's contests, but for those of `Row`, which are `Chunks` of the row's length too.
+pub(crate) fn by_number(t: usize, weights: &Weights, contests: Contests) -> Vec<Vec<(usize, usize)>> {
     let columns = weights.row_len;
     let rows = weights.len() / columns;
     let number = |i: usize| {

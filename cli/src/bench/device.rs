@@ -214,9 +214,10 @@ impl<'d> Resident<'d> {
             device.check()?;
             let whole = wgpu::Buffer::as_entire_buffer_binding;
             let bound = slices[first..].iter();
-            let bound: Vec<_> =
-                bound.map(|s| SliceBuffers { weights: whole(&s.weights), norms: None, mask: whole(&s.mask) }).collect();
-            let buffers = Buffers { slices: &bound, records: whole(&record), workspace: whole(&workspace) };
+            let bound: Vec<_> = bound
+                .map(|s| SliceBuffers { weights: whole(&s.weights), norms: None, scores: None, mask: whole(&s.mask) })
+                .collect();
+            let buffers = Buffers { slices: &bound, records: whole(&record), workspace: whole(&workspace), keys: None };
             device.kernels.warm_up(plan);
             jobs.push(device.kernels.bind(plan, &buffers)?);
             device.check()?;

@@ -1,0 +1,33 @@
+// Numbers by their leading 32 bits: for guesses and for measures, never for a decision.
+
+// About x * 2^y, x with its highest bit set; y wraps below zero.
+struct Scaled {
+    x: u32,
+    y: u32,
+}
+
+fn scaled_product(a: Scaled, b: Scaled) -> Scaled {
+    let high = product_64(a.x, b.x).y;
+    let shift = countLeadingZeros(high); // 0 or 1
+    return Scaled(high << shift, a.y + b.y + 32u - shift);
+}
+
+fn scaled_64(value: vec2<u32>) -> Scaled {
+    if (value.y == 0u) {
+        let shift = countLeadingZeros(value.x);
+        return Scaled(value.x << shift, 0u - shift);
+    }
+    let shift = countLeadingZeros(value.y);
+    return Scaled((value.y << shift) | ((value.x >> 1u) >> (31u - shift)), 32u - shift);
+}
+
+fn product_64(a: u32, b: u32) -> vec2<u32> {
+    let a0 = a & 0xffffu;
+    let a1 = a >> 16u;
+    let b0 = b & 0xffffu;
+    let b1 = b >> 16u;
+    let low = a0 * b0;
+    let middle = a0 * b1 + (low >> 16u); // at most (2^16 - 1)^2 + 2^16 - 1
+    let middle_2 = a1 * b0 + (middle & 0xffffu);
+    return vec2<u32>((middle_2 << 16u) | (low & 0xffffu), a1 * b1 + (middle >> 16u) + (middle_2 >> 16u));
+}
