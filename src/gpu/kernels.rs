@@ -468,6 +468,13 @@ pub fn required_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
     }
 }
 
+/// What the kernels use of an adapter's features: subgroups, where it has them. They run without any.
+///
+/// Pass it as `required_features`; [`Kernels::new`] then takes [`Variant::Subgroup`].
+pub fn required_features(adapter: wgpu::Features) -> wgpu::Features {
+    adapter & wgpu::Features::SUBGROUP
+}
+
 /// Whether a device opened with these limits can run the kernels.
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
     let needs = [

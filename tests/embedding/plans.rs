@@ -5,7 +5,7 @@ use crate::common::oracle::{self, Contests, Kind};
 use crate::devices::{Gpu, adapters, open, turns};
 use crate::task::{Task, question};
 use emprune::gpu::wgpu;
-use emprune::gpu::{Kernels, Plan, Record, required_limits};
+use emprune::gpu::{Kernels, Plan, Record, Variant, required_features, required_limits};
 use emprune::{Dtype, Error, ErrorKind, Granularity, Rule, Score, TensorSpec};
 
 pub(crate) fn plan(gpu: &Gpu, slices: &[(Dtype, u64, u64)], rule: Rule) -> Result<Plan, Error> {
@@ -170,19 +170,23 @@ fn a_lesser_device_is_refused_by_name() {
     }
 }
 
+/// And with subgroups, where the adapter has them.
 #[test]
-fn required_limits_open_a_device_that_binds_all_there_is() {
+fn required_limits_and_features_open_a_device_that_binds_all_there_is() {
     let weights = distribution("normal").weights(Kind::F16, 3, 1001, 420);
     let asked = question(Contests::Tensor, false, 1.0);
     for adapter in adapters() {
         let limits = required_limits(&adapter.limits());
-        let (name, device, queue) = open(&adapter, "required_limits", wgpu::Features::empty(), limits);
+        let features = required_features(adapter.features());
+        let (name, device, queue) = open(&adapter, "what is required", features, limits);
         assert_eq!(
             device.limits().max_storage_buffer_binding_size,
             adapter.limits().max_storage_buffer_binding_size,
             "{name}: a binding as large as there is"
         );
         let kernels = Kernels::new(&device);
+        let has = adapter.features().contains(wgpu::Features::SUBGROUP);
+        assert_eq!(kernels.variant(), if has { Variant::Subgroup } else { Variant::Portable }, "{name}");
         let gpu = Gpu { name, device, queue, kernels };
         let task = Task::new(&gpu, std::slice::from_ref(&weights), &asked);
         gpu.submit(|encoder| task.job.record_prune(encoder));
