@@ -89,7 +89,6 @@ shapes! {
     bf16_rows: Bf16, Row, false;
     bf16_rows_wanda: Bf16, Row, true;
     e4m3_whole: E4m3, Tensor, false;
-    e4m3_rows: E4m3, Row, false;
     e4m3_rows_wanda: E4m3, Row, true;
     e5m2_whole_wanda: E5m2, Tensor, true;
     e5m2_rows: E5m2, Row, false;
