@@ -167,8 +167,8 @@ impl Drive<'_> {
         let count = structure::count(members).map_err(|e| e.of_tensor(first))?;
         if let Norm::Given(scores) = norm {
             let mut keys = vec![0; count];
-            for tensor in first..first + members.len() {
-                structure::join_given(scores[tensor], &mut keys).map_err(|e| e.of_tensor(tensor))?;
+            for (tensor, scores) in scores.iter().enumerate().skip(first).take(members.len()) {
+                structure::join_given(scores, &mut keys).map_err(|e| e.of_tensor(tensor))?;
             }
             return Ok(keys);
         }

@@ -5,6 +5,7 @@
 //! for: it is what the oracle says, or what it was before.
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -314,7 +314,7 @@ fn header(colour: u8, interlaced: u8) -> (&'static [u8; 4], Vec<u8>) {
 fn lines(bytes: &[u8]) -> (&'static [u8; 4], Vec<u8>) {
     let len = bytes.len() as u16;
     let (a, b) = bytes.iter().fold((1u32, 0u32), |(a, b), &byte| (a + u32::from(byte), b + a + u32::from(byte)));
-    let sum = ((b % 65521) << 16 | a % 65521).to_be_bytes();
+    let sum = (((b % 65521) << 16) | (a % 65521)).to_be_bytes();
     (b"IDAT", [&[0x78, 1, 1][..], &len.to_le_bytes(), &(!len).to_le_bytes(), bytes, &sum].concat())
 }
 
