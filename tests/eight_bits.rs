@@ -1,5 +1,6 @@
 //! Weights of eight bits, on every backend: they are the numbers that they widen to, and four of them share a word on a GPU.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 
@@ -112,7 +113,7 @@ fn scores_of_eight_bits(backends: &[Named]) {
 fn every_code_has_its_place(backends: &[Named]) {
     for kind in KINDS {
         let finite = infinity(kind);
-        let codes: Vec<u32> = (0..2 * finite).map(|i| i % finite | (i & 1) << 7).collect();
+        let codes: Vec<u32> = (0..2 * finite).map(|i| (i % finite) | ((i & 1) << 7)).collect();
         for count in [1, 8, 100, finite as usize - 9, finite as usize + 3, 2 * finite as usize - 5] {
             let weights = inputs::weights(format!("every {kind:?}"), kind, codes.len(), &codes);
             ask(backends, &[weights], &Question { keep: Keep::Count(count), ..Question::RULE });
