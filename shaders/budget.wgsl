@@ -5,6 +5,10 @@
 // Writes     the contest's record: status, degenerate, kept, and an empty prefix with its rank
 // Rust twin  src/budget.rs, src/decision.rs
 
+// Counters of both sums, loaded by all lanes at once: one lane would wait for memory at each.
+const COUNTERS: u32 = TALLY_KEPT - TALLY_SUM;
+var<workgroup> wg_counters: array<vec2<u32>, COUNTERS>;
+
 @compute @workgroup_size(LANES)
 fn budget(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -12,9 +16,20 @@ fn budget(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = id.x + id.y * grid.x;
-    if (group >= params.groups || lane != 0u) {
+    if (group >= params.groups) {
         return;
     }
+    for (var i = lane; i < COUNTERS; i += LANES) {
+        let at = (group * TALLY + TALLY_SUM + i) * 2u;
+        wg_counters[i] = vec2<u32>(atomicLoad(&tally[at]), atomicLoad(&tally[at + 1u]));
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        decide(group);
+    }
+}
+
+fn decide(group: u32) {
     var record = Record();
     record.cut_span = NO_CUT;
     for (var slice = 0u; slice < params.slices && record.status == 0u; slice += 1u) {
@@ -25,8 +40,8 @@ fn budget(
             record.bad_index = ~word >> 2u;
         }
     }
-    canonical(group, TALLY_SUM, BIG_SUM, 24u);
-    canonical(group, TALLY_SQUARE, BIG_SQUARE, 44u);
+    canonical(0u, BIG_SUM, 24u);
+    canonical(TALLY_SQUARE - TALLY_SUM, BIG_SQUARE, 44u);
     record = with_budget(record, params.contest_len);
     if (record.status != 0u) {
         record.digits = params.digits; // there is nothing to find
@@ -35,12 +50,12 @@ fn budget(
 }
 
 // Counters to digits of 16 bits, carries spread.
-fn canonical(group: u32, counter: u32, out: u32, len: u32) {
+fn canonical(counter: u32, out: u32, len: u32) {
     var carry = vec2<u32>(0u);
     for (var i = 0u; i < len; i += 1u) {
-        let at = (group * TALLY + counter + i) * 2u;
-        let low = atomicLoad(&tally[at]) + carry.x;
-        let high = atomicLoad(&tally[at + 1u]) + carry.y + u32(low < carry.x);
+        let count = wg_counters[counter + i];
+        let low = count.x + carry.x;
+        let high = count.y + carry.y + u32(low < carry.x);
         wg_big[out + i] = low & 0xffffu;
         carry = vec2<u32>((low >> 16u) | (high << 16u), high >> 16u);
     }

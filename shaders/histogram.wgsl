@@ -33,28 +33,7 @@ fn histogram(
     if (record.sifted != 0u || record.digits == params.digits) {
         return;
     }
-    let shift = digit_shift(record.digits);
-    var zeros = 0u;
-    let end_word = (range.end + PER_WORD - 1u) / PER_WORD;
-    for (var word_at = range.first / PER_WORD + lane; word_at < end_word; word_at += LANES) {
-        let word = weights[word_at];
-        for (var half = 0u; half < PER_WORD; half += 1u) {
-            let at = word_at * PER_WORD + half;
-            if (at >= range.first && at < range.end) {
-                let key = key_of(widen(word, half), at);
-                if ((key >> (shift + LOW_BITS)) == record.prefix) {
-                    if (key == 0u) {
-                        zeros += 1u;
-                    } else {
-                        atomicAdd(&wg_bins[(key >> shift) & (LOW_BINS - 1u)], 1u);
-                    }
-                }
-            }
-        }
-    }
-    if (zeros != 0u) {
-        atomicAdd(&wg_bins[0], zeros);
-    }
+    count_digit(range.first, range.end, record.prefix, digit_shift(record.digits), lane);
     workgroupBarrier();
     let last = record.digits + 1u == params.digits;
     let span = params.first_span + range.part / params.span;

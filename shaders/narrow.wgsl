@@ -4,16 +4,18 @@
 // Grid       one workgroup per contest
 // Reads      the contest's histogram; at the end one counter per span
 // Writes     the contest's record; clears the histogram for the next digit
-// Barriers   four
+// Barriers   eleven
 // Rust twin  src/narrow.rs; src/cpu/contest.rs (`cut`)
 
 // Last-digit counts of every span: LOW_BINS words each.
 @group(0) @binding(5) var<storage, read_write> span_bins: array<u32>;
 
 const BINS_PER_LANE: u32 = BINS / LANES;
+const RUNS: u32 = LANES / 16u;
 
-// 64-bit sums, one per lane.
+// 64-bit sums, one per lane and one per 16 lanes.
 var<workgroup> wg_sums: array<vec2<u32>, LANES>;
+var<workgroup> wg_run_sums: array<vec2<u32>, RUNS>;
 var<workgroup> wg_record: Record;
 
 @compute @workgroup_size(LANES)
@@ -29,31 +31,52 @@ fn narrow(
     if (lane == 0u) {
         wg_record = records[group];
     }
-    if (workgroupUniformLoad(&wg_record).digits == params.digits) {
+    let before = workgroupUniformLoad(&wg_record);
+    if (before.digits == params.digits) {
         return;
     }
-    var sum = vec2<u32>(0u);
+    // A lane's bins, the highest first, so that the lowest lane has the top.
+    let top = BINS - 1u - lane * BINS_PER_LANE;
+    var counts: array<vec2<u32>, BINS_PER_LANE>;
+    var mine = vec2<u32>(0u);
     for (var i = 0u; i < BINS_PER_LANE; i += 1u) {
-        sum = add_64(sum, bin_count(group, lane * BINS_PER_LANE + i));
+        counts[i] = bin_count(group, top - i);
+        mine = add_64(mine, counts[i]);
     }
-    wg_sums[lane] = sum;
-    workgroupBarrier();
-    if (lane == 0u) {
-        find_digit(group);
+    let above = sum_before(mine, lane);
+    var rank = sub_64(before.rank, above);
+    if (less_64(above, before.rank) && !less_64(mine, rank)) {
+        // The rank is among this lane's.
+        var i = 0u;
+        while (i < BINS_PER_LANE - 1u && less_64(counts[i], rank)) {
+            rank = sub_64(rank, counts[i]);
+            i += 1u;
+        }
+        set_digit(top - i, counts[i], rank);
     }
     let record = workgroupUniformLoad(&wg_record);
-    if (record.digits == params.digits) {
-        // The spans in runs, a run for each lane.
+    if (record.digits == params.digits && record.cut_rank != 0u) {
+        // Some ties lose. The spans in runs, a run for each lane.
         let run = (params.all_spans + LANES - 1u) / LANES;
+        let end = min((lane + 1u) * run, params.all_spans);
         var ties = vec2<u32>(0u);
-        for (var span = lane * run; span < min((lane + 1u) * run, params.all_spans); span += 1u) {
+        for (var span = lane * run; span < end; span += 1u) {
             ties = add_64(ties, vec2<u32>(span_ties(group, span, record.prefix), 0u));
         }
-        wg_sums[lane] = ties;
-        workgroupBarrier();
-        if (lane == 0u) {
-            find_cut(group, run);
+        let earlier = sum_before(ties, lane);
+        var left = sub_64(record.rank, earlier);
+        if (less_64(earlier, record.rank) && !less_64(ties, left)) {
+            var span = lane * run;
+            var count = vec2<u32>(span_ties(group, span, record.prefix), 0u);
+            while (span < end - 1u && less_64(count, left)) {
+                left = sub_64(left, count);
+                span += 1u;
+                count.x = span_ties(group, span, record.prefix);
+            }
+            wg_record.cut_span = span;
+            wg_record.cut_rank = left.x;
         }
+        workgroupBarrier();
     }
     for (var bin = lane; bin < BINS; bin += LANES) {
         let at = (group * TALLY + bin) * 2u;
@@ -65,23 +88,12 @@ fn narrow(
     }
 }
 
-fn find_digit(group: u32) {
-    var rank = wg_record.rank;
-    // From the top: first the lane whose bins hold the rank, then the bin.
-    var owner = LANES - 1u;
-    while (owner > 0u && less_64(wg_sums[owner], rank)) {
-        rank = sub_64(rank, wg_sums[owner]);
-        owner -= 1u;
-    }
-    var digit = owner * BINS_PER_LANE + BINS_PER_LANE - 1u;
-    while (digit > owner * BINS_PER_LANE && less_64(bin_count(group, digit), rank)) {
-        rank = sub_64(rank, bin_count(group, digit));
-        digit -= 1u;
-    }
+// The next digit, how many keys have it, and the rank among them.
+fn set_digit(digit: u32, count: vec2<u32>, rank: vec2<u32>) {
     if (wg_record.digits == 0u) {
         wg_record.prefix = digit;
         // The bin is counted exactly, so the candidates are known to fit before one is collected.
-        wg_record.sifted = u32(!less_64(vec2<u32>(params.capacity, 0u), bin_count(group, digit)));
+        wg_record.sifted = u32(!less_64(vec2<u32>(params.capacity, 0u), count));
     } else {
         wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
     }
@@ -89,32 +101,31 @@ fn find_digit(group: u32) {
     wg_record.digits += 1u;
     wg_record.rank = rank;
     wg_record.cut_span = NO_CUT;
-    if (all(bin_count(group, digit) == rank)) {
-        // All ties are kept.
-        wg_record.cut_rank = 0u;
-    } else {
-        wg_record.cut_rank = 1u;
-    }
+    // Where they are as many as the rank all ties are kept.
+    wg_record.cut_rank = u32(any(count != rank));
 }
 
-// After the last digit, with the ties of each run of spans in `wg_sums`.
-fn find_cut(group: u32, run: u32) {
-    if (wg_record.cut_rank == 0u) {
-        return;
+// The sum of what the lanes before this one bring. Uniform flow; three barriers.
+fn sum_before(mine: vec2<u32>, lane: u32) -> vec2<u32> {
+    workgroupBarrier();
+    wg_sums[lane] = mine;
+    workgroupBarrier();
+    if (lane < RUNS) {
+        var sum = vec2<u32>(0u);
+        for (var i = 0u; i < 16u; i += 1u) {
+            sum = add_64(sum, wg_sums[lane * 16u + i]);
+        }
+        wg_run_sums[lane] = sum;
     }
-    var rank = wg_record.rank;
-    var owner = 0u;
-    while (owner < LANES - 1u && less_64(wg_sums[owner], rank)) {
-        rank = sub_64(rank, wg_sums[owner]);
-        owner += 1u;
+    workgroupBarrier();
+    var sum = vec2<u32>(0u);
+    for (var run = 0u; run < lane / 16u; run += 1u) {
+        sum = add_64(sum, wg_run_sums[run]);
     }
-    var span = owner * run;
-    while (span < params.all_spans - 1u && less_64(vec2<u32>(span_ties(group, span, wg_record.prefix), 0u), rank)) {
-        rank = sub_64(rank, vec2<u32>(span_ties(group, span, wg_record.prefix), 0u));
-        span += 1u;
+    for (var other = lane / 16u * 16u; other < lane; other += 1u) {
+        sum = add_64(sum, wg_sums[other]);
     }
-    wg_record.cut_span = span;
-    wg_record.cut_rank = rank.x;
+    return sum;
 }
 
 fn bin_count(group: u32, bin: u32) -> vec2<u32> {

@@ -37,18 +37,21 @@ fn refine(
     let last = record.digits + 1u == params.digits;
     let first = first_candidate(group);
     let end = first + atomicLoad(&candidates[count_at(group, params.slice)]);
+    my_bin = 0u;
+    my_count = 0u;
     for (var i = first + (number % REFINERS) * LANES + lane; i < end; i += REFINERS * LANES) {
         let slot = candidate_at(group, i);
         let key = atomicLoad(&candidates[slot]);
         if ((key >> (shift + LOW_BITS)) == record.prefix) {
             let bin = (key >> shift) & (LOW_BINS - 1u);
-            atomicAdd(&wg_bins[bin], 1u);
+            count_in(bin);
             if (last) {
                 let span = span_of(group, atomicLoad(&candidates[slot + params.capacity]));
                 atomicAdd(&span_bins[(group * params.all_spans + span) * LOW_BINS + bin], 1u);
             }
         }
     }
+    end_run();
     workgroupBarrier();
     for (var bin = lane; bin < LOW_BINS; bin += LANES) {
         tally_add(group, bin, atomicLoad(&wg_bins[bin]));

@@ -3,11 +3,10 @@
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every 256th word of the row
 // Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about forty, and three to six per 192 entries a lane and per 4096 words
+// Barriers   about forty, and seven per 192 entries a lane and per 4096 words
 // Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
-var<workgroup> wg_bins: array<atomic<u32>, BINS>;
 // Counts of neighbouring bins, for the walk: a lane's own, and those of 16 lanes.
 const LANE_BINS: u32 = BINS / LANES;
 const RUNS: u32 = LANES / 16u;
@@ -17,9 +16,6 @@ var<workgroup> wg_bad: atomic<u32>;
 var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
-
-const WIDEN_WORDS: u32 = 16u / PER_WORD;
-const SPREAD_WORDS: u32 = 192u / PER_WORD;
 
 // Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
 const ROW_SUMS: u32 = 46u;
@@ -47,7 +43,7 @@ fn rows(
         atomicStore(&wg_bad, 0u);
     }
     workgroupBarrier();
-    row_stats(first, end, lane);
+    first_read(first, end, lane);
 
     // budget
     for (var i = lane; i < DIGITS; i += LANES) {
@@ -64,7 +60,8 @@ fn rows(
         if (record.digits > 0u) {
             clear_bins(lane);
             workgroupBarrier();
-            row_histogram(first, end, record.prefix, digit_shift(record.digits), lane);
+            count_digit(first, end, record.prefix, digit_shift(record.digits), lane);
+            workgroupBarrier();
         }
         row_narrow(lane);
         record = workgroupUniformLoad(&wg_record);
@@ -102,48 +99,8 @@ fn clear_bins(lane: u32) {
     }
 }
 
-fn row_stats(first: u32, end: u32, lane: u32) {
-    var window = Window();
-    window.top = first_top(first, end, lane);
-    var zeros = 0u;
-    let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
-        for (var i = 0u; i < SPREAD_WORDS; i += WIDEN_WORDS) {
-            for (var j = 0u; j < WIDEN_WORDS; j += 1u) {
-                let word_at = spread + (i + j) * LANES + lane;
-                if (word_at < end_word) {
-                    let word = weights[word_at];
-                    for (var half = 0u; half < PER_WORD; half += 1u) {
-                        let at = word_at * PER_WORD + half;
-                        if (at >= first && at < end) {
-                            let weight = widen(word, half);
-                            let key = key_of(weight, at);
-                            if (key >= KEY_END) {
-                                atomicMax(&wg_bad, bad_word(weight, at));
-                            } else if (key == 0u) {
-                                zeros += 1u;
-                            } else {
-                                atomicAdd(&wg_bins[key >> 20u], 1u);
-                                window_add(&window, key, true);
-                            }
-                        }
-                    }
-                }
-            }
-            widen_products(&window);
-            // A short row ends here: no lane has a word further on.
-            if (spread + (i + WIDEN_WORDS) * LANES >= end_word) {
-                break;
-            }
-        }
-        windows_flush(&window, true);
-        spread_carries(lane);
-    }
-    let all_zeros = joined(zeros);
-    if (is_speaker() && all_zeros != 0u) {
-        atomicAdd(&wg_bins[0], all_zeros);
-    }
-    workgroupBarrier();
+fn note_bad(word: u32) {
+    atomicMax(&wg_bad, word);
 }
 
 // One lane: carries spread, sums written, the budget in `wg_record`.
@@ -179,32 +136,6 @@ fn row_write(at: u32, digits: u32, words: u32) {
     for (var i = 0u; i < words; i += 1u) {
         sums[at + i] = wg_big[digits + 2u * i] | (wg_big[digits + 2u * i + 1u] << 16u);
     }
-}
-
-fn row_histogram(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
-    let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    var zeros = 0u;
-    for (var word_at = first / PER_WORD + lane; word_at < end_word; word_at += LANES) {
-        let word = weights[word_at];
-        for (var half = 0u; half < PER_WORD; half += 1u) {
-            let at = word_at * PER_WORD + half;
-            if (at >= first && at < end) {
-                let key = key_of(widen(word, half), at);
-                if ((key >> (shift + LOW_BITS)) == prefix) {
-                    if (key == 0u) {
-                        zeros += 1u;
-                    } else {
-                        atomicAdd(&wg_bins[(key >> shift) & (LOW_BINS - 1u)], 1u);
-                    }
-                }
-            }
-        }
-    }
-    let all_zeros = joined(zeros);
-    if (is_speaker() && all_zeros != 0u) {
-        atomicAdd(&wg_bins[0], all_zeros);
-    }
-    workgroupBarrier();
 }
 
 // One more digit of the threshold: the bin in which the count from the top reaches the rank.

@@ -3,16 +3,13 @@
 // Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
 // Reads      the candidates
 // Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
-// Barriers   three, and three per 128 candidates a lane
+// Barriers   three, and three per 192 candidates a lane
 // Leaves     tally: the digits of the sum of kept scores
 // Rust twin  src/cpu/apply.rs
 
 @group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
 
 var<workgroup> wg_record: Record;
-
-// Candidates that a lane takes before carries are spread.
-const SPREAD: u32 = 128u;
 
 @compute @workgroup_size(LANES)
 fn settle(

@@ -105,8 +105,8 @@ fn teams(
         }
         window_flush(&window, true);
     } else if (params.mass != 0u && me == 0u) {
-        deposit(SUM, top - 1u, window_sum(&total));
-        deposit(SQUARE, 2u * (top - 1u), window_square(&total));
+        deposit(SUM, top - 1u, window_sum(&total), 4u);
+        deposit(SQUARE, 2u * (top - 1u), window_square(&total), 4u);
     }
     team_barrier();
     if (me == 0u) {
@@ -392,11 +392,11 @@ fn carry_out_all(first: u32, end: u32, spoiled: bool, lane: u32) {
                 }
             }
             if (ours == PER_WORD) {
-                keep_bits(word_at, bits);
+                keep_bits(word_at, weights[word_at], bits);
             }
         }
         if (params.mask != 0u && !spoiled) {
-            wg_flags[lane] = flags;
+            set_flags(lane, flags);
             workgroupBarrier();
             let mask_word = tile / 32u + lane;
             if (lane < TILE_ENTRIES / 32u && mask_word * 32u < end) {

@@ -54,6 +54,7 @@ mod shaders;
 mod tests;
 mod transfer;
 
+pub use crate::plan::Tuning;
 pub use device::{Adapter, Options, adapters};
 pub use job::{Buffers, Job, Plan, SliceBuffers};
 pub use kernels::{Checks, KernelOptions, Kernels, Variant, required_features, required_limits};

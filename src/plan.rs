@@ -5,18 +5,118 @@ use crate::narrow::LOW_BINS;
 
 /// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
 pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
-/// Workgroups that share a slice: enough to fill the largest devices a few times over.
-const MOST_PARTS: u64 = 1024;
-/// Entries below which a workgroup would spend its time on clearing and flushing its bins.
-const LEAST_PART: u64 = 16 * 1024;
-/// Rows up to this many entries are one workgroup's work.
-pub(crate) const LONGEST_ROW: u64 = 1 << 17;
 
-/// Candidates that a contest has room for: the share of the threshold's bin is 2 % for normal scores, 4 % for gradient times weight.
-/// A contest with more entries than that in the bin has its digits counted in full reads. Each takes two words of a binding.
-pub(crate) fn candidates(contest_len: u64, groups: u64, slices: u64, most_bytes: u64) -> u64 {
-    let room = most_bytes / 4 / groups;
-    (contest_len / 16).max(64).min(room.saturating_sub(slices) / 2).min(u64::from(u32::MAX) / 4)
+/// The constants of the GPU's kernels that change speed and memory, and no answer: the only table of them. A shader's constants of the same
+/// names are written from it. For measuring: `emprune bench --tune` tries the [alternatives](Self::alternatives) on a device.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Lanes of a workgroup, but for short rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
+    pub(crate) lanes: u32,
+    /// Workgroups that share a contest at most: a few times what the largest devices hold at once (132 processors of 8), so that none is idle
+    /// while others end; and the more there are, the shorter is the search for the last kept tie.
+    pub(crate) most_parts: u64,
+    /// Entries below which a workgroup would spend its time on clearing and emptying its 2048 bins.
+    pub(crate) least_part: u64,
+    /// Spans in which ties are counted at most, all contests together: 32 MB.
+    pub(crate) most_spans: u64,
+    /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 2 % of normal scores, 4 % of gradient times
+    /// weight. One with more has its digits counted in full reads. A candidate takes two words.
+    pub(crate) candidate_share: u64,
+    /// Workgroups that look at the candidates of a contest. Fixed, since how many there are is known to the device alone.
+    pub(crate) refiners: u32,
+    /// Rows up to this many entries are one workgroup's work. Longer ones would leave most of a device idle where they are few, and its caches
+    /// do not hold them.
+    pub(crate) longest_row: u64,
+    /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
+    /// for each other than 256, and their keys and counters fit 16 KiB.
+    pub(crate) teams: [(u32, u32); 5],
+    /// Entries that a lane adds up before it empties its windows: no more than 192, so that 256 lanes' additions fit a word.
+    pub(crate) spread: u32,
+    /// Entries, in words of weights, for which a lane decides before a mask is put together: 16 of two entries fill a word of flags.
+    pub(crate) tile_words: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            lanes: 256,
+            most_parts: 4096,
+            least_part: 16 * 1024,
+            most_spans: 8192,
+            candidate_share: 16,
+            refiners: 64,
+            longest_row: 1 << 17,
+            teams: [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)],
+            spread: 192,
+            tile_words: 16,
+        }
+    }
+}
+
+/// Most entries of a short row for each of its lanes: sixteen products fit a word of a window.
+pub(crate) const LANE_KEYS: u32 = 16;
+
+impl Tuning {
+    /// Tables that differ from the default in one constant, by its name and value. Each gives the same answers.
+    pub fn alternatives() -> Vec<(&'static str, String, Self)> {
+        let of = Self::default();
+        let mut all = Vec::new();
+        for lanes in [64, 128] {
+            all.push(("lanes", lanes.to_string(), Self { lanes, ..of }));
+        }
+        for most_parts in [512, 1024, 2048, 8192] {
+            all.push(("most_parts", most_parts.to_string(), Self { most_parts, ..of }));
+        }
+        for least_part in [4 << 10, 64 << 10] {
+            all.push(("least_part", least_part.to_string(), Self { least_part, ..of }));
+        }
+        for candidate_share in [8, 64] {
+            all.push(("candidate_share", candidate_share.to_string(), Self { candidate_share, ..of }));
+        }
+        for refiners in [16, 256] {
+            all.push(("refiners", refiners.to_string(), Self { refiners, ..of }));
+        }
+        for longest_row in [1 << 12, 1 << 15] {
+            all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
+        }
+        for spread in [64, 128] {
+            all.push(("spread", spread.to_string(), Self { spread, ..of }));
+        }
+        all.push(("tile_words", "8".to_owned(), Self { tile_words: 8, ..of }));
+        let small = [(32, 1), (32, 4), (32, 16), (64, 64), (128, 128)];
+        all.push(("teams", "of 32 lanes up to 256 entries".to_owned(), Self { teams: small, ..of }));
+        let few = [(64, 1), (64, 4), (64, 16), (64, 64), (64, 64)];
+        all.push(("teams", "up to 1024 entries".to_owned(), Self { teams: few, ..of }));
+        all
+    }
+
+    /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries has a first part that
+    /// is up to 31 entries shorter.
+    pub(crate) fn parts(&self, group_len: u64, groups: u64) -> Parts {
+        let most = (self.most_parts / groups).max(1);
+        let len = group_len.div_ceil(most).max(self.least_part).next_multiple_of(32);
+        let slack = if groups == 1 { 0 } else { 31 };
+        Parts { count: (group_len + slack).div_ceil(len), len }
+    }
+
+    /// Parts whose ties are counted together, and how many such spans a contest has: as many as there may be, since the smaller they
+    /// are, the shorter is the search for the last kept tie. `most_bytes` is what a binding holds.
+    pub(crate) fn spans(&self, parts: &[Parts], groups: u64, most_bytes: u64) -> (u64, u64) {
+        let most = self.most_spans.min(most_bytes / (LOW_BINS as u64 * 4)) / groups;
+        let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
+        let mut span = 1;
+        while spans_of(span) > most && parts.iter().any(|p| p.count > span) {
+            span *= 2;
+        }
+        (span, spans_of(span))
+    }
+
+    /// Candidates that a contest has room for, in a binding of at most so many bytes.
+    pub(crate) fn candidates(&self, contest_len: u64, groups: u64, slices: u64, most_bytes: u64) -> u64 {
+        let room = most_bytes / 4 / groups;
+        (contest_len / self.candidate_share).max(64).min(room.saturating_sub(slices) / 2).min(u64::from(u32::MAX) / 4)
+    }
 }
 
 /// How the contests of a slice are divided.
@@ -26,32 +126,6 @@ pub(crate) struct Parts {
     pub(crate) count: u64,
     /// Entries of a part: a multiple of 32.
     pub(crate) len: u64,
-}
-
-impl Parts {
-    /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries
-    /// has a first part that is up to 31 entries shorter.
-    pub(crate) fn of(group_len: u64, groups: u64) -> Self {
-        let most = (MOST_PARTS / groups).max(1);
-        let len = group_len.div_ceil(most).max(LEAST_PART).next_multiple_of(32);
-        let slack = if groups == 1 { 0 } else { 31 };
-        Self { count: (group_len + slack).div_ceil(len), len }
-    }
-}
-
-/// Most spans in which ties are counted, all contests together: 32 MB.
-const MOST_SPANS: u64 = 8192;
-
-/// Parts whose ties are counted together, and how many such spans a contest has: as many as there may be, since the smaller they
-/// are, the shorter is the search for the last kept tie. `most_bytes` is what a binding holds.
-pub(crate) fn spans(parts: &[Parts], groups: u64, most_bytes: u64) -> (u64, u64) {
-    let most = MOST_SPANS.min(most_bytes / (LOW_BINS as u64 * 4)) / groups;
-    let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
-    let mut span = 1;
-    while spans_of(span) > most && parts.iter().any(|p| p.count > span) {
-        span *= 2;
-    }
-    (span, spans_of(span))
 }
 
 /// Bytes that a slice's weights take in a binding: whole words.

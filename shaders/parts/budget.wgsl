@@ -19,7 +19,7 @@ var<workgroup> wg_big: array<u32, BIG>;
 fn with_budget(blank: Record, len: vec2<u32>) -> Record {
     var record = blank;
     record.kept = keep_count(len);
-    if (all(record.kept == vec2<u32>(0u))) {
+    if (HAS_SUMS && all(record.kept == vec2<u32>(0u))) {
         record.degenerate = 1u;
         record.kept = len;
     }

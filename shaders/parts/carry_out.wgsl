@@ -5,6 +5,10 @@
 //
 // Rust twin: src/cpu/apply.rs.
 
+// Of a tile, a bit for each of the lane's entries: those that are kept, and of them the candidates.
+var<private> my_kept: u32;
+var<private> my_found: u32;
+
 // Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
 // `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
 fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
@@ -13,40 +17,30 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     clear_digits(lane);
     workgroupBarrier();
     var window = Window();
+    // Nothing that is kept lies below the threshold.
+    window.top = min(exponent(threshold) + REACH - HEADROOM, 254u);
     // Tiles start at a word of the mask.
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
-        var flags = 0u;
-        var found = 0u;
-        for (var i = 0u; i < TILE_WORDS; i += 1u) {
-            let word_at = tile / PER_WORD + i * LANES + lane;
-            if (word_at * PER_WORD < end) {
-                let word = weights[word_at];
-                var bits = 0u;
-                var ours = 0u;
-                for (var half = 0u; half < PER_WORD; half += 1u) {
-                    let at = word_at * PER_WORD + half;
-                    if (at >= first && at < end) {
-                        ours += 1u;
-                        let key = key_of(widen(word, half), at);
-                        if (key > threshold || (key == threshold && at < limit)) {
-                            bits |= entry_bits(half);
-                            flags |= 1u << (i * PER_WORD + half);
-                            if (is_candidate(key, threshold)) {
-                                found |= 1u << (i * PER_WORD + half);
-                            } else if (params.mass != 0u) {
-                                window_add(&window, key, false);
-                            }
-                        }
-                    }
-                }
-                if (ours == PER_WORD) {
-                    keep_bits(word_at, bits);
+        my_kept = 0u;
+        my_found = 0u;
+        for (var i = 0u; i < TILE_WORDS; i += 4u) {
+            let four = tile / PER_WORD + i * LANES;
+            if (all_ours(four, first, end)) {
+                let at = four + lane + FOUR;
+                let words = four_words(at);
+                carry_word(words.x, at.x, i, threshold, limit);
+                carry_word(words.y, at.y, i + 1u, threshold, limit);
+                carry_word(words.z, at.z, i + 2u, threshold, limit);
+                carry_word(words.w, at.w, i + 3u, threshold, limit);
+            } else {
+                for (var j = 0u; j < 4u; j += 1u) {
+                    carry_some(four + j * LANES + lane, i + j, threshold, limit, first, end);
                 }
             }
         }
-        collect(range.group, tile, found, lane);
+        collect(range.group, tile, my_found, lane);
         if (params.mask != 0u) {
-            wg_flags[lane] = flags;
+            set_flags(lane, my_kept);
             workgroupBarrier();
             let mask_word = tile / 32u + lane;
             if (lane < TILE_ENTRIES / 32u && mask_word * 32u < end) {
@@ -54,10 +48,62 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
             }
         }
         if (params.mass != 0u) {
+            add_kept(&window, tile, my_kept & ~my_found, lane);
             windows_flush(&window, false);
             spread_carries(lane);
         } else {
             workgroupBarrier();
+        }
+    }
+}
+
+// A word whose entries are all ours; the lane's word number `i` of the tile.
+fn carry_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) {
+    var bits = 0u;
+    for (var half = 0u; half < PER_WORD; half += 1u) {
+        let at = word_at * PER_WORD + half;
+        if (is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit)) {
+            bits |= entry_bits(half);
+        }
+    }
+    keep_bits(word_at, word, bits);
+}
+
+// The same for a word at the range's edge.
+fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32) {
+    var bits = 0u;
+    var ours = 0u;
+    for (var half = 0u; half < PER_WORD; half += 1u) {
+        let at = word_at * PER_WORD + half;
+        if (at >= first && at < end) {
+            ours += 1u;
+            if (is_ahead(key_of(widen(weights[word_at], half), at), at, i * PER_WORD + half, threshold, limit)) {
+                bits |= entry_bits(half);
+            }
+        }
+    }
+    if (ours == PER_WORD) {
+        keep_bits(word_at, weights[word_at], bits);
+    }
+}
+
+// Whether an entry is kept, and the note of it.
+fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> bool {
+    if (key < threshold || (key == threshold && at >= limit)) {
+        return false;
+    }
+    my_kept |= 1u << place;
+    my_found |= u32(is_candidate(key, threshold)) << place;
+    return true;
+}
+
+// Kept words have not changed: another look at them, from a cache, keeps the sums out of the loop above.
+fn add_kept(window: ptr<function, Window>, tile: u32, kept: u32, lane: u32) {
+    for (var place = 0u; place < TILE_WORDS * PER_WORD; place += 1u) {
+        if (((kept >> place) & 1u) == 1u) {
+            let word_at = tile / PER_WORD + place / PER_WORD * LANES + lane;
+            let half = place % PER_WORD;
+            window_add(window, key_of(widen(weights[word_at], half), word_at * PER_WORD + half), false);
         }
     }
 }

@@ -1,23 +1,28 @@
-// From decisions to words of the mask. A tile is 16 words of weights a lane, 8 of eight-bit ones. Each lane keeps a bit per entry; then each lane gathers the 32
-// bits of a mask word from the lanes that saw its entries.
+// From decisions to words of the mask. A tile is some words of weights a lane, with at most 32 entries. Each lane keeps a bit per entry; then each
+// lane gathers the 32 bits of a mask word from the lanes that saw its entries.
 
 @group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
 
-const TILE_WORDS: u32 = min(16u, 32u / PER_WORD);
+const TILE_WORDS: u32 = min(MOST_TILE_WORDS, 32u / PER_WORD);
 const TILE_ENTRIES: u32 = LANES * TILE_WORDS * PER_WORD;
 // Words of weights that make a word of the mask.
 const MASK_SPAN: u32 = 32u / PER_WORD;
 
-var<workgroup> wg_flags: array<u32, LANES>;
+// A word is left out after those of a mask word's lanes, so that lanes that gather read different banks.
+var<workgroup> wg_flags: array<u32, LANES + LANES / MASK_SPAN>;
 
-// The bits of the tile's mask word number `number`. Each lane begins elsewhere, so that lanes read different banks.
+fn set_flags(lane: u32, flags: u32) {
+    wg_flags[lane + lane / MASK_SPAN] = flags;
+}
+
+// The bits of the tile's mask word number `number`.
 fn gather(number: u32) -> u32 {
+    let first = number * MASK_SPAN;
+    let at = first % LANES / MASK_SPAN * (MASK_SPAN + 1u);
+    let shift = first / LANES * PER_WORD;
     var word = 0u;
-    for (var i = 0u; i < MASK_SPAN; i += 1u) {
-        let j = (i + number) % MASK_SPAN;
-        let at = number * MASK_SPAN + j;
-        let flags = (wg_flags[at % LANES] >> ((at / LANES) * PER_WORD)) & ((1u << PER_WORD) - 1u);
-        word |= flags << (j * PER_WORD);
+    for (var j = MASK_SPAN; j > 0u; j -= 1u) {
+        word = (word << PER_WORD) | ((wg_flags[at + j - 1u] >> shift) & ((1u << PER_WORD) - 1u));
     }
     return word;
 }

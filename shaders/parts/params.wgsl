@@ -7,9 +7,6 @@
 //
 // Rust twin: src/gpu/layout.rs (`Params`), src/plan.rs (the numbers in it).
 
-// Workgroups that look at the candidates of a contest.
-const REFINERS: u32 = 64u;
-
 struct Params {
     // beta = up / down, and the entries of one contest over all slices: 64 bits each, low word first.
     beta_up: vec2<u32>,

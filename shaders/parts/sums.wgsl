@@ -1,13 +1,13 @@
 // Exact sums of scores and of their squares, in any order, in 32-bit integers.
 //
-// A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and not too far below are
-// integers v = m << 18 >> (top - e) of 42 bits, exact when no set bit is shifted out. v is three limbs of 14 bits; a lane
-// adds up the limbs and the six products of two limbs. A score that does not fit moves the window: what it holds goes to the
-// digits, and it begins again around the new score. Normal data moves it once or twice, sixty decades at every entry.
+// A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and at most 18 below are the integers
+// v = m << 18 >> (top - e) of 42 bits. v is three limbs of 14 bits; a lane adds up the limbs and the six products of two limbs. A score
+// that does not fit is added to the digits by itself.
 //
 // Sixteen products of 28 bits fit a word (16 * (2^14 - 1)^2 < 2^32) and seventeen do not: call `widen_products` after every 16 entries.
 //
-// Where the digits lie is another part's choice: `add_digit` of parts/digits_workgroup.wgsl, parts/team_one.wgsl or parts/team_many.wgsl.
+// What every entry costs is in parts/sums_take.wgsl. Where the digits lie is another part's choice: `add_digit` of parts/digits_workgroup.wgsl,
+// parts/team_one.wgsl or parts/team_many.wgsl.
 //
 // The unit of a sum is 2^-167, that of a sum of squares its square; a window's sums are added at bit top - 1 and 2 * (top - 1).
 //
@@ -18,7 +18,9 @@ const SUM: u32 = 0u;
 const SQUARE: u32 = 24u;
 const DIGITS: u32 = 68u;
 
-// Below the new top by this much, so that a slightly larger score need not move the window again.
+// How far below a window's top a score's exponent may lie.
+const REACH: u32 = 18u;
+// A window begins above the largest score that is known of by this much, so that a slightly larger one fits too.
 const HEADROOM: u32 = 2u;
 
 const LIMB: u32 = 14u;
@@ -38,61 +40,45 @@ struct Window {
     high_16: vec3<u32>,
 }
 
+// A score that does not fit moves a window that is empty, and else goes to the digits by itself.
 fn window_add(window: ptr<function, Window>, key: u32, squares: bool) {
     if (key == 0u) {
         return;
     }
     if (!window_fits((*window).top, key)) {
-        window_flush(window, squares);
+        if (any((*window).limbs != vec3<u32>(0u))) {
+            deposit_score(key, squares);
+            return;
+        }
         (*window).top = exponent(key) + HEADROOM;
     }
     window_take(window, key, squares);
 }
 
-// Whether the shift loses no bit: none is lost down to 18 below the top, and further down where they are zeros.
-fn window_fits(top: u32, key: u32) -> bool {
-    let below = top - exponent(key); // wraps when the score is above the window: then it is large
-    let extra = below - 18u; // wraps when the shift loses nothing: then it is large
-    return below <= 18u || (extra < 24u && (significand(key) & ((1u << (extra & 31u)) - 1u)) == 0u);
-}
-
-// Add a score that fits.
-fn window_take(window: ptr<function, Window>, key: u32, squares: bool) {
+// Add a score to the digits, by itself.
+fn deposit_score(key: u32, squares: bool) {
     let m = significand(key);
-    let depth = (*window).top - exponent(key);
-    var limbs = vec3<u32>(0u);
-    if (depth <= 18u) {
-        let up = 18u - depth;
-        let shifted = m << up; // its lowest 32 bits
-        limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (28u - up));
-    } else {
-        let v = m >> (depth - 18u);
-        limbs = vec3<u32>(v & LIMB_MASK, v >> LIMB, 0u);
-    }
-    (*window).limbs += limbs;
+    let at = exponent(key) + REACH - 1u;
+    deposit(SUM, at, vec4<u32>(m, 0u, 0u, 0u), 1u);
     if (squares) {
-        (*window).low += limbs.xxy * limbs.xyy;
-        (*window).high += limbs.xyz * limbs.zzz;
+        // m = b * 2^12 + a
+        let a = m & 0xfffu;
+        let b = m >> 12u;
+        var square = vec4<u32>(a * a, 0u, 0u, 0u);
+        square = add_at(square, 2u * a * b, 12u);
+        square = add_at(square, b * b, 24u);
+        deposit(SQUARE, 2u * at, square, 2u);
     }
-}
-
-fn widen_products(window: ptr<function, Window>) {
-    (*window).low_0 += (*window).low & vec3<u32>(0xffffu);
-    (*window).low_16 += (*window).low >> vec3<u32>(16u);
-    (*window).high_0 += (*window).high & vec3<u32>(0xffffu);
-    (*window).high_16 += (*window).high >> vec3<u32>(16u);
-    (*window).low = vec3<u32>(0u);
-    (*window).high = vec3<u32>(0u);
 }
 
 // Empty the window into the digits.
 fn window_flush(window: ptr<function, Window>, squares: bool) {
     if (any((*window).limbs != vec3<u32>(0u))) {
         let at = (*window).top - 1u;
-        deposit(SUM, at, window_sum(window));
+        deposit(SUM, at, window_sum(window), 4u);
         if (squares) {
             widen_products(window);
-            deposit(SQUARE, 2u * at, window_square(window));
+            deposit(SQUARE, 2u * at, window_square(window), 4u);
         }
     }
     let top = (*window).top;
@@ -150,17 +136,17 @@ fn add_at(sum: vec4<u32>, value: u32, at: u32) -> vec4<u32> {
     return out;
 }
 
-// Add `value << at` to the digits from `base` on.
-fn deposit(base: u32, at: u32, value: vec4<u32>) {
+// Add `value << at`, of so many words, to the digits from `base` on.
+fn deposit(base: u32, at: u32, value: vec4<u32>, words: u32) {
     let first = base + at / 16u;
     let shift = at % 16u;
     var carry = 0u;
-    for (var i = 0u; i < 4u; i += 1u) {
+    for (var i = 0u; i < words; i += 1u) {
         let word = value[i];
         let shifted = (word << shift) | carry;
         carry = (word >> 16u) >> (16u - shift);
         add_digit(first + 2u * i, shifted & 0xffffu);
         add_digit(first + 2u * i + 1u, shifted >> 16u);
     }
-    add_digit(first + 8u, carry);
+    add_digit(first + 2u * words, carry);
 }

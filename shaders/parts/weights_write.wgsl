@@ -2,9 +2,9 @@
 
 @group(0) @binding(1) var<storage, read_write> weights: array<u32>;
 
-// Zero the bits of a word that are 0 in `bits`. A word with nothing to zero is not written.
-fn keep_bits(word: u32, bits: u32) {
+// Zero the bits that are 0 in `bits`, of a word that was loaded before. One with nothing to zero is not written.
+fn keep_bits(word_at: u32, word: u32, bits: u32) {
     if (bits != 0xffffffffu) {
-        weights[word] = weights[word] & bits;
+        weights[word_at] = word & bits;
     }
 }

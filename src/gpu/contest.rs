@@ -12,7 +12,7 @@ use crate::decision::{Group, Quota};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::key::Keys;
-use crate::plan::{self, Parts};
+use crate::plan;
 use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
 use std::sync::MutexGuard;
@@ -48,13 +48,14 @@ impl Engine {
     /// A contest over pieces of these lengths, whose keys have `digits` digits.
     pub(crate) fn contest(&self, rule: &Rule, digits: usize, pieces: Vec<(u64, Dtype)>) -> Result<Contest<'_>, Error> {
         let turn = self.turn();
-        let parts: Vec<Parts> = pieces.iter().map(|&(len, _)| Parts::of(len, 1)).collect();
-        let (span, all_spans) = plan::spans(&parts, 1, self.max_binding());
+        let tuning = *self.kernels.tuning();
+        let parts: Vec<_> = pieces.iter().map(|&(len, _)| tuning.parts(len, 1)).collect();
+        let (span, all_spans) = tuning.spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
         let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
         let resident = bytes <= self.resident;
         // What is uploaded again is read again: candidates would save nothing.
-        let capacity = if resident { plan::candidates(len, 1, pieces.len() as u64, self.max_binding()) } else { 0 };
+        let capacity = if resident { tuning.candidates(len, 1, pieces.len() as u64, self.max_binding()) } else { 0 };
         let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64, capacity)?;
         let (mut start, mut first_span) = (0, 0);
         let slices = pieces.len() as u32;

@@ -83,7 +83,7 @@ impl Engine {
     }
 
     pub(crate) fn longest_row(&self) -> u64 {
-        plan::LONGEST_ROW
+        self.kernels.tuning().longest_row
     }
 
     pub(crate) fn most_rows(&self) -> u64 {

@@ -10,7 +10,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, NonFinite};
 use crate::grid::{Class, Grid};
 use crate::narrow;
-use crate::plan::{self, Parts};
+use crate::plan::{self, Parts, Tuning};
 use crate::rule::{Granularity, Rule, Score};
 use crate::tensor::TensorSpec;
 use std::ops::Range;
@@ -114,12 +114,19 @@ struct Scratch {
 
 impl Batch {
     /// `runs` says that contests are runs of one slice, of which a short one is a workgroup's.
-    fn new(slices: Vec<TensorSpec>, groups: u64, runs: bool, digits: usize, most_bytes: u64) -> Self {
+    fn new(
+        tuning: &Tuning,
+        slices: Vec<TensorSpec>,
+        groups: u64,
+        runs: bool,
+        digits: usize,
+        most_bytes: u64,
+    ) -> Self {
         let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
-        let rows = runs && contest_len <= plan::LONGEST_ROW;
-        let parts: Vec<Parts> = slices.iter().map(|s| Parts::of(s.len / groups, groups)).collect();
-        let (span, all_spans) = plan::spans(&parts, groups, most_bytes);
-        let capacity = if rows { 0 } else { plan::candidates(contest_len, groups, slices.len() as u64, most_bytes) };
+        let rows = runs && contest_len <= tuning.longest_row;
+        let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups)).collect();
+        let (span, all_spans) = tuning.spans(&parts, groups, most_bytes);
+        let capacity = if rows { 0 } else { tuning.candidates(contest_len, groups, slices.len() as u64, most_bytes) };
         Self { slices, parts, groups, contest_len, rows, digits: digits as u32, span, all_spans, capacity }
     }
 
@@ -400,20 +407,20 @@ impl Kernels {
             slices.iter().map(|s| TensorSpec { dtype: s.key_dtype(rule.score), scores: None, ..*s }).collect();
         let mut grid = None;
         let batches = match rule.granularity {
-            Granularity::Global | Granularity::Tensor => vec![Batch::new(judged, 1, false, digits, most)],
+            Granularity::Global | Granularity::Tensor => vec![Batch::new(self.tuning(), judged, 1, false, digits, most)],
             Granularity::Segments => {
                 return Err(Error::invalid("a job decides about contests of a matrix, and segments are none"));
             }
             granularity => {
                 let blocks = Grid::of(slices[0], granularity)?;
                 if let Some(run) = blocks.run() {
-                    vec![Batch::new(judged, slices[0].len / run, true, digits, most)]
+                    vec![Batch::new(self.tuning(), judged, slices[0].len / run, true, digits, most)]
                 } else {
                     grid = Some(blocks);
                     let keys = |Class { count, len }| {
                         let (groups, len) = (count as u64, len as u64);
                         let spec = TensorSpec { dtype: Dtype::F32, len: groups * len, row_len: len, scores: None };
-                        Batch::new(vec![spec], groups, true, digits, most)
+                        Batch::new(self.tuning(), vec![spec], groups, true, digits, most)
                     };
                     blocks.classes().map(keys).collect()
                 }
@@ -458,7 +465,7 @@ impl Kernels {
         for batch in &plan.batches {
             for slice in &batch.slices {
                 let compile = |stage, write| self.compile(stage, slice.dtype, score, write);
-                let row = [kernels::rows_stage(batch.contest_len as u32)];
+                let row = [self.rows_stage(batch.contest_len as u32)];
                 let contest = [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply];
                 for &stage in if batch.rows { &row[..] } else { &contest } {
                     compile(stage, false);
@@ -495,6 +502,7 @@ impl Kernels {
             let message = format!("buffers for {} slices, the plan has {}", buffers.slices.len(), plan.slices.len());
             return Err(Error::invalid(message));
         }
+        self.check_sums(&plan.rule, plan.mass)?;
         let align = u64::from(self.device().limits().min_storage_buffer_offset_alignment);
         let storage = wgpu::BufferUsages::STORAGE;
         check("workspace", &buffers.workspace, plan.workspace_bytes(), storage | wgpu::BufferUsages::COPY_DST, align)?;

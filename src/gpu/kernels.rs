@@ -1,11 +1,11 @@
 //! Pipelines for one device, compiled when they are first needed, and one function per stage that records it.
 
-use super::layout::{LANE_KEYS, LANES, Params, REFINERS, TEAMS, binding};
+use super::layout::{Params, binding};
 use super::shaders::{self, Pipeline, Stage};
 use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
-use crate::plan;
-use crate::rule::Score;
+use crate::plan::{self, LANE_KEYS, Tuning};
+use crate::rule::{Budget, Rule, Score};
 use std::sync::{Arc, OnceLock};
 
 /// Pipelines for one device. Nothing is compiled before it is needed; clones share what is.
@@ -17,6 +17,8 @@ pub struct Kernels {
     pipelines: Arc<[OnceLock<wgpu::ComputePipeline>]>,
     options: KernelOptions,
     subgroup: bool,
+    /// Whether sums are made; without them times alone mean something.
+    pub(crate) sums: bool,
     /// Stands in where a rule has no norms.
     nothing: wgpu::Buffer,
 }
@@ -78,6 +80,8 @@ pub struct KernelOptions {
     pub variant: Variant,
     /// What they check.
     pub checks: Checks,
+    /// Their constants.
+    pub tuning: Tuning,
 }
 
 impl KernelOptions {
@@ -101,6 +105,12 @@ impl KernelOptions {
     /// Choose what they check.
     pub fn with_checks(mut self, checks: Checks) -> Self {
         self.checks = checks;
+        self
+    }
+
+    /// Choose their constants.
+    pub fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
         self
     }
 }
@@ -158,6 +168,26 @@ impl Kernels {
         Ok(Self::of(device, options, subgroup))
     }
 
+    /// As [`with_options`](Self::with_options), for measuring what the exact sums cost: kernels that leave them out. Decisions of these are not to be
+    /// used. Where the sums have no say the mask is right all the same, so that is all they take: a plan asks for a fixed count.
+    ///
+    /// # Errors
+    /// As those of [`with_options`](Self::with_options).
+    pub fn for_timing_without_sums(device: &wgpu::Device, options: KernelOptions) -> Result<Self, Error> {
+        Ok(Self { sums: false, ..Self::with_options(device, options)? })
+    }
+
+    /// Kernels without sums are not asked for what takes them.
+    pub(crate) fn check_sums(&self, rule: &Rule, mass: bool) -> Result<(), Error> {
+        if self.sums || (!mass && !matches!(rule.budget, Budget::Effective(_))) {
+            return Ok(());
+        }
+        let asked = if mass { "a mass".to_owned() } else { format!("{:?}", rule.budget) };
+        Err(Error::invalid(format!(
+            "these kernels leave the sums out, to be timed with a fixed count, and {asked} takes them"
+        )))
+    }
+
     fn of(device: &wgpu::Device, options: KernelOptions, subgroup: bool) -> Self {
         let nothing = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("emprune.nothing"),
@@ -166,12 +196,16 @@ impl Kernels {
             mapped_at_creation: false,
         });
         let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
-        Self { device: device.clone(), layouts: Arc::default(), pipelines, options, subgroup, nothing }
+        Self { device: device.clone(), layouts: Arc::default(), pipelines, options, subgroup, sums: true, nothing }
     }
 
     /// Which shaders run: [`Variant::Portable`] or [`Variant::Subgroup`].
     pub fn variant(&self) -> Variant {
         if self.subgroup { Variant::Subgroup } else { Variant::Portable }
+    }
+
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.options.tuning
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
@@ -191,7 +225,7 @@ impl Kernels {
         let pipeline = pipeline.canonical();
         self.pipelines[pipeline.index()].get_or_init(|| {
             let label = pipeline.label();
-            let module = self.module(&label, pipeline.source());
+            let module = self.module(&label, pipeline.source(self.tuning(), self.sums));
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&label),
                 layout: Some(&self.layouts().pipelines[usize::from(pipeline.write)]),
@@ -216,7 +250,7 @@ impl Kernels {
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
     ///   read from a buffer becomes an index in five places: a key's digit, masked
-    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 43 of 44; a cut's span,
+    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 43 of 44, and so does a window's top, at most 256; a cut's span,
     ///   compared with the slice's own; the entry of a bad key among arranged ones; and a candidate's number, which stays below the capacity because `narrow` has counted
     ///   the bin before `sift` collects from it, in the same pass over the same weights. Ranges of the caller's buffers that are
     ///   written do not overlap: `bind` refuses them.
@@ -303,12 +337,12 @@ impl Kernels {
 
     /// The next digit's histogram among candidates, where there are any.
     pub(crate) fn refine(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * REFINERS);
+        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * self.tuning().refiners);
     }
 
     /// The candidates' own decision, where there are any.
     pub(crate) fn settle(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        self.record_stage(pass, Stage::Settle, slice, write, slice.params.groups * REFINERS);
+        self.record_stage(pass, Stage::Settle, slice, write, slice.params.groups * self.tuning().refiners);
     }
 
     /// All of a contest whose slices are all here: two reads where the first digit's bin is small, else four. Which one is decided on
@@ -344,16 +378,22 @@ impl Kernels {
 
     /// Every stage for contests of one workgroup each, or less.
     pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        match rows_stage(slice.params.group_len) {
+        match self.rows_stage(slice.params.group_len) {
             Stage::Teams(team) => self.teams(pass, slice, write, team),
             stage => self.record_stage(pass, stage, slice, write, slice.params.groups),
         }
         self.edges(pass, slice, write);
     }
 
+    /// The stage for rows of this length.
+    pub(crate) fn rows_stage(&self, row_len: u32) -> Stage {
+        let is_enough = |(_, lanes): &(u32, u32)| row_len <= lanes * LANE_KEYS;
+        self.tuning().teams.iter().position(is_enough).map_or(Stage::Rows, Stage::Teams)
+    }
+
     /// Every stage for short contests, several to a workgroup; `team` is a place in the table of them.
     fn teams(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool, team: usize) {
-        let (lanes, lanes_a_row) = TEAMS[team];
+        let (lanes, lanes_a_row) = self.tuning().teams[team];
         let workgroups = slice.params.groups.div_ceil(lanes / lanes_a_row);
         self.record_stage(pass, Stage::Teams(team), slice, write, workgroups);
     }
@@ -361,30 +401,30 @@ impl Kernels {
     /// Words that two contests share.
     fn edges(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
         if write && plan::has_edges(slice.params.group_len.into(), slice.dtype) {
-            self.record_stage(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(LANES));
+            self.record_stage(pass, Stage::Edges, slice, true, slice.params.groups.div_ceil(self.tuning().lanes));
         }
     }
 
     /// Losers, by the mask: where what is judged is not what is zeroed.
     pub(crate) fn zero(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
         let words = plan::weight_bytes(slice.params.len.into(), slice.zeroed) as u32 / 4;
-        self.record_stage(pass, Stage::Zero, slice, true, words.div_ceil(LANES));
+        self.record_stage(pass, Stage::Zero, slice, true, words.div_ceil(self.tuning().lanes));
     }
 
     /// The keys of contests that are blocks, laid end to end.
     pub(crate) fn arrange(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Arrange, slice, false, slice.params.len.div_ceil(LANES));
+        self.record_stage(pass, Stage::Arrange, slice, false, slice.params.len.div_ceil(self.tuning().lanes));
     }
 
     /// Mask bits and records of such contests, back to where they belong.
     pub(crate) fn restore(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
         let lanes = slice.params.len.div_ceil(32).max(slice.params.groups);
-        self.record_stage(pass, Stage::Restore, slice, false, lanes.div_ceil(LANES));
+        self.record_stage(pass, Stage::Restore, slice, false, lanes.div_ceil(self.tuning().lanes));
     }
 
     /// Effective numbers and masses, for the records; any slice of the contests will do.
     pub(crate) fn measure(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, rows: bool) {
-        self.record_stage(pass, Stage::Measure { rows }, slice, false, slice.params.groups.div_ceil(LANES));
+        self.record_stage(pass, Stage::Measure { rows }, slice, false, slice.params.groups.div_ceil(self.tuning().lanes));
     }
 
     fn record_stage(
@@ -440,11 +480,6 @@ impl Layouts {
     }
 }
 
-/// The stage for rows of this length.
-pub(crate) fn rows_stage(row_len: u32) -> Stage {
-    TEAMS.iter().position(|(_, team)| row_len <= team * LANE_KEYS).map_or(Stage::Rows, Stage::Teams)
-}
-
 fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntry {
     wgpu::BindGroupLayoutEntry {
         binding,
@@ -479,8 +514,8 @@ pub fn required_features(adapter: wgpu::Features) -> wgpu::Features {
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
     let needs = [
         ("max_storage_buffers_per_shader_stage", 8, limits.max_storage_buffers_per_shader_stage),
-        ("max_compute_invocations_per_workgroup", LANES, limits.max_compute_invocations_per_workgroup),
-        ("max_compute_workgroup_size_x", LANES, limits.max_compute_workgroup_size_x),
+        ("max_compute_invocations_per_workgroup", 256, limits.max_compute_invocations_per_workgroup),
+        ("max_compute_workgroup_size_x", 256, limits.max_compute_workgroup_size_x),
         ("max_compute_workgroup_storage_size", 16 * 1024, limits.max_compute_workgroup_storage_size),
     ];
     for (name, needed, had) in needs {

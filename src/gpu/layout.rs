@@ -3,12 +3,6 @@
 use crate::rule::{Beta, Budget, Rule};
 use bytemuck::{Pod, Zeroable};
 
-/// Lanes of a workgroup.
-pub(crate) const LANES: u32 = 256;
-/// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken.
-pub(crate) const TEAMS: [(u32, u32); 5] = [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)];
-/// Most entries of a row for each of its lanes.
-pub(crate) const LANE_KEYS: u32 = 16;
 /// Counters of one contest, 64 bits each; where the three sums begin among them.
 pub(crate) const TALLY: u64 = 2140;
 pub(crate) const TALLY_SUM: usize = 2048;
@@ -152,9 +146,6 @@ impl Record {
         f32::from_bits(self.mass)
     }
 }
-
-/// Workgroups that look at the candidates of a contest.
-pub(crate) const REFINERS: u32 = 64;
 
 /// Arranged keys begin at multiples of so many, for their mask to begin at a legal offset; so do the records of their contests.
 pub(crate) const KEY_PAD: u64 = 2048;

@@ -1,7 +1,7 @@
 //! Many contests of one workgroup each: upload, one dispatch, decisions and mask back.
 
 use super::engine::{Engine, bad};
-use super::layout::{LANES, ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record};
+use super::layout::{ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record};
 use super::transfer;
 use crate::cpu;
 use crate::decision::{Group, Quota};
@@ -30,7 +30,7 @@ impl Engine {
         params.group_len = row_len as u32;
         params.groups = groups as u32;
         params.parts = 1;
-        params.part_len = params.len.next_multiple_of(LANES);
+        params.part_len = params.len.next_multiple_of(32);
         let state = self.state(groups as u64, ROW_SUMS * 4, 0, 1, 0)?;
         let loaded = self.load(params, &state, &keys)?;
         let mut encoder = self.encoder();

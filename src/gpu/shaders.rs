@@ -3,8 +3,9 @@
 //! WGSL does not care in which order names are declared, so a pipeline's source is its stage file followed by the chosen
 //! parts. A variant is another choice of a part that defines the same functions.
 
-use super::layout::{LANES, TEAMS};
 use crate::dtype::Dtype;
+use crate::error::{Error, ErrorKind};
+use crate::plan::Tuning;
 use crate::rule::Score;
 
 /// What a pipeline does.
@@ -21,7 +22,7 @@ pub(crate) enum Stage {
     Sift,
     Refine,
     Settle,
-    /// Short rows, by so many lanes each: a place in [`layout::TEAMS`].
+    /// Short rows: a place in the table of teams.
     Teams(usize),
     Arrange,
     Restore,
@@ -86,7 +87,10 @@ const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const COUNT_KEPT: &str = wgsl!("parts/count");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
-const FIRST_TOP: &str = wgsl!("parts/first_top");
+const WORDS: &str = wgsl!("parts/words");
+const RUNS: &str = wgsl!("parts/runs");
+const FIRST_READ: &str = wgsl!("parts/first_read");
+const COUNT_DIGIT: &str = wgsl!("parts/count_digit");
 const MASK_WORDS: &str = wgsl!("parts/mask_words");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
 const COLLECT: &str = wgsl!("parts/collect");
@@ -145,22 +149,35 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, FIRST_TOP],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, SUMS, DIGITS_WORKGROUP, FIRST_READ],
             Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
-            Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY],
+            Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT],
             Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
-            Stage::Apply => {
-                &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, MASK_WORDS, CARRY_OUT, COLLECT_NONE]
-            }
+            Stage::Apply => &[
+                PARAMS,
+                RECORD,
+                DIGITS,
+                TALLY,
+                KEY,
+                WORDS,
+                SUMS,
+                DIGITS_WORKGROUP,
+                MASK_WORDS,
+                CARRY_OUT,
+                COLLECT_NONE,
+            ],
             Stage::Rows => &[
                 PARAMS,
                 RECORD,
                 DIGITS,
                 KEY,
                 SUMS,
+                WORDS,
+                RUNS,
                 DIGITS_WORKGROUP,
-                FIRST_TOP,
+                FIRST_READ,
+                COUNT_DIGIT,
                 BUDGET,
                 MASK_WORDS,
                 CARRY_OUT,
@@ -174,6 +191,7 @@ impl Stage {
                 DIGITS,
                 TALLY,
                 KEY,
+                WORDS,
                 SUMS,
                 DIGITS_WORKGROUP,
                 MASK_WORDS,
@@ -181,7 +199,7 @@ impl Stage {
                 CANDIDATES,
                 COLLECT,
             ],
-            Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, CANDIDATES],
+            Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, RUNS, CANDIDATES],
             Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, CANDIDATES],
             Stage::Arrange => &[PARAMS, KEY, BLOCKS],
             Stage::Restore => &[PARAMS, RECORD, DIGITS, KEY, BLOCKS],
@@ -214,8 +232,8 @@ impl Stage {
     }
 
     /// Lanes of a workgroup.
-    pub(crate) const fn lanes(self) -> u32 {
-        if let Stage::Teams(i) = self { TEAMS[i].0 } else { LANES }
+    pub(crate) const fn lanes(self, tuning: &Tuning) -> u32 {
+        if let Stage::Teams(i) = self { tuning.teams[i].0 } else { tuning.lanes }
     }
 
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
@@ -231,7 +249,8 @@ impl Stage {
     const fn joins(self) -> bool {
         match self {
             Stage::Stats | Stage::Apply | Stage::Rows | Stage::Sift | Stage::Settle => true,
-            Stage::Teams(i) => TEAMS[i].1 > 1,
+            // The first team is one lane.
+            Stage::Teams(i) => i > 0,
             _ => false,
         }
     }
@@ -276,14 +295,22 @@ impl Pipeline {
             + usize::from(write)
     }
 
-    /// The whole module.
-    pub(crate) fn source(self) -> String {
+    /// The whole module, with these constants, and with the sums or, for measuring, without.
+    pub(crate) fn source(self, tuning: &Tuning, sums: bool) -> String {
         let mut source = self.stage.file().to_owned();
         let (loads, scores) = self.stage.loads();
-        // The only part that is no file: numbers from the table in layout.rs.
-        source += &format!("\nconst LANES: u32 = {}u;\n", self.stage.lanes());
+        // The only part that is no file: numbers from the table of `Tuning`.
+        source += &format!("\nconst LANES: u32 = {}u;\n", self.stage.lanes(tuning));
+        let Tuning { refiners, spread, tile_words, .. } = tuning;
+        for (name, value) in [("REFINERS", refiners), ("SPREAD", spread), ("MOST_TILE_WORDS", tile_words)] {
+            source += &format!("const {name}: u32 = {value}u;\n");
+        }
+        source += &format!("const HAS_SUMS: bool = {sums};\n");
+        if self.stage.parts().contains(&SUMS) {
+            source.push_str(if sums { wgsl!("parts/sums_take") } else { wgsl!("parts/sums_skip") });
+        }
         if let Stage::Teams(i) = self.stage {
-            let (_, team) = TEAMS[i];
+            let (_, team) = tuning.teams[i];
             source += &format!("const TEAM: u32 = {team}u;\n");
             source.push_str(if team == 1 { wgsl!("parts/team_one") } else { wgsl!("parts/team_many") });
         }
@@ -327,7 +354,7 @@ impl Pipeline {
             label += ".wanda";
         }
         if let Stage::Teams(i) = stage {
-            label += &format!(".{}", TEAMS[i].1);
+            label += &format!(".{i}");
         }
         if stage == (Stage::Measure { rows: true }) {
             label += ".rows";

@@ -2,13 +2,21 @@
 
 use super::layout::{self, Params, Record, binding};
 use super::shaders::{self, Pipeline, Stage};
+use crate::plan::{LANE_KEYS, Tuning};
 use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
+fn source(pipeline: Pipeline) -> String {
+    pipeline.source(&Tuning::default(), true)
+}
+
 fn parse(pipeline: Pipeline) -> (naga::Module, ModuleInfo) {
-    let source = pipeline.source();
+    validate(pipeline, source(pipeline))
+}
+
+fn validate(pipeline: Pipeline, source: String) -> (naga::Module, ModuleInfo) {
     let label = pipeline.label();
     let module =
         naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{label}: {}", e.emit_to_string(&source)));
@@ -51,7 +59,7 @@ fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
         let entries: Vec<_> = module.entry_points.iter().collect();
         assert_eq!(entries.len(), 1, "{}", pipeline.label());
         assert_eq!(entries[0].name, pipeline.stage.name(), "the entry point is called as its file");
-        assert_eq!(entries[0].workgroup_size, [pipeline.stage.lanes(), 1, 1], "{}", pipeline.label());
+        assert_eq!(entries[0].workgroup_size, [pipeline.stage.lanes(&Tuning::default()), 1, 1], "{}", pipeline.label());
     }
 }
 
@@ -131,8 +139,7 @@ fn bindings_and_constants_agree() {
         ("arranged_mask", binding::CANDIDATES),
     ]);
     let expected = BTreeMap::from([
-        ("LANE_KEYS", layout::LANE_KEYS),
-        ("REFINERS", layout::REFINERS),
+        ("LANE_KEYS", LANE_KEYS),
         ("TALLY", layout::TALLY as u32),
         ("TALLY_SUM", layout::TALLY_SUM as u32),
         ("TALLY_SQUARE", layout::TALLY_SQUARE as u32),
@@ -185,31 +192,66 @@ fn bindings_and_constants_agree() {
     assert_eq!(seen_constants.len(), expected.len(), "every shared constant is declared somewhere");
 }
 
+/// Bytes of workgroup memory that a pipeline uses.
+fn workgroup_bytes(module: &naga::Module, info: &ModuleInfo) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).expect("sizes");
+    let entry = info.get_entry_point(0);
+    let used = module
+        .global_variables
+        .iter()
+        .filter(|(handle, global)| global.space == naga::AddressSpace::WorkGroup && !entry[*handle].is_empty());
+    used.map(|(_, global)| layouter[global.ty].size).sum()
+}
+
 #[test]
 fn workgroup_memory_fits_the_default_limit() {
     let mut largest = 0;
     for pipeline in Pipeline::all() {
         let (module, info) = parse(pipeline);
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).expect("sizes");
-        let entry = info.get_entry_point(0);
-        let used = module
-            .global_variables
-            .iter()
-            .filter(|(handle, global)| global.space == naga::AddressSpace::WorkGroup && !entry[*handle].is_empty())
-            .map(|(_, global)| layouter[global.ty].size)
-            .sum::<u32>();
+        let used = workgroup_bytes(&module, &info);
         assert!(used <= 16 * 1024, "{} uses {used} bytes of workgroup memory", pipeline.label());
         largest = largest.max(used);
     }
     assert!(largest > 8 * 1024, "the histogram alone takes 8 KiB; {largest} means that nothing was counted");
 }
 
+/// Another table is another shader or another plan, within the same limits. So are kernels without sums.
+#[test]
+fn every_alternative_is_another_shader_or_plan_and_validates() {
+    let default = Tuning::default();
+    let numbers = |of: &Tuning| {
+        let parts = [of.parts(1 << 20, 1), of.parts(1 << 28, 1)];
+        (parts, of.spans(&parts, 1, u64::MAX), of.candidates(1 << 20, 1, 1, u64::MAX), of.longest_row)
+    };
+    let few = |p: &Pipeline| p.score == crate::rule::Score::Magnitude && p.dtype != crate::dtype::Dtype::F16;
+    for (name, value, tuning) in Tuning::alternatives() {
+        let mut differ = 0;
+        for pipeline in Pipeline::all().filter(few) {
+            let text = pipeline.source(&tuning, true);
+            differ += usize::from(text != source(pipeline));
+            let (module, info) = validate(pipeline, text);
+            let used = workgroup_bytes(&module, &info);
+            assert!(used <= 16 * 1024, "{name} {value}: {} uses {used} bytes", pipeline.label());
+            let lanes = pipeline.stage.lanes(&tuning);
+            assert_eq!(module.entry_points[0].workgroup_size, [lanes, 1, 1], "{name} {value}");
+        }
+        assert!(differ > 0 || numbers(&tuning) != numbers(&default), "{name} {value} changes nothing");
+        // What the shaders rely on.
+        assert!(tuning.spread <= 192 && tuning.spread.is_multiple_of(16), "{name} {value}");
+        assert_eq!(tuning.teams[0].1, 1, "{name} {value}");
+        assert!(tuning.teams.iter().all(|(lanes, team)| lanes == team || lanes * LANE_KEYS <= 1024), "{name} {value}");
+    }
+    for pipeline in Pipeline::all().filter(few) {
+        let _ = validate(pipeline, pipeline.source(&default, false));
+    }
+}
+
 /// `select` evaluates both sides: an index that one side guards must be guarded by `if`. Float types have no place here.
 #[test]
 fn no_shader_computes_with_floats_or_guards_with_select() {
     for pipeline in Pipeline::all() {
-        let source = pipeline.source();
+        let source = source(pipeline);
         let code: String =
             source.lines().map(|l| l.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
         for word in ["f32", "f16", "select(", "bitcast", "unpack2x16float"] {
@@ -281,7 +323,8 @@ fn no_lane_writes_by_number_where_fxc_cannot() {
 
 #[test]
 fn every_file_in_the_shader_folder_is_used() {
-    let used: Vec<String> = Pipeline::all().map(Pipeline::source).collect();
+    let used: Vec<String> =
+        Pipeline::all().flat_map(|p| [true, false].map(|sums| p.source(&Tuning::default(), sums))).collect();
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files = 0;
     for folder in [root.clone(), root.join("parts")] {
@@ -316,7 +359,7 @@ fn every_pipeline_translates_to_every_language() {
         let label = pipeline.label();
         // Tint wants it said; naga does not know the word.
         let enable = if pipeline.subgroup { "enable subgroups;\n" } else { "" };
-        write(label.clone(), "wgsl", format!("{enable}{}", pipeline.source()).as_bytes());
+        write(label.clone(), "wgsl", format!("{enable}{}", source(pipeline)).as_bytes());
         write(label.clone(), "comp", glsl(pipeline, &module, &info).as_bytes());
         for checked in [false, true] {
             let name = if checked { format!("{label}.checked") } else { label.clone() };

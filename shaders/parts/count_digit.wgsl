@@ -1,0 +1,37 @@
+// Counting a digit in `wg_bins`, among those of a workgroup's entries whose key agrees with the prefix found so far.
+//
+// Rust twin: src/cpu/histogram.rs
+
+// Bins are clear. A barrier must follow.
+fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
+    my_bin = 0u;
+    my_count = 0u;
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    for (var start = first / PER_WORD; start < end_word; start += 4u * LANES) {
+        if (all_ours(start, first, end)) {
+            let at = start + lane + FOUR;
+            let words = four_words(at);
+            for (var half = 0u; half < PER_WORD; half += 1u) {
+                count_key(key_of(widen(words.x, half), at.x * PER_WORD + half), prefix, shift);
+                count_key(key_of(widen(words.y, half), at.y * PER_WORD + half), prefix, shift);
+                count_key(key_of(widen(words.z, half), at.z * PER_WORD + half), prefix, shift);
+                count_key(key_of(widen(words.w, half), at.w * PER_WORD + half), prefix, shift);
+            }
+        } else {
+            for (var i = 0u; i < 4u * PER_WORD; i += 1u) {
+                let word_at = start + i / PER_WORD * LANES + lane;
+                let entry = word_at * PER_WORD + i % PER_WORD;
+                if (entry >= first && entry < end) {
+                    count_key(key_of(widen(weights[word_at], i % PER_WORD), entry), prefix, shift);
+                }
+            }
+        }
+    }
+    end_run();
+}
+
+fn count_key(key: u32, prefix: u32, shift: u32) {
+    if ((key >> (shift + LOW_BITS)) == prefix) {
+        count_in((key >> shift) & (LOW_BINS - 1u));
+    }
+}

@@ -1,0 +1,144 @@
+// The first read of some entries by one workgroup: the exact sums of their scores and squares in `wg_digits`, and in `wg_bins` how many have each
+// first digit.
+//
+// Most scores lie within 18 powers of two of each other, and are added in windows that lie alike in all lanes. The others, strays, are marked and
+// taken one by one after every 16 entries: lanes wait then for the lane with the most of them, and not at every entry for some lane.
+//
+// Rust twin: src/cpu/stats.rs
+
+var<workgroup> wg_bins: array<atomic<u32>, BINS>;
+// Of a sample, how many have each exponent; where windows begin, and how many of the sample they hold.
+var<workgroup> wg_exponents: array<atomic<u32>, 256>;
+var<workgroup> wg_top: atomic<u32>;
+
+var<private> my_zeros: u32;
+
+// Words that a lane takes before the products are widened, and before the windows are emptied and carries are spread.
+const WIDEN_WORDS: u32 = 16u / PER_WORD;
+const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
+
+// Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
+fn first_read(first: u32, end: u32, lane: u32) {
+    var window = Window();
+    my_zeros = 0u;
+    my_bin = 0u;
+    my_count = 0u;
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
+        let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
+        window.top = common_top(spread + (lane % words) * LANES + lane, first, end, lane);
+        for (var i = 0u; i < words; i += WIDEN_WORDS) {
+            read_round(&window, spread + i * LANES, first, end, lane);
+        }
+        windows_flush(&window, true);
+        spread_carries(lane);
+    }
+    end_run();
+    // Zeros are common and would all meet in one bin: they are added here.
+    let zeros = joined(my_zeros);
+    if (is_speaker() && zeros != 0u) {
+        atomicAdd(&wg_bins[0], zeros);
+    }
+    workgroupBarrier();
+}
+
+// `WIDEN_WORDS` words a lane, of which those past the last are none.
+fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, lane: u32) {
+    var strays = 0u;
+    // Where neighbours share a bin their lanes would meet there: eight lanes each, which read 32 bytes, begin with another word.
+    let turn = (lane / 8u + vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(3u);
+    for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
+        let four = start + j * LANES;
+        let place = j * PER_WORD;
+        if (all_ours(four, first, end)) {
+            let at = four + lane + turn * LANES;
+            let words = four_words(at);
+            let places = place + turn * PER_WORD;
+            strays |= read_word(window, words.x, at.x) << places.x;
+            strays |= read_word(window, words.y, at.y) << places.y;
+            strays |= read_word(window, words.z, at.z) << places.z;
+            strays |= read_word(window, words.w, at.w) << places.w;
+        } else {
+            for (var i = 0u; i < 4u * PER_WORD; i += 1u) {
+                let word_at = four + i / PER_WORD * LANES + lane;
+                let entry = word_at * PER_WORD + i % PER_WORD;
+                if (entry >= first && entry < end) {
+                    let key = key_of(widen(weights[word_at], i % PER_WORD), entry);
+                    strays |= u32(read_key(window, key)) << (place + i);
+                }
+            }
+        }
+    }
+    while (strays != 0u) {
+        let i = firstTrailingBit(strays);
+        strays &= strays - 1u;
+        let word_at = start + i / PER_WORD * LANES + lane;
+        let entry = word_at * PER_WORD + i % PER_WORD;
+        let weight = widen(weights[word_at], i % PER_WORD);
+        let key = key_of(weight, entry);
+        if (key >= KEY_END) {
+            note_bad(bad_word(weight, entry));
+        } else {
+            deposit_score(key, true);
+        }
+    }
+    widen_products(window);
+}
+
+// The strays among a word's entries, a bit for each.
+fn read_word(window: ptr<function, Window>, word: u32, word_at: u32) -> u32 {
+    var strays = 0u;
+    for (var half = 0u; half < PER_WORD; half += 1u) {
+        strays |= u32(read_key(window, key_of(widen(word, half), word_at * PER_WORD + half))) << half;
+    }
+    return strays;
+}
+
+// Whether it is a stray, or no number: `window_fits` says so of both.
+fn read_key(window: ptr<function, Window>, key: u32) -> bool {
+    if (key == 0u) {
+        my_zeros += 1u;
+        return false;
+    }
+    count_in(key >> 20u);
+    if (window_fits((*window).top, key)) {
+        window_take(window, key, true);
+        return false;
+    }
+    return true;
+}
+
+// The top of windows that hold most of a sample: of the first entry of one word a lane. Uniform flow; three barriers.
+fn common_top(word_at: u32, first: u32, end: u32, lane: u32) -> u32 {
+    for (var e = lane; e < 256u; e += LANES) {
+        atomicStore(&wg_exponents[e], 0u);
+    }
+    if (lane == 0u) {
+        atomicStore(&wg_top, 0u);
+    }
+    workgroupBarrier();
+    let entry = word_at * PER_WORD;
+    if (entry >= first && entry < end) {
+        let key = key_of(widen(weights[word_at], 0u), entry);
+        if (key != 0u && key < KEY_END) {
+            atomicAdd(&wg_exponents[exponent(key)], 1u);
+        }
+    }
+    workgroupBarrier();
+    // Where several hold as many, the one that reaches furthest down.
+    var best = 0u;
+    for (var e = lane; e < 256u; e += LANES) {
+        var held = 0u;
+        for (var below = 0u; below <= min(e, REACH - HEADROOM); below += 1u) {
+            held += atomicLoad(&wg_exponents[e - below]);
+        }
+        best = max(best, (held << 8u) | (255u - e));
+    }
+    best = joined_max(best);
+    if (is_speaker()) {
+        atomicMax(&wg_top, best);
+    }
+    workgroupBarrier();
+    // No higher than the largest exponent of a number: what is none must not fit.
+    return min(255u - (atomicLoad(&wg_top) & 0xffu) + HEADROOM, 254u);
+}

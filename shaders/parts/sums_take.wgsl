@@ -1,0 +1,28 @@
+// What the sums of parts/sums.wgsl cost for every entry. The other choice, for measuring, is parts/sums_skip.wgsl.
+
+// Whether the shift loses no bit.
+fn window_fits(top: u32, key: u32) -> bool {
+    return exponent(key) + REACH - top <= REACH; // wraps when the score is too small: then it is large
+}
+
+// Add a score that fits.
+fn window_take(window: ptr<function, Window>, key: u32, squares: bool) {
+    let m = significand(key);
+    let up = exponent(key) + REACH - (*window).top;
+    let shifted = m << up; // its lowest 32 bits
+    let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (2u * LIMB - up));
+    (*window).limbs += limbs;
+    if (squares) {
+        (*window).low += limbs.xxy * limbs.xyy;
+        (*window).high += limbs.xyz * limbs.zzz;
+    }
+}
+
+fn widen_products(window: ptr<function, Window>) {
+    (*window).low_0 += (*window).low & vec3<u32>(0xffffu);
+    (*window).low_16 += (*window).low >> vec3<u32>(16u);
+    (*window).high_0 += (*window).high & vec3<u32>(0xffffu);
+    (*window).high_16 += (*window).high >> vec3<u32>(16u);
+    (*window).low = vec3<u32>(0u);
+    (*window).high = vec3<u32>(0u);
+}
