@@ -6,6 +6,8 @@ mod device;
 mod host;
 mod inputs;
 mod report;
+#[cfg(feature = "gpu")]
+mod tune;
 
 use crate::report::write_json;
 use anyhow::{Result, ensure};
@@ -50,6 +52,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         skipped: Vec::new(),
     };
     let mut bench = Bench { args, cpu, gpus, report };
+    #[cfg(feature = "gpu")]
+    if args.tune {
+        return crate::print(bench.tune()?.as_bytes());
+    }
     bench.all()?;
     bench.report.crossovers = report::crossovers(&bench.report.results);
     let mut text = Vec::new();
@@ -272,48 +278,79 @@ impl Bench<'_> {
 
     /// The job alone, on every device. One that cannot take the weights is skipped; one that takes them must be right.
     fn devices<T: Entry>(&mut self, answered: &Answered<'_, T>) -> Result<()> {
-        let Answered { case, before, after, decision, mask, .. } = answered;
         let mut lines = Vec::new();
         let mut skipped = Vec::new();
         for gpu in &self.gpus {
-            let spec = Self::spec(case, T::DTYPE)?;
-            let resident = device::Resident::new(&gpu.device, spec, case.granularity == "row", case.task == "prune");
-            let mut resident = match resident {
-                Ok(resident) => resident,
-                Err(e) => {
-                    skipped.push((gpu.adapter.backend.clone(), format!("{e:#}")));
-                    continue;
+            let backend = &gpu.adapter.backend;
+            let mut time = |device: &device::Device, way, answered: &Answered<'_, T>| -> Result<()> {
+                match self.job(device, gpu, way, answered)? {
+                    Ok(line) => lines.push(line),
+                    Err(reason) => skipped.push((backend.clone(), reason)),
                 }
+                Ok(())
             };
-            let bytes = bytemuck::cast_slice(before);
-            let mut uploads = vec![resident.upload(bytes)?];
-            resident.check(bytemuck::cast_slice(after), mask, decision)?;
-            resident.calibrate()?;
-            let (mut times, mut copies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
-            let (start, mut rounds) = (Instant::now(), 0);
-            while self.goes_on(rounds, start, 1) {
-                for lap in resident.laps()? {
-                    times.push(lap.prune);
-                    copies.push(lap.copy);
-                }
-                // The way there and back need not be known as well as the way itself.
-                if rounds < 3 {
-                    uploads.push(resident.upload(bytes)?);
-                    reads.push(resident.read_back()?.0);
-                }
-                rounds += 1;
+            time(&gpu.device, "device", answered)?;
+            if self.args.without_sums {
+                // As many as the first contest keeps: of a tensor, the same weights.
+                let count = answered.decision.groups().first().map_or(1, |group| group.kept);
+                let counted = self.counted(answered, count)?;
+                time(&gpu.device.without_sums(count)?, "device without sums", &counted)?;
             }
-            lines.push(Line {
-                clock: resident.clock().name(),
-                variant: Some(gpu.adapter.variant),
-                upload_seconds: Some(median(&uploads)),
-                readback_seconds: Some(median(&reads)),
-                ..line(case, gpu.adapter.backend.clone(), "device", decision.kept(), &times, &copies)
-            });
         }
         self.report.results.extend(lines);
-        skipped.into_iter().for_each(|(backend, reason)| self.skip(case, &backend, reason));
+        skipped.into_iter().for_each(|(backend, reason)| self.skip(&answered.case, &backend, reason));
         Ok(())
+    }
+
+    /// The same question with a fixed count.
+    fn counted<'a, T: Entry>(&self, answered: &Answered<'a, T>, count: u64) -> Result<Answered<'a, T>> {
+        let Answered { case, rule, before, .. } = answered;
+        let rule = rule.with_budget(emprune::Budget::Count(count));
+        let mut after = before.to_vec();
+        let decision = prune(&self.cpu, &mut after, case, &rule)?;
+        let (_, mask) = make_mask(&self.cpu, before, case, &rule)?;
+        Ok(Answered { case: case.clone(), rule, before, after, decision, mask })
+    }
+
+    /// A job, checked and timed; or why the device cannot take it.
+    fn job<T: Entry>(
+        &self,
+        device: &device::Device,
+        gpu: &Gpu,
+        way: &'static str,
+        answered: &Answered<'_, T>,
+    ) -> Result<Result<Line, String>> {
+        let Answered { case, before, after, decision, mask, .. } = answered;
+        let spec = Self::spec(case, T::DTYPE)?;
+        let mut resident = match device::Resident::new(device, spec, case.granularity == "row", case.task == "prune") {
+            Ok(resident) => resident,
+            Err(e) => return Ok(Err(format!("{e:#}"))),
+        };
+        let bytes = bytemuck::cast_slice(before);
+        let mut uploads = vec![resident.upload(bytes)?];
+        resident.check(bytemuck::cast_slice(after), mask, decision)?;
+        resident.calibrate()?;
+        let (mut times, mut copies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        let (start, mut rounds) = (Instant::now(), 0);
+        while self.goes_on(rounds, start, 1) {
+            for lap in resident.laps()? {
+                times.push(lap.prune);
+                copies.push(lap.copy);
+            }
+            // The way there and back need not be known as well as the way itself.
+            if rounds < 3 {
+                uploads.push(resident.upload(bytes)?);
+                reads.push(resident.read_back()?.0);
+            }
+            rounds += 1;
+        }
+        Ok(Ok(Line {
+            clock: resident.clock().name(),
+            variant: Some(gpu.adapter.variant),
+            upload_seconds: Some(median(&uploads)),
+            readback_seconds: Some(median(&reads)),
+            ..line(case, gpu.adapter.backend.clone(), way, decision.kept(), &times, &copies)
+        }))
     }
 }
 

@@ -48,6 +48,14 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(super) peers: bool,
 
+    /// On a GPU, time kernels without the exact sums too, with a fixed count: what all the rest takes
+    #[arg(long)]
+    pub(super) without_sums: bool,
+
+    /// Try other constants of the kernels on a GPU, at the largest of the sizes, and print the best
+    #[arg(long, conflicts_with_all = ["peers", "plan", "json", "without_sums"])]
+    pub(super) tune: bool,
+
     /// Print what a GPU's jobs should read, write and dispatch, and time nothing
     #[arg(long, conflicts_with = "peers")]
     pub(super) plan: bool,
@@ -110,6 +118,8 @@ impl BenchArgs {
         let for_gpus = [
             ("--adapter", self.adapter.is_some()),
             ("--plan", self.plan),
+            ("--tune", self.tune),
+            ("--without-sums", self.without_sums),
             ("--gpu-variant", self.gpu_variant != VariantChoice::Auto),
         ];
         match for_gpus.iter().find(|(_, is_given)| *is_given) {

@@ -4,9 +4,9 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use emprune::gpu::wgpu::{self, BufferUsages};
 use emprune::gpu::{
-    Adapter, Buffers, Job, KernelOptions, Kernels, Plan, Record, SliceBuffers, Variant, required_limits,
+    Adapter, Buffers, Job, KernelOptions, Kernels, Plan, Record, SliceBuffers, Tuning, Variant, required_limits,
 };
-use emprune::{Decision, Granularity, Mask, Rule, TensorSpec};
+use emprune::{Budget, Decision, Granularity, Mask, Rule, TensorSpec};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 pub(super) struct Device {
     device: wgpu::Device,
     queue: wgpu::Queue,
+    options: KernelOptions,
     kernels: Kernels,
+    /// How many are kept.
+    budget: Budget,
     /// Whether the encoder can note the time.
     has_timestamps: bool,
     failure: Arc<Mutex<Option<String>>>,
@@ -109,8 +112,27 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
         }));
-        let kernels = Kernels::with_options(&device, KernelOptions::new().with_variant(variant))?;
-        Ok(Self { device, queue, kernels, has_timestamps, failure })
+        let options = KernelOptions::new().with_variant(variant);
+        let kernels = Kernels::with_options(&device, options.clone())?;
+        Ok(Self { device, queue, options, kernels, budget: Budget::default(), has_timestamps, failure })
+    }
+
+    /// The same device with other constants.
+    pub(super) fn tuned(&self, tuning: Tuning) -> Result<Self> {
+        let kernels = Kernels::with_options(&self.device, self.options.clone().with_tuning(tuning))?;
+        Ok(self.with(kernels, self.budget))
+    }
+
+    /// The same device with kernels that leave the sums out, and so are told how many are kept.
+    pub(super) fn without_sums(&self, count: u64) -> Result<Self> {
+        let kernels = Kernels::for_timing_without_sums(&self.device, self.options.clone())?;
+        Ok(self.with(kernels, Budget::Count(count)))
+    }
+
+    fn with(&self, kernels: Kernels, budget: Budget) -> Self {
+        let (device, queue, failure) = (self.device.clone(), self.queue.clone(), self.failure.clone());
+        let (options, has_timestamps) = (self.options.clone(), self.has_timestamps);
+        Self { device, queue, options, kernels, budget, has_timestamps, failure }
     }
 
     /// The first error since the last call.
@@ -137,7 +159,7 @@ impl Device {
         });
         let slices = slices.collect::<Result<Vec<_>, _>>()?;
         let granularity = if rows { Granularity::Row } else { Granularity::Global };
-        let rule = Rule::new().with_granularity(granularity);
+        let rule = Rule::new().with_granularity(granularity).with_budget(self.budget);
         let jobs: Vec<_> = if rows { slices.iter().map(|slice| vec![*slice]).collect() } else { vec![slices] };
         let plans = jobs.into_iter().map(|slices| Ok((self.kernels.plan(&slices, &rule)?, slices)));
         plans.collect()
