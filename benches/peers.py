@@ -26,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # numpy's own choice on AVX-512 machines can be several times slower than its AVX2 path (numpy#32690): both are timed.
 AVX2_ONLY = "X86_V4 AVX512_ICL"
+# The ways of emprune itself, as `emprune bench` calls them.
+OURS = ("host", "device", "device without sums")
 
 
 def arguments():
@@ -276,21 +278,80 @@ def run_emprune(args):
     """The cases of the table of targets."""
     rows, row_len = (int(n) for n in args.rows.split("x"))
     peers = [] if args.gpu else ["--peers"]
+    sums = ["--without-sums"] if args.gpu else []
     reports = [
-        bench(args, "--sizes", args.sizes, "--dtype", "f32", "--granularity", "tensor", *peers),
-        bench(args, "--sizes", args.sizes, "--dtype", "bf16", "--granularity", "tensor"),
-        bench(args, "--sizes", str(rows * row_len), "--row-len", str(row_len), "--granularity", "row", *peers),
+        bench(args, "--sizes", args.sizes, "--dtype", "f32", "--granularity", "tensor", *peers, *sums),
+        bench(args, "--sizes", args.sizes, "--dtype", "bf16", "--granularity", "tensor", *sums),
+        bench(args, "--sizes", str(rows * row_len), "--row-len", str(row_len), "--granularity", "row", *peers, *sums),
         bench(args, "--sizes", args.sizes.split(",")[-1], "--dtype", "f32", "--granularity", "tensor", "--task", "mask"),
         bench(args, "--sizes", args.hostile, "--granularity", "tensor", "--input", "normal,lognormal,int8,equal,zeros", "--task", "prune,mask"),
     ]
     if args.gpu:
         reports.append(bench(args, "--plan", "--sizes", args.sizes, "--row-len", str(row_len)))
-    reports[4]["crossovers"] = []  # of one size
+        # Whether subgroups pay.
+        reports.append(bench(args, "--sizes", args.hostile, "--granularity", "tensor", "--gpu-variant", "portable"))
+        reports.append(bench(args, "--sizes", str(rows * row_len), "--row-len", str(row_len), "--granularity", "row", "--gpu-variant", "portable"))
+    for report in reports[4:]:
+        report["crossovers"] = []  # of one size
     whole = reports[0]
     for report in reports[1:]:
         for name in ("results", "crossovers", "plans", "skipped"):
             whole[name] += report[name]
     return whole
+
+
+# ---- the targets
+
+# Which line says what: on a device or not, granularity, dtype, task; x memcpy that must and should be reached.
+TARGETS = [
+    (True, "tensor", "f32", "prune", 2.5, 2.0),
+    (True, "tensor", "bf16", "prune", 2.5, 2.0),
+    (True, "row", "f32", "prune", 2.0, 1.4),
+    (True, "row", "bf16", "prune", 2.5, 1.4),
+    (True, "tensor", "f32", "mask", 1.6, 1.1),
+    (False, "tensor", "f32", "prune", 4.0, 2.5),
+    (False, "row", "f32", "prune", 4.0, 2.5),
+    (False, "tensor", "bf16", "prune", 5.0, 3.0),
+]
+# How much longer hostile inputs may take than normal ones, and how many times longer than emprune the paper's way must take.
+HOSTILE = {"prune": (2.5, 2.0), "mask": (3.0, 2.0)}
+PAPER = {True: 10.0, False: 80.0}
+
+
+def verdict(reached, must, goal):
+    return "goal" if reached <= goal else "must" if reached <= must else "missed"
+
+
+def targets(record):
+    """A line for each target that this run says something about: what was reached at the largest size."""
+    way = "device" if record["gpu"] else "host"
+    normal, hostile = {}, []
+    for line in record["emprune"]["results"]:
+        if line["way"] != way or (not record["gpu"] and line["backend"] != "cpu") or line["variant"] not in (None, record["variant"]):
+            continue
+        kind = line["granularity"], line["dtype"], line["task"]
+        if line["input"] != "normal":
+            hostile.append((kind, line))
+        elif line["entries"] >= normal.get(kind, line)["entries"]:
+            normal[kind] = line
+    text = []
+    for gpu, *kind, must, goal in TARGETS:
+        line = normal.get(tuple(kind))
+        if gpu == record["gpu"] and line:
+            reached = line["memcpy_ratio"]
+            text.append((f"{' '.join(kind)}, {line['entries']}", f"{line['floor_ratio']:.2f}", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
+    for kind, line in hostile:
+        base = next((n for n in record["emprune"]["results"] if n["input"] == "normal" and n["way"] == way and n["backend"] == line["backend"]
+                     and n["variant"] == line["variant"] and (n["granularity"], n["dtype"], n["task"]) == kind and n["entries"] == line["entries"]), None)  # fmt: skip
+        if base:
+            reached, (must, goal) = line["seconds"] / base["seconds"], HOSTILE[line["task"]]
+            text.append((f"{line['input']}, {' '.join(kind)}, over normal", "", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
+    for peer in record["peers"]:
+        line = normal.get((peer["granularity"], peer["dtype"], "prune"))
+        if line and peer["way"] == "torch, the paper's way" and peer["entries"] == line["entries"] and peer["dtype"] == "f32":
+            reached, must = peer["seconds"] / line["seconds"], PAPER[record["gpu"]]
+            text.append((f"{peer['granularity']}, the paper's way over emprune", "", must, "", f"{reached:.0f}", "must" if reached >= must else "missed"))
+    return text
 
 
 # ---- the record
@@ -311,16 +372,19 @@ def markdown(record):
     for line in ours:
         if line["way"] == at_home and line["input"] == "normal" and line["task"] == "prune":
             best.setdefault(tuple(line[k] for k in ("granularity", "dtype", "entries")), line["seconds"])
+    judged = targets(record)
+    text += ["| target, x memcpy unless said otherwise | floor | must | goal | reached | |", "|---|---|---|---|---|---|"] if judged else []
+    text += ["| " + " | ".join(str(part) for part in line) + " |" for line in judged] + ([""] if judged else [])
     text += ["| entries | contest | input, task | way | time | ns/entry | x memcpy | floor | GB/s | slower than emprune |",
              "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     kind = lambda line: (line["granularity"], line["dtype"], line["entries"], line.get("task") == "mask", line.get("input", "normal") != "normal")
     for line in sorted(ours + record["peers"], key=kind):
         input_, task = line.get("input", "normal"), line.get("task", "prune")
         key = tuple(line[k] for k in ("granularity", "dtype", "entries"))
-        is_peer = "backend" not in line or line["way"] not in ("host", "device")
+        is_peer = "backend" not in line or line["way"] not in OURS
         other = f"{line['seconds'] / best[key]:.1f}" if is_peer and key in best else ""
         contest = f"{line['dtype']} " + (f"rows of {line['row_len']}" if line["granularity"] == "row" else "tensor")
-        way = line["way"] if "backend" not in line else f"emprune on {line['backend']}, {line['way']}" if not is_peer else f"Rust, {line['way']}"
+        way = line["way"] if "backend" not in line else f"emprune on {line['backend']}, {line['way']}" + (f", {line['variant']}" if line["variant"] else "") if not is_peer else f"Rust, {line['way']}"
         floor, rate = line.get("floor_ratio"), line.get("gigabytes_per_second")
         text.append("| " + " | ".join([
             str(line["entries"]), contest, f"{input_}, {task}", way, seconds(line["seconds"]),
@@ -404,7 +468,8 @@ def main():
         environment["adapter"] = "; ".join(adapters)
     environment["emprune"] = f"{emprune['emprune_version']}, {emprune['threads']} threads, {emprune['simd']}"
     machine = args.name or (emprune["adapters"][0]["name"] if args.gpu and adapters else processor())
-    record = dict(schema="emprune.record/1", date=datetime.date.today().isoformat(), machine=machine, gpu=args.gpu,
+    variant = emprune["adapters"][0]["variant"] if adapters else None
+    record = dict(schema="emprune.record/1", variant=variant, date=datetime.date.today().isoformat(), machine=machine, gpu=args.gpu,
                   command=["benches/peers.py", *sys.argv[1:]], environment=environment, emprune=emprune, peers=peers)  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     name = record["date"] + "-" + re.sub(r"[^a-z0-9]+", "-", machine.lower()).strip("-")
