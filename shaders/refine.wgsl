@@ -44,7 +44,7 @@ fn refine(
         let key = atomicLoad(&candidates[slot]);
         if ((key >> (shift + LOW_BITS)) == record.prefix) {
             let bin = (key >> shift) & (LOW_BINS - 1u);
-            count_in(bin);
+            count_in(bin, 1u);
             if (last) {
                 let span = span_of(group, atomicLoad(&candidates[slot + params.capacity]));
                 atomicAdd(&span_bins[(group * params.all_spans + span) * LOW_BINS + bin], 1u);

@@ -265,7 +265,7 @@ fn team_stats(base: u32, n: u32, me: u32) {
         let key = wg_keys[base + j];
         if (key != 0u) {
             if (window_fits(window.top, key)) {
-                window_take(&window, key, true);
+                window_take(&window, key, 1u, true);
             } else {
                 strays += 1u;
             }

@@ -19,6 +19,7 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     var window = Window();
     // Nothing that is kept lies below the threshold.
     window.top = min(exponent(threshold) + REACH - HEADROOM, 254u);
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // Tiles start at a word of the mask.
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
         my_kept = 0u;
@@ -33,8 +34,8 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
                 carry_word(words.z, at.z, i + 2u, threshold, limit);
                 carry_word(words.w, at.w, i + 3u, threshold, limit);
             } else {
-                for (var j = 0u; j < 4u; j += 1u) {
-                    carry_some(four + j * LANES + lane, i + j, threshold, limit, first, end);
+                for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
+                    carry_some(word_at, i + (word_at - four) / LANES, threshold, limit, first, end);
                 }
             }
         }
@@ -62,9 +63,7 @@ fn carry_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) {
     var bits = 0u;
     for (var half = 0u; half < PER_WORD; half += 1u) {
         let at = word_at * PER_WORD + half;
-        if (is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit)) {
-            bits |= entry_bits(half);
-        }
+        bits |= entry_bits(half) * is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit);
     }
     keep_bits(word_at, word, bits);
 }
@@ -77,9 +76,8 @@ fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end:
         let at = word_at * PER_WORD + half;
         if (at >= first && at < end) {
             ours += 1u;
-            if (is_ahead(key_of(widen(weights[word_at], half), at), at, i * PER_WORD + half, threshold, limit)) {
-                bits |= entry_bits(half);
-            }
+            let key = key_of(widen(weights[word_at], half), at);
+            bits |= entry_bits(half) * is_ahead(key, at, i * PER_WORD + half, threshold, limit);
         }
     }
     if (ours == PER_WORD) {
@@ -87,14 +85,12 @@ fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end:
     }
 }
 
-// Whether an entry is kept, and the note of it.
-fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> bool {
-    if (key < threshold || (key == threshold && at >= limit)) {
-        return false;
-    }
-    my_kept |= 1u << place;
-    my_found |= u32(is_candidate(key, threshold)) << place;
-    return true;
+// 1 when an entry is kept, and the note of it. Without a branch: neighbours differ.
+fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> u32 {
+    let kept = u32((key > threshold) | ((key == threshold) & (at < limit)));
+    my_kept |= kept << place;
+    my_found |= (kept & u32(is_candidate(key, threshold))) << place;
+    return kept;
 }
 
 // Kept words have not changed: another look at them, from a cache, keeps the sums out of the loop above.

@@ -18,11 +18,12 @@ fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
                 count_key(key_of(widen(words.w, half), at.w * PER_WORD + half), prefix, shift);
             }
         } else {
-            for (var i = 0u; i < 4u * PER_WORD; i += 1u) {
-                let word_at = start + i / PER_WORD * LANES + lane;
-                let entry = word_at * PER_WORD + i % PER_WORD;
-                if (entry >= first && entry < end) {
-                    count_key(key_of(widen(weights[word_at], i % PER_WORD), entry), prefix, shift);
+            for (var word_at = start + lane; word_at < min(start + 4u * LANES, end_word); word_at += LANES) {
+                for (var half = 0u; half < PER_WORD; half += 1u) {
+                    let entry = word_at * PER_WORD + half;
+                    if (entry >= first && entry < end) {
+                        count_key(key_of(widen(weights[word_at], half), entry), prefix, shift);
+                    }
                 }
             }
         }
@@ -32,6 +33,6 @@ fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
 
 fn count_key(key: u32, prefix: u32, shift: u32) {
     if ((key >> (shift + LOW_BITS)) == prefix) {
-        count_in((key >> shift) & (LOW_BINS - 1u));
+        count_in((key >> shift) & (LOW_BINS - 1u), 1u);
     }
 }

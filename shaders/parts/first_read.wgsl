@@ -45,6 +45,7 @@ fn first_read(first: u32, end: u32, lane: u32) {
 // `WIDEN_WORDS` words a lane, of which those past the last are none.
 fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, lane: u32) {
     var strays = 0u;
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // Where neighbours share a bin their lanes would meet there: eight lanes each, which read 32 bytes, begin with another word.
     let turn = (lane / 8u + vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(3u);
     for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
@@ -59,12 +60,13 @@ fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, l
             strays |= read_word(window, words.z, at.z) << places.z;
             strays |= read_word(window, words.w, at.w) << places.w;
         } else {
-            for (var i = 0u; i < 4u * PER_WORD; i += 1u) {
-                let word_at = four + i / PER_WORD * LANES + lane;
-                let entry = word_at * PER_WORD + i % PER_WORD;
-                if (entry >= first && entry < end) {
-                    let key = key_of(widen(weights[word_at], i % PER_WORD), entry);
-                    strays |= u32(read_key(window, key)) << (place + i);
+            for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
+                for (var half = 0u; half < PER_WORD; half += 1u) {
+                    let entry = word_at * PER_WORD + half;
+                    if (entry >= first && entry < end) {
+                        let key = key_of(widen(weights[word_at], half), entry);
+                        strays |= read_key(window, key) << (place + (word_at - four) / LANES * PER_WORD + half);
+                    }
                 }
             }
         }
@@ -89,23 +91,21 @@ fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, l
 fn read_word(window: ptr<function, Window>, word: u32, word_at: u32) -> u32 {
     var strays = 0u;
     for (var half = 0u; half < PER_WORD; half += 1u) {
-        strays |= u32(read_key(window, key_of(widen(word, half), word_at * PER_WORD + half))) << half;
+        strays |= read_key(window, key_of(widen(word, half), word_at * PER_WORD + half)) << half;
     }
     return strays;
 }
 
-// Whether it is a stray, or no number: `window_fits` says so of both.
-fn read_key(window: ptr<function, Window>, key: u32) -> bool {
-    if (key == 0u) {
-        my_zeros += 1u;
-        return false;
-    }
-    count_in(key >> 20u);
-    if (window_fits((*window).top, key)) {
-        window_take(window, key, true);
-        return false;
-    }
-    return true;
+// 1 when it is a stray, or no number: `window_fits` says so of both. Lanes part only where a run ends.
+fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
+    let counts = min(key, 1u);
+    my_zeros += 1u - counts;
+    // A zero ends no run.
+    let others = 0u - counts;
+    count_in(((key >> 20u) & others) | (my_bin & ~others), counts);
+    let fits = u32(window_fits((*window).top, key));
+    window_take(window, key, fits, true);
+    return counts & (1u - fits);
 }
 
 // The top of windows that hold most of a sample: of the first entry of one word a lane. Uniform flow; three barriers.

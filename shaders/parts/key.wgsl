@@ -5,13 +5,9 @@ const KEY_END: u32 = 0x7f800000u;
 
 @group(0) @binding(7) var<storage, read_write> first_bad: array<atomic<u32>>;
 
-// The integer m in score = m * 2^(exponent - 150).
+// The integer m in score = m * 2^(exponent - 150): the mantissa, and in front of it a one, which a subnormal has not.
 fn significand(key: u32) -> u32 {
-    let mantissa = key & 0x7fffffu;
-    if (key < 0x800000u) {
-        return mantissa;
-    }
-    return mantissa | 0x800000u;
+    return key + 0x800000u - (exponent(key) << 23u);
 }
 
 // The biased exponent, with subnormals counted as what they are: 1.

@@ -4,18 +4,16 @@
 var<private> my_bin: u32;
 var<private> my_count: u32;
 
-fn count_in(bin: u32) {
+fn count_in(bin: u32, times: u32) {
     if (bin != my_bin) {
         end_run();
         my_bin = bin;
     }
-    my_count += 1u;
+    my_count += times;
 }
 
 // Before the barrier behind which bins are read.
 fn end_run() {
-    if (my_count != 0u) {
-        atomicAdd(&wg_bins[my_bin], my_count);
-        my_count = 0u;
-    }
+    atomicAdd(&wg_bins[my_bin], my_count);
+    my_count = 0u;
 }

@@ -52,7 +52,7 @@ fn window_add(window: ptr<function, Window>, key: u32, squares: bool) {
         }
         (*window).top = exponent(key) + HEADROOM;
     }
-    window_take(window, key, squares);
+    window_take(window, key, 1u, squares);
 }
 
 // Add a score to the digits, by itself.

@@ -5,7 +5,7 @@ fn window_fits(top: u32, key: u32) -> bool {
     return key < KEY_END;
 }
 
-fn window_take(window: ptr<function, Window>, key: u32, squares: bool) {
+fn window_take(window: ptr<function, Window>, key: u32, times: u32, squares: bool) {
 }
 
 fn widen_products(window: ptr<function, Window>) {

@@ -5,12 +5,12 @@ fn window_fits(top: u32, key: u32) -> bool {
     return exponent(key) + REACH - top <= REACH; // wraps when the score is too small: then it is large
 }
 
-// Add a score that fits.
-fn window_take(window: ptr<function, Window>, key: u32, squares: bool) {
-    let m = significand(key);
-    let up = exponent(key) + REACH - (*window).top;
+// Add a score that fits, once or not at all: where lanes differ they need not part.
+fn window_take(window: ptr<function, Window>, key: u32, times: u32, squares: bool) {
+    let m = significand(key) * times;
+    let up = (exponent(key) + REACH - (*window).top) & 31u;
     let shifted = m << up; // its lowest 32 bits
-    let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (2u * LIMB - up));
+    let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> ((2u * LIMB - up) & 31u));
     (*window).limbs += limbs;
     if (squares) {
         (*window).low += limbs.xxy * limbs.xyy;

@@ -9,5 +9,5 @@ fn four_words(at: vec4<u32>) -> vec4<u32> {
 
 // Whether all entries of the workgroup's next four words a lane are ours. The same for all lanes.
 fn all_ours(start: u32, first: u32, end: u32) -> bool {
-    return start * PER_WORD >= first && (start + 4u * LANES) * PER_WORD <= end;
+    return (start * PER_WORD >= first) & ((start + 4u * LANES) * PER_WORD <= end);
 }
