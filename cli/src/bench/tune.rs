@@ -114,7 +114,7 @@ fn name((row_len, dtype): (Option<u64>, &str)) -> String {
     row_len.map_or_else(|| format!("{dtype} tensor"), |len| format!("{dtype} rows of {len}"))
 }
 
-fn table(default: &Times, tried: &[(&'static str, String, Times)]) -> String {
+fn table(default: &[f64], tried: &[(&'static str, String, Times)]) -> String {
     let mut table = new_table();
     table.set_header(["constant", "value"].into_iter().map(str::to_owned).chain(CASES.map(name)));
     let head = ["default".to_owned(), String::new()].into_iter();

@@ -100,6 +100,9 @@ fn wrong_words_are_wrong_usage() {
         (&["--backend", "cpu", "--adapter", "x"], "--adapter"),
         (&["--backend", "cpu", "--plan"], "--plan"),
         (&["--backend", "cpu", "--gpu-variant", "portable"], "--gpu-variant"),
+        (&["--backend", "cpu", "--tune"], "--tune"),
+        (&["--backend", "cpu", "--without-sums"], "--without-sums"),
+        (&["--tune", "--json"], "--json"),
         (&["--plan", "--peers"], "--peers"),
     ] {
         desk.fail(&[&["bench"], args].concat(), 2, &[part]);
@@ -121,6 +124,21 @@ mod on_a_gpu {
 
     fn is_wanted() -> bool {
         std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
+    }
+
+    /// Each beside the job with sums, and checked against the processor's answer to the same count.
+    #[test]
+    fn kernels_without_sums_are_timed_too() {
+        if !is_wanted() {
+            return;
+        }
+        let lists = ["--dtype", "f32", "--sizes", "3001", "--row-len", "100", "--backend", "gpu", "--without-sums"];
+        let report = bench(&lists);
+        for way in ["device", "device without sums"] {
+            let lines: Vec<_> = array(&report, "results").iter().filter(|line| line["way"] == way).collect();
+            assert_eq!(lines.len(), 2, "{way}: a tensor and rows");
+            lines.into_iter().for_each(check_line);
+        }
     }
 
     #[test]
