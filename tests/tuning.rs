@@ -80,8 +80,8 @@ impl Gpu {
         let records = self.buffer(plan.records_bytes(), storage);
         let workspace = self.buffer(plan.workspace_bytes(), storage);
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let slices = [SliceBuffers { weights: whole(&bytes), norms: None, mask: whole(&mask) }];
-        let buffers = Buffers { slices: &slices, records: whole(&records), workspace: whole(&workspace) };
+        let slices = [SliceBuffers { weights: whole(&bytes), norms: None, scores: None, mask: whole(&mask) }];
+        let buffers = Buffers { slices: &slices, keys: None, records: whole(&records), workspace: whole(&workspace) };
         let job = kernels.bind(&plan, &buffers)?;
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         job.record_prune(&mut encoder);

@@ -114,14 +114,7 @@ struct Scratch {
 
 impl Batch {
     /// `runs` says that contests are runs of one slice, of which a short one is a workgroup's.
-    fn new(
-        tuning: &Tuning,
-        slices: Vec<TensorSpec>,
-        groups: u64,
-        runs: bool,
-        digits: usize,
-        most_bytes: u64,
-    ) -> Self {
+    fn new(tuning: &Tuning, slices: Vec<TensorSpec>, groups: u64, runs: bool, digits: usize, most_bytes: u64) -> Self {
         let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
         let rows = runs && contest_len <= tuning.longest_row;
         let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups)).collect();
@@ -407,7 +400,9 @@ impl Kernels {
             slices.iter().map(|s| TensorSpec { dtype: s.key_dtype(rule.score), scores: None, ..*s }).collect();
         let mut grid = None;
         let batches = match rule.granularity {
-            Granularity::Global | Granularity::Tensor => vec![Batch::new(self.tuning(), judged, 1, false, digits, most)],
+            Granularity::Global | Granularity::Tensor => {
+                vec![Batch::new(self.tuning(), judged, 1, false, digits, most)]
+            }
             Granularity::Segments => {
                 return Err(Error::invalid("a job decides about contests of a matrix, and segments are none"));
             }

@@ -424,7 +424,13 @@ impl Kernels {
 
     /// Effective numbers and masses, for the records; any slice of the contests will do.
     pub(crate) fn measure(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, rows: bool) {
-        self.record_stage(pass, Stage::Measure { rows }, slice, false, slice.params.groups.div_ceil(self.tuning().lanes));
+        self.record_stage(
+            pass,
+            Stage::Measure { rows },
+            slice,
+            false,
+            slice.params.groups.div_ceil(self.tuning().lanes),
+        );
     }
 
     fn record_stage(

@@ -4,7 +4,6 @@
 //! parts. A variant is another choice of a part that defines the same functions.
 
 use crate::dtype::Dtype;
-use crate::error::{Error, ErrorKind};
 use crate::plan::Tuning;
 use crate::rule::Score;
 

@@ -29,6 +29,8 @@ const NOTABLE: f64 = 0.97;
 
 /// Seconds of a job, for each case.
 type Times = Vec<f64>;
+/// What was tried instead, by name and value.
+type Tried = (&'static str, String, Times);
 
 impl Bench<'_> {
     /// A table for each device, and what it is faster with than with the default.
@@ -57,7 +59,7 @@ impl Bench<'_> {
     }
 
     /// The default's times and those of each alternative, which is named.
-    fn tried(&self, gpu: &Gpu) -> Result<(Times, Vec<(&'static str, String, Times)>)> {
+    fn tried(&self, gpu: &Gpu) -> Result<(Times, Vec<Tried>)> {
         let mut all = vec![("default", String::new(), Tuning::default())];
         all.extend(Tuning::alternatives());
         let devices = all.iter().map(|(_, _, tuning)| gpu.device.tuned(*tuning)).collect::<Result<Vec<_>>>()?;
