@@ -1,5 +1,6 @@
 //! Inputs that hurt the first read on a GPU: runs of one bin, scores that no window holds, and what is no number among them.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 

@@ -1,6 +1,7 @@
 //! Other constants of the kernels, and kernels without sums: another shader or plan, and the same answer where one is promised.
 #![cfg(feature = "gpu")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
 
 mod common;
 
