@@ -3,7 +3,7 @@
 // Grid       one workgroup per part of each contest
 // Reads      every weight once
 // Writes     every word that loses something; a bit of the mask per entry
-// Barriers   two to six per 4096 words
+// Barriers   one to four per tile
 // Leaves     tally: the digits of the sum of kept scores. On bad input: nothing.
 // Rust twin  src/cpu/apply.rs
 

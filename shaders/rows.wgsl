@@ -3,7 +3,7 @@
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every 256th word of the row
 // Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about forty, and seven per 192 entries a lane and per 4096 words
+// Barriers   about forty, and six per 192 entries a lane and one to four per tile
 // Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
@@ -184,8 +184,10 @@ fn row_narrow(lane: u32) {
         wg_record.rank.x = rank;
         // Where some ties lose, the row is the span in which they do.
         wg_record.cut_span = NO_CUT;
+        wg_record.cut_rank = 0u;
         if (count != rank) {
             wg_record.cut_span = 0u;
+            wg_record.cut_rank = rank;
         }
     }
 }

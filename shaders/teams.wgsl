@@ -210,6 +210,7 @@ fn teams(
             record.rank = vec2<u32>(rank, 0u);
             if (ties != rank) {
                 record.cut_span = 0u; // the row is the span
+                record.cut_rank = rank;
                 record.cut_index = limit;
             }
             record.degenerate = u32(most_of_all(strays, &total) == 0u);

@@ -49,6 +49,11 @@ fn gpu() -> Option<Gpu> {
 }
 
 impl Gpu {
+    /// With the constants that everybody gets.
+    fn kernels(&self) -> Kernels {
+        Kernels::with_options(&self.device, self.options.clone()).unwrap()
+    }
+
     fn buffer(&self, size: u64, usage: BufferUsages) -> wgpu::Buffer {
         let usage = usage | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
@@ -131,10 +136,21 @@ fn every_alternative_gives_the_same_answer() {
             continue;
         }
         let kernels = Kernels::with_options(&gpu.device, gpu.options.clone().with_tuning(tuning)).unwrap();
-        for (i, (weights, granularity)) in shapes().enumerate() {
-            let concerns = if name == "teams" { (2..5).contains(&i) } else { [0, 5].contains(&i) };
+        let rule = Rule::new();
+        // As many parts as there may be take more entries than any other constant needs.
+        let many = (name == "most_parts")
+            .then(|| (distribution("normal").weights(Kind::Bf16, 1, 8_500_001, 7), Granularity::Tensor));
+        if let Some((weights, _)) = &many {
+            let spec =
+                TensorSpec::new(common::dtype(weights.kind), weights.len() as u64, weights.len() as u64).unwrap();
+            let [one, other] =
+                [&gpu.kernels(), &kernels].map(|kernels| kernels.plan(&[spec], &rule).unwrap().workspace_bytes());
+            assert_ne!(one, other, "{name} {value} has no say");
+        }
+        for (i, (weights, granularity)) in shapes().chain(many).enumerate() {
+            let concerns = if name == "teams" { (2..5).contains(&i) } else { [0, 5, 6].contains(&i) };
             if concerns {
-                let rule = Rule::new().with_granularity(granularity);
+                let rule = rule.with_granularity(granularity);
                 let answer = gpu.prune(&kernels, &weights, &rule, false).unwrap();
                 check(&format!("{name} {value}"), &weights, &rule, &answer);
             }

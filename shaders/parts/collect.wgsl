@@ -8,7 +8,7 @@ fn is_candidate(key: u32, threshold: u32) -> bool {
     return (key >> 20u) == (threshold >> 20u);
 }
 
-// Append the tile's candidates, marked in each lane's `flags`: one addition to the slice's count per tile. Uniform flow; three barriers.
+// Append the tile's candidates, marked in each lane's `flags`: one addition to the slice's count per tile. Uniform flow; four barriers.
 fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     if (lane == 0u) {
         atomicStore(&wg_found, 0u);

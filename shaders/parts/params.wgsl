@@ -32,9 +32,8 @@ struct Params {
     // Number of this slice, and of all slices.
     slice: u32,
     slices: u32,
-    // Wanda: columns of the weight matrix, and the column of the slice's first entry.
+    // Columns of the weight matrix, which the slice's first entry begins a row of.
     columns: u32,
-    column: u32,
     // Digits in which keys can differ: 2 or 3.
     digits: u32,
     // 1 when the sum of the kept scores is wanted.

@@ -14,8 +14,8 @@ fn scaled_product(a: Scaled, b: Scaled) -> Scaled {
 
 fn scaled_64(value: vec2<u32>) -> Scaled {
     if (value.y == 0u) {
-        let shift = countLeadingZeros(value.x);
-        return Scaled(value.x << shift, 0u - shift);
+        let shift = countLeadingZeros(value.x); // 32 for zero
+        return Scaled(value.x << (shift & 31u), 0u - shift);
     }
     let shift = countLeadingZeros(value.y);
     return Scaled((value.y << shift) | ((value.x >> 1u) >> (31u - shift)), 32u - shift);

@@ -5,7 +5,7 @@
 
 // The key of entry `at` of the slice, whose magnitude is `weight`.
 fn key_of(weight: u32, at: u32) -> u32 {
-    return product(weight, norms[(params.column + at) % params.columns] & 0x7fffffffu);
+    return product(weight, norms[at % params.columns] & 0x7fffffffu);
 }
 
 // A weight that is NaN or infinite stays what it is; a product too large gives infinity. The norm is finite.

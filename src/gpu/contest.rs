@@ -29,7 +29,7 @@ pub(crate) struct Contest<'e> {
     encoder: wgpu::CommandEncoder,
     len: u64,
     /// Last, so that it outlives all of the above.
-    _turn: Option<MutexGuard<'e, ()>>,
+    _turn: MutexGuard<'e, ()>,
 }
 
 struct Piece {
@@ -150,6 +150,11 @@ impl Contest<'_> {
             self.engine.kernels.histogram(&mut pass, &loaded.slice);
         }
         self.submit()
+    }
+
+    /// Where nothing is to be carried out: whether piece `i` says nothing in the last pass. What is resident is all done with the first.
+    pub(crate) fn passes_by(&self, i: usize) -> bool {
+        self.resident && i > 0
     }
 
     pub(crate) fn apply(&mut self, i: usize, mut piece: cpu::Piece<'_>) -> Result<(), Error> {

@@ -232,18 +232,18 @@ impl Device {
         Ok(Self { adapter: info, device, queue, failure })
     }
 
-    /// The first thing that went wrong since the last call.
+    /// The first thing that went wrong since the last call. A device that is lost stays lost.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some((kind, message)) => Err(Error::new(kind, message)),
-            None => Ok(()),
-        }
+        let mut slot = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = slot.take();
+        *slot = failure.clone().filter(|(kind, _)| *kind == ErrorKind::DeviceLost);
+        failure.map_or(Ok(()), |(kind, message)| Err(Error::new(kind, message)))
     }
 }
 
 fn note(slot: &Mutex<Option<(ErrorKind, String)>>, kind: ErrorKind, message: String) {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    // A lost device explains everything before it.
+    // A lost device explains everything, before it and after.
     if slot.is_none() || kind == ErrorKind::DeviceLost {
         *slot = Some((kind, message));
     }

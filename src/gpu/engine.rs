@@ -19,8 +19,9 @@ pub(crate) struct Engine {
     pub(crate) kernels: Kernels,
     /// Weights of this many bytes stay on the device between passes.
     pub(crate) resident: u64,
-    /// On GL, one call at a time: its context belongs to one thread, and wgpu panics after waiting for it for a few seconds.
-    turns: Option<Mutex<()>>,
+    /// One call at a time: what goes wrong on a device is told to all who share it. And a context of GL belongs to one thread; wgpu
+    /// panics after waiting for it for a few seconds.
+    turns: Mutex<()>,
 }
 
 /// Hardware has memory of its own, software shares ours.
@@ -56,15 +57,14 @@ impl Engine {
         let choices = KernelOptions::new().with_variant(options.variant).with_checks(options.checks);
         let kernels = Kernels::with_options(&device.device, choices)?;
         device.check()?;
-        let turns = (device.adapter.backend == "Gl").then(Mutex::default);
         let shared = options.max_shared_bytes.unwrap_or(RESIDENT_SOFTWARE);
         let resident = if device.adapter.software { shared } else { RESIDENT_HARDWARE };
-        Ok(Self { device, kernels, resident, turns })
+        Ok(Self { device, kernels, resident, turns: Mutex::default() })
     }
 
     /// Wait until it is this call's turn; keep the guard until every object of the device that the call made is gone.
-    pub(crate) fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turns.as_ref().map(|turns| turns.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn adapter(&self) -> &Adapter {

@@ -144,7 +144,6 @@ impl Batch {
                 slice: i as u32,
                 slices: self.slices.len() as u32,
                 columns: spec.row_len as u32,
-                column: 0,
                 digits: self.digits,
                 mass: mass.into(),
                 mask: 1,
@@ -268,8 +267,8 @@ impl Plan {
         self.grid.is_some() || self.rule.score == Score::Given
     }
 
-    /// Bytes that [`Job::record_prune`] reads and writes in device memory at most, when the first digit's bin is small, as it is for
-    /// anything like weights; a sixteenth of the entries is small enough.
+    /// Bytes that [`Job::record_prune`] reads and writes in device memory, when the first digit's bin is small, as it is for anything like
+    /// weights; a sixteenth of the entries is small enough. An entry in it takes 56 more, which are left out.
     pub fn bytes_moved(&self) -> (u64, u64) {
         let weights: u64 = self.slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).sum();
         let masks: u64 = self.slices.iter().map(|s| plan::mask_bytes(s.len)).sum();
@@ -394,7 +393,8 @@ impl Kernels {
         }
         rule.check()?;
         let limits = self.device().limits();
-        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        // Shaders count words in 32 bits.
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(16 << 30);
         let digits = slices.iter().map(|s| narrow::digits_of(s.key_dtype(rule.score), rule.score)).max().unwrap_or(3);
         let judged: Vec<_> =
             slices.iter().map(|s| TensorSpec { dtype: s.key_dtype(rule.score), scores: None, ..*s }).collect();
@@ -447,6 +447,13 @@ impl Kernels {
                     format!("the {what} take {bytes} bytes, a binding holds {most}"),
                 ));
             }
+        }
+        if workspace.end > limits.max_buffer_size {
+            let (bytes, most) = (workspace.end, limits.max_buffer_size);
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the workspace takes {bytes} bytes, a buffer holds {most}"),
+            ));
         }
         Ok(plan)
     }
@@ -671,6 +678,21 @@ impl Plan {
         for (i, (slice, spec)) in buffers.slices.iter().zip(&self.slices).enumerate() {
             written.push((format!("mask of slice {i}"), &slice.mask, plan::mask_bytes(spec.len)));
             written.push((format!("weights of slice {i}"), &slice.weights, plan::weight_bytes(spec.len, spec.dtype)));
+        }
+        // Norms may be shared; what is written before another slice reads them is none.
+        for (i, (slice, spec)) in buffers.slices.iter().zip(&self.slices).enumerate() {
+            let Some(norms) = &slice.norms else { continue };
+            let end = norms.offset + spec.row_len * 4;
+            let is_in = |(_, b, bytes): &&(String, &wgpu::BufferBinding<'_>, u64)| {
+                b.buffer == norms.buffer && b.offset < end && norms.offset < b.offset + bytes
+            };
+            if let Some((what, b, bytes)) = written.iter().find(is_in) {
+                return Err(Error::invalid(format!(
+                    "the norms binding, from {}, overlaps the {what} binding, of {bytes} bytes from {}",
+                    norms.offset, b.offset
+                ))
+                .of_tensor(i));
+            }
         }
         // Neighbours in a buffer are neighbours in this order.
         written.sort_by_key(|(_, binding, _)| (binding.buffer, binding.offset));

@@ -250,7 +250,7 @@ impl Kernels {
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
     ///   read from a buffer becomes an index in five places: a key's digit, masked
-    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 43 of 44, and so does a window's top, at most 256; a cut's span,
+    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
     ///   compared with the slice's own; the entry of a bad key among arranged ones; and a candidate's number, which stays below the capacity because `narrow` has counted
     ///   the bin before `sift` collects from it, in the same pass over the same weights. Ranges of the caller's buffers that are
     ///   written do not overlap: `bind` refuses them.

@@ -48,7 +48,6 @@ pub(crate) struct Params {
     pub(crate) slice: u32,
     pub(crate) slices: u32,
     pub(crate) columns: u32,
-    pub(crate) column: u32,
     pub(crate) digits: u32,
     pub(crate) mass: u32,
     pub(crate) mask: u32,
@@ -56,7 +55,6 @@ pub(crate) struct Params {
     pub(crate) counted: u32,
     pub(crate) block_rows: u32,
     pub(crate) block_columns: u32,
-    pub(crate) _pad: u32,
 }
 
 impl Params {

@@ -101,7 +101,6 @@ fn structs_have_the_same_layout_on_both_sides() {
             slice,
             slices,
             columns,
-            column,
             digits,
             mass,
             mask,

@@ -154,6 +154,22 @@ fn plans_that_cannot_be_meant_are_refused() {
     }
 }
 
+/// Parts that each fit a binding, and together no buffer.
+#[test]
+fn a_workspace_larger_than_a_buffer_is_refused() {
+    let chunks = Rule::new().with_granularity(Granularity::Chunks(2));
+    for adapter in adapters() {
+        let (name, device, queue) = open(&adapter, "default limits", wgpu::Features::empty(), wgpu::Limits::default());
+        let kernels = Kernels::new(&device);
+        let gpu = Gpu { name, device, queue, kernels };
+        let small = plan(&gpu, &[(Dtype::F32, 1_200_000, 3)], chunks).map(|plan| plan.workspace_bytes());
+        assert!(small.is_ok_and(|bytes| bytes <= gpu.device.limits().max_buffer_size), "{}", gpu.name);
+        let error = plan(&gpu, &[(Dtype::F32, 2_100_000, 3)], chunks).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{}: {error}", gpu.name);
+        assert!(error.to_string().contains("workspace takes"), "{}: {error}", gpu.name);
+    }
+}
+
 /// A device that lacks what WebGPU promises: an error by name, and no error of wgpu's, which would panic.
 #[test]
 fn a_lesser_device_is_refused_by_name() {

@@ -5,8 +5,8 @@ use crate::common::inputs::{self, Rng, distribution, mixture, near, one, with_no
 use crate::common::oracle::{self, Contests, Kind};
 use crate::devices::{Gpu, adapters, open, turns};
 use crate::task::{Task, ask, ask_one, question};
-use emprune::gpu::Kernels;
 use emprune::gpu::wgpu;
+use emprune::gpu::{KernelOptions, Kernels, Tuning};
 
 const SOME: [&str; 7] = ["normal", "int8_levels", "ternary", "sixty_decades", "all_equal", "mostly_zeros", "any_bits"];
 
@@ -122,7 +122,7 @@ fn long_rows() {
     );
 }
 
-/// More rows than a dispatch has workgroups in one direction.
+/// Rows by the ten thousand.
 #[test]
 fn very_many_rows() {
     // Rows of zeros are soon done with: only some, and those around the border, hold more.
@@ -143,7 +143,7 @@ fn very_many_rows() {
     }
 }
 
-/// As above with little data: a device on which a dispatch has few workgroups in one direction.
+/// A device on which a dispatch has few workgroups in one direction, and stages of every kind that need more.
 #[test]
 fn a_narrow_grid_is_folded() {
     for adapter in adapters() {
@@ -151,17 +151,31 @@ fn a_narrow_grid_is_folded() {
         let (name, device, queue) = open(&adapter, "a narrow grid", wgpu::Features::empty(), limits);
         let kernels = Kernels::new(&device);
         let gpu = Gpu { name, device, queue, kernels };
+        // Rows of a few thousand entries that take several workgroups each: of those there can be many.
+        let mut tunings = Tuning::alternatives().into_iter();
+        let (.., tuning) = tunings.find(|(name, value, _)| *name == "longest_row" && value == "4096").unwrap();
+        let options = KernelOptions::new().with_tuning(tuning);
+        let kernels = Kernels::with_options(&gpu.device, options).unwrap();
+        let name = format!("{}, rows cut short", gpu.name);
+        let cut = Gpu { name, device: gpu.device.clone(), queue: gpu.queue.clone(), kernels };
         for (kind, contests, rows, row_len) in [
-            (Kind::Bf16, Contests::Row, 301, 27),
-            (Kind::F32, Contests::Row, 23, 67),
-            (Kind::F16, Contests::Row, 24, 131),
-            (Kind::Bf16, Contests::Row, 3, 131_073),
+            // Teams, and edges between them; measure.
+            (Kind::Bf16, Contests::Row, 1600, 27),
+            (Kind::F32, Contests::Row, 6000, 3),
+            // A workgroup each.
+            (Kind::F16, Contests::Row, 24, 2049),
+            // Several each: parts of all together, and for each of them budget, narrow and ties.
+            (Kind::Bf16, Contests::Row, 25, 4097),
             (Kind::F16, Contests::Tensor, 1, 400_001),
             (Kind::F32, Contests::Tensor, 1, 23 * 16_384),
+            // Arrange, restore, zero.
+            (Kind::F32, Contests::Column, 17, 401),
+            (Kind::Bf16, Contests::Block(3, 5), 61, 131),
         ] {
             let weights = [distribution("int8_levels").weights(kind, rows, row_len, 235)];
             let asked = question(contests, false, 1.0);
-            ask_one(&gpu, &weights, &asked, &oracle::answer(&weights, &asked).unwrap());
+            let gpu = if row_len == 4097 { &cut } else { &gpu };
+            ask_one(gpu, &weights, &asked, &oracle::answer(&weights, &asked).unwrap());
         }
     }
 }
