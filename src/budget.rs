@@ -106,9 +106,7 @@ impl<N: Natural> Fraction<N> {
 
     fn mass_bound(&self, len: u64, kept: u64) -> f64 {
         let first = self.edge(1, len, kept);
-        // The other edges lie above their far corner, which is not beyond `N_eff + 1`. Where that is safely more than the first, as for any
-        // contest that keeps a few, they need not be looked at.
-        if first < 0.999 * kept as f64 / (self.about + 1.0) {
+        if is_least_edge(first, kept as f64, self.about) {
             return first;
         }
         // N_eff lies in 1..=len, so the division is always there.
@@ -127,21 +125,33 @@ impl<N: Natural> Fraction<N> {
         }
         let up = self.square_sum.times(j).minus(&self.squared_sum).times(i);
         let down = self.squared_sum.times(j - i);
-        let value = if i == j || up.is_zero() {
-            far
-        } else if !up.is_less(&down) {
-            if near >= 1.0 {
-                return 1.0; // t = 1, exactly
-            }
-            near
+        // The difference above is exact: no cancellation, never negative.
+        if i == j || up.is_zero() {
+            on_an_edge(0.0, near, far)
+        } else if up.is_less(&down) {
+            on_an_edge(up.ratio(&down, up.about(&down)), near, far)
+        } else if near >= 1.0 {
+            1.0 // t = 1, exactly
         } else {
-            // The difference above is exact: no cancellation, never negative.
-            let t = up.about(&down).sqrt();
-            t * near + (1.0 - t) * far
-        };
-        // In units of 2^-53: t^2 is off by four, t by three, then come five roundings, and no term is negative. 2^-49 is sixteen.
-        value * (1.0 - f64::EPSILON * 8.0)
+            on_an_edge(1.0, near, far)
+        }
     }
+}
+
+/// Between two corners of which the nearer one keeps more, from the nearest double to `t^2`, rounded down.
+#[inline(always)]
+pub(crate) fn on_an_edge(t_squared: f64, near: f64, far: f64) -> f64 {
+    let t = t_squared.sqrt();
+    // In units of 2^-53: t^2 is off by one, t by two, then come five roundings, and no term is negative. 2^-49 is sixteen.
+    (t * near + (1.0 - t) * far) * (1.0 - f64::EPSILON * 8.0)
+}
+
+/// Whether the edge from one entry to all of them is safely the least: the others lie above their far corner, which is the next integer from
+/// `N_eff` on. So it is for any contest that keeps a few.
+#[inline(always)]
+pub(crate) fn is_least_edge(first: f64, kept: f64, n_eff: f64) -> bool {
+    // A little more than `N_eff`, which may be off: a corner further out lies lower.
+    first < 0.999 * kept / (n_eff * (1.0 + 1e-9)).ceil()
 }
 
 /// The nearest `f64` to `kept / all`.

@@ -29,6 +29,15 @@ pub struct Group {
     pub degenerate: bool,
 }
 
+impl Group {
+    /// A contest whose scores are not all zero.
+    #[inline(always)]
+    pub(crate) fn new(len: u64, kept: u64, threshold_key: u32, cut: u64, [n_eff, mass, mass_bound]: [f64; 3]) -> Self {
+        let threshold = f32::from_bits(threshold_key);
+        Self { len, kept, threshold, cut, n_eff, mass, mass_bound, degenerate: false }
+    }
+}
+
 /// The outcome of every contest, in order: for [`Granularity::Global`](crate::Granularity::Global) one, for `Tensor` one per
 /// tensor, for `Row` the rows of the first tensor, then those of the second; blocks are numbered row by row.
 ///
@@ -106,21 +115,16 @@ impl Quota {
     /// Close the contest: `mass` is the kept part of the sum of its scores.
     #[inline]
     pub(crate) fn settle(&self, threshold_key: u32, cut: u64, mass: f64) -> Group {
-        let (mass, mass_bound) = match &self.effective {
-            Some(effective) => (mass, effective.mass_bound(self.len, self.kept)),
-            // Every entry weighs the same.
-            None => budget::mass_of_equals(self.len, self.kept),
+        let measures = match &self.effective {
+            Some(effective) => [effective.n_eff(), mass, effective.mass_bound(self.len, self.kept)],
+            None => {
+                // Every entry weighs the same.
+                let (mass, mass_bound) = budget::mass_of_equals(self.len, self.kept);
+                [self.len as f64, mass, mass_bound]
+            }
         };
-        Group {
-            len: self.len,
-            kept: self.kept,
-            threshold: f32::from_bits(threshold_key),
-            cut,
-            n_eff: self.effective.as_ref().map_or(self.len as f64, Effective::n_eff),
-            mass,
-            mass_bound,
-            degenerate: self.effective.is_none(),
-        }
+        let group = Group::new(self.len, self.kept, threshold_key, cut, measures);
+        Group { degenerate: self.effective.is_none(), ..group }
     }
 }
 

@@ -6,13 +6,14 @@
 #![allow(clippy::needless_range_loop, reason = "loops over lanes index several arrays, and look alike where it is one")]
 
 use super::apply::{KEPT, Piece, carry_out};
+use super::pairs::{self, Pair};
 use super::windows::Tally;
 use super::{each_at_a_desk, simd, stats};
 use crate::budget::{self, Effective};
 use crate::decision::{Group, Quota};
 use crate::grid::Grid;
 use crate::key::{Bad, KEY_END, exponent, significand};
-use crate::rule::Rule;
+use crate::rule::{Beta, Budget, Rule};
 
 /// Contests side by side. A multiple of eight, so that their mask bits are whole bytes.
 const LANES: usize = 64;
@@ -53,7 +54,8 @@ pub(super) struct Desk {
     tile: Box<[u32; LANES * SHORT]>,
     /// Entry by entry, a key of each contest.
     keys: Box<[Each<u32>; SHORT]>,
-    quotas: Vec<Quota>,
+    /// Of the contests of which integers had to tell what is kept.
+    quotas: Vec<(usize, Quota)>,
 }
 
 /// Decide the blocks of a grid that none of them sticks out of, and carry that out. Blocks have at most [`SHORT`] entries, and the columns are
@@ -161,40 +163,94 @@ impl Desk {
 }
 
 /// Decide contests, and mark the keys that are kept; the others become zero.
-/// Decide contests, and mark the keys that are kept; the others become zero.
 #[inline(always)]
-fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, quotas: &mut Vec<Quota>, groups: &mut [Group]) {
+fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, quotas: &mut Vec<(usize, Quota)>, groups: &mut [Group]) {
     let (deep, _) = keys.as_chunks();
     let spans = Spans::of(deep);
     let sums = Sums::of(deep, &spans);
-    let mut kept = [1; LANES];
+    let mut told = Told::of(&sums, len, rule);
     quotas.clear();
-    quotas.extend((0..groups.len()).map(|lane| {
-        let effective = match sums.effective(lane, len as u64) {
-            None if spans.largest[lane] != 0 => Effective::new(&tally(keys, lane, KEY_END).moments, len as u64),
-            effective => effective,
-        };
-        let quota = Quota::of(effective, len as u64, rule);
-        kept[lane] = (quota.kept as u32).max(1);
-        quota
-    }));
-    let mut found = search(deep, &spans, &kept);
-    for (lane, quota) in quotas.iter().enumerate() {
-        // Where nothing had to be looked for, all ties are alike.
-        if let Some(threshold) = quota.threshold() {
-            (found.threshold[lane], found.ties[lane]) = (threshold, u32::MAX);
+    for lane in 0..groups.len() {
+        if told.sure[lane] == 0 {
+            let effective = match sums.effective(lane, len as u64) {
+                None if spans.largest[lane] != 0 => Effective::new(&tally(keys, lane, KEY_END).moments, len as u64),
+                effective => effective,
+            };
+            let quota = Quota::of(effective, len as u64, rule);
+            told.kept[lane] = (quota.kept as u32).max(1);
+            quotas.push((lane, quota));
         }
     }
+    let mut found = search(deep, &spans, &told.kept);
     let mut mass = [None; LANES];
-    for (lane, quota) in quotas.iter().enumerate() {
-        if !sums.exact[lane] {
-            mass[lane] = Some(wide_mass(keys, lane, found.threshold[lane], quota));
+    for (lane, quota) in quotas.iter() {
+        // Where nothing had to be looked for, all ties are alike.
+        if let Some(threshold) = quota.threshold() {
+            (found.threshold[*lane], found.ties[*lane]) = (threshold, u32::MAX);
+        }
+        if !sums.exact[*lane] {
+            mass[*lane] = Some(wide_mass(keys, *lane, found.threshold[*lane], quota));
         }
     }
     let marked = mark(&mut keys[..len], &spans, &found);
-    for (lane, (group, quota)) in groups.iter_mut().zip(quotas.iter()).enumerate() {
-        let mass = mass[lane].unwrap_or_else(|| sums.mass(lane, marked.sum[lane]));
-        *group = quota.settle(found.threshold[lane], u64::from(marked.cut[lane]), mass);
+    let masses = sums.masses(&marked.sum);
+    for (lane, group) in groups.iter_mut().enumerate() {
+        let measures = [told.n_eff[lane], masses[lane], told.mass_bound[lane]];
+        let (threshold, cut) = (found.threshold[lane], marked.cut[lane].into());
+        *group = Group::new(len as u64, told.kept[lane].into(), threshold, cut, measures);
+    }
+    for (lane, quota) in quotas.iter() {
+        let mass = mass[*lane].unwrap_or(masses[*lane]);
+        groups[*lane] = quota.settle(found.threshold[*lane], marked.cut[*lane].into(), mass);
+    }
+}
+
+/// What each contest keeps and how much that is, where [`pairs`] of doubles tell it.
+struct Told {
+    kept: Each<u32>,
+    n_eff: Each<f64>,
+    mass_bound: Each<f64>,
+    sure: Each<u64>,
+}
+
+impl Told {
+    #[inline(always)]
+    fn of(sums: &Sums, len: usize, rule: &Rule) -> Self {
+        let [mut n_eff, mut mass_bound] = [[0.0; LANES]; 2];
+        let (mut kept, mut sure) = ([0; LANES], [0; LANES]);
+        // A contest of one entry has no edges.
+        if len < 2 {
+            return Self { kept, n_eff, mass_bound, sure };
+        }
+        let [low, cross, high] = &sums.squares;
+        let mut pairs = [Pair::ZERO; LANES];
+        for lane in 0..LANES {
+            pairs[lane] = pairs::n_eff(sums.sum[lane], [low[lane], cross[lane], high[lane]], HALF);
+            let told = pairs[lane].told();
+            (n_eff[lane], sure[lane]) = (told.value, told.sure & u64::from(sums.exact[lane]));
+        }
+        match rule.budget {
+            Budget::Effective(beta) => {
+                // What floats guess, integers prove. Those have 100 bits and seven for the length: a beta of more is not for here.
+                let is_short = beta.numerator().max(beta.denominator()) < 1 << 12;
+                for lane in 0..LANES {
+                    let guess = n_eff[lane] * (beta.numerator() as f64 / beta.denominator() as f64);
+                    kept[lane] = (guess as u32).clamp(1, len as u32);
+                }
+                for lane in 0..LANES {
+                    let is_proven = is_short && sums.is_floor(lane, kept[lane], beta, len);
+                    sure[lane] &= u64::from(is_proven);
+                }
+            }
+            budget => kept = [budget.fixed(len as u64).unwrap_or(0) as u32; LANES],
+        }
+        for lane in 0..LANES {
+            kept[lane] = kept[lane].max(rule.at_least(0, len as u64) as u32);
+            let told = pairs::mass_bound(pairs[lane], len as f64, kept[lane] as i32 as f64);
+            mass_bound[lane] = told.value;
+            sure[lane] &= told.sure & u64::from(kept[lane] > 0);
+        }
+        Self { kept, n_eff, mass_bound, sure }
     }
 }
 
@@ -280,12 +336,31 @@ impl Sums {
         Effective::short((self.sum[lane] >> shared).into(), square >> (2 * shared), len)
     }
 
-    /// The part that `kept` is of the sum.
+    /// Whether so many are `floor(beta * N_eff)`, or what is left of that between 1 and `len`.
     #[inline(always)]
-    fn mass(&self, lane: usize, kept: u64) -> f64 {
-        let all = self.sum[lane].max(1);
-        let shared = all.trailing_zeros().min(kept.trailing_zeros());
-        budget::mass(kept >> shared, all >> shared)
+    fn is_floor(&self, lane: usize, kept: u32, beta: Beta, len: usize) -> bool {
+        let [low, cross, high] = self.squares.each_ref().map(|sums| u128::from(sums[lane]));
+        let sum = u128::from(self.sum[lane]);
+        let up = sum * sum * u128::from(beta.numerator());
+        let down = ((high << (2 * HALF)) + (cross << (HALF + 1)) + low) * u128::from(beta.denominator());
+        let (least, end) = (down * u128::from(kept), down * u128::from(kept + 1));
+        (kept == 1 || least <= up) && (kept as usize == len || up < end)
+    }
+
+    /// The parts that `kept` are of the sums.
+    #[inline(always)]
+    fn masses(&self, kept: &Each<u64>) -> Each<f64> {
+        let (mut masses, mut sure) = ([0.0; LANES], [0; LANES]);
+        for lane in 0..LANES {
+            let told = pairs::mass(kept[lane], self.sum[lane].max(1));
+            (masses[lane], sure[lane]) = (told.value, told.sure);
+        }
+        for lane in 0..LANES {
+            if sure[lane] == 0 {
+                masses[lane] = budget::mass(kept[lane], self.sum[lane].max(1));
+            }
+        }
+        masses
     }
 }
 
