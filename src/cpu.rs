@@ -2,7 +2,9 @@
 //! the same names.
 //!
 //! Two shapes of work. Many contests: each is one thread's ([`rows`]). One contest: its stages run over all cores, piece
-//! by piece ([`Contest`]). Contests that are no runs of neighbours are brought into the first shape ([`arrange`]). All read weights as keys, a tile at a time, into a buffer that stays in the first-level cache.
+//! by piece ([`Contest`]). Contests that are no runs of neighbours are decided where they lie if they are small and all alike ([`blocks()`]),
+//! and else brought into the first shape ([`arrange`]). Weights are read as keys, a tile at a time, into a buffer that stays in the
+//! first-level cache; of 16-bit ones the bits as they are stored are counted.
 
 mod apply;
 mod blocks;
@@ -11,6 +13,7 @@ mod contest;
 mod histogram;
 mod lanes;
 mod levels;
+mod pairs;
 mod rows;
 mod simd;
 mod stats;
@@ -18,11 +21,11 @@ mod structures;
 mod ties;
 mod windows;
 
-pub(crate) use apply::Piece;
+pub(crate) use apply::{Piece, apply as carry_out};
 pub(crate) use blocks::{Fate, Fates, arrange, carry_out_fates};
 pub(crate) use contest::Contest;
 pub(crate) use lanes::{blocks, takes};
-pub(crate) use levels::MANY;
+pub(crate) use levels::WORTH_LEVELS;
 pub(crate) use rows::rows;
 pub(crate) use simd::name as simd_name;
 pub(crate) use stats::check_finite;

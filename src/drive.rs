@@ -36,6 +36,13 @@ pub(crate) fn drive(engine: &Engine, input: &mut dyn Input, rule: &Rule) -> Resu
     Ok(Decision::new(Drive { judge: Judge { engine, rule }, input, norms }.run()?))
 }
 
+/// Carry out what was decided about all of `input`.
+pub(crate) fn carry_out(input: &mut dyn Input, rule: &Rule, groups: &[Group]) -> Result<(), Error> {
+    check(input, rule)?;
+    let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
+    Drive { judge: Judge { engine: &Engine::Cpu, rule }, input, norms }.carry_out(groups)
+}
+
 /// What can be said about the tensors before any is read.
 pub(crate) fn check(input: &dyn Input, rule: &Rule) -> Result<(), Error> {
     rule.check()?;
@@ -164,7 +171,9 @@ fn check_structures(tensors: usize, structure: Structure<'_>, norm: Norm<'_>, ru
 impl Drive<'_> {
     /// The scores of structures that some tensors, from the `first` on, have or share: the bits of `f32`s.
     fn structure_keys(&mut self, first: usize, members: &[Members<'_>], norm: Norm<'_>) -> Result<Vec<u32>, Error> {
-        let count = structure::count(members).map_err(|e| e.of_tensor(first))?;
+        // What several tensors share is not the fault of one.
+        let blame = |e: Error| if members.len() == 1 { e.of_tensor(first) } else { e };
+        let count = structure::count(members).map_err(blame)?;
         if let Norm::Given(scores) = norm {
             let mut keys = vec![0; count];
             for (tensor, scores) in scores.iter().enumerate().skip(first).take(members.len()) {
@@ -172,7 +181,10 @@ impl Drive<'_> {
             }
             return Ok(keys);
         }
-        let mut structures = vec![Tally::default(); count];
+        let mut structures = Vec::new();
+        if !members[0].are_structures() {
+            structures.resize(count, Tally::default());
+        }
         for (tensor, members) in (first..).zip(members) {
             let spec = self.input.tensors()[tensor];
             let mut tallies = vec![Tally::default(); members.len()];
@@ -182,11 +194,14 @@ impl Drive<'_> {
                         .map_err(|bad| bad.error(tensor, piece.range.start))
                 })?;
             }
-            let each = tallies.iter().enumerate();
-            each.for_each(|(member, tally)| structures[members.structure(member)].merge(tally));
+            if members.are_structures() {
+                structures = tallies;
+            } else {
+                let each = tallies.iter().enumerate();
+                each.for_each(|(member, tally)| structures[members.structure(member)].merge(tally));
+            }
         }
-        let keys = structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(|e| e.of_tensor(first)));
-        keys.collect()
+        structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
     }
 
     fn run(&mut self) -> Result<Vec<Group>, Error> {
@@ -359,11 +374,14 @@ impl Drive<'_> {
         let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
         let mut contest = match self.judge.engine {
             Engine::Cpu => {
-                let many = pieces.iter().map(|p| p.range.end - p.range.start).sum::<u64>() >= cpu::MANY;
+                let len = pieces.iter().map(|p| p.range.end - p.range.start).sum();
                 let levels = dtypes.first().filter(|first| {
-                    many && digits == 2 && first.size() == 2 && dtypes.iter().all(|dtype| dtype == *first)
+                    len >= cpu::WORTH_LEVELS
+                        && digits == 2
+                        && first.size() == 2
+                        && dtypes.iter().all(|dtype| dtype == *first)
                 });
-                Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, digits, levels.copied())), PhantomData)
+                Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, len, digits, levels.copied())), PhantomData)
             }
             #[cfg(feature = "gpu")]
             Engine::Gpu(engine) => {
@@ -386,9 +404,54 @@ impl Drive<'_> {
             contest.narrow()?;
         }
         for (i, piece) in pieces.iter().enumerate() {
-            self.with_piece(piece, |_, work| contest.apply(i, work))?;
+            if !self.input.only_looks() || !contest.passes_by(i, piece.range.end - piece.range.start) {
+                self.with_piece(piece, |_, work| contest.apply(i, work))?;
+            }
         }
         contest.settle()
+    }
+
+    /// Carry out what was decided about each contest.
+    fn carry_out(&mut self, groups: &[Group]) -> Result<(), Error> {
+        let (specs, rule) = (self.input.tensors().to_vec(), self.judge.rule);
+        let is_global = rule.granularity == Granularity::Global;
+        let grids = specs.iter().map(|&spec| Grid::of(spec, rule.granularity)).collect::<Result<Vec<_>, _>>()?;
+        let lens: Vec<_> = (0..specs.len()).map(|tensor| self.input.segments(tensor).map(<[u64]>::to_vec)).collect();
+        let contests = grids.iter().zip(&lens).map(|(grid, lens)| lens.as_ref().map_or(grid.contests(), Vec::len));
+        let contests: Vec<usize> = contests.collect();
+        let expected = if is_global { 1 } else { contests.iter().sum() };
+        let len = |groups: &[Group]| groups.iter().map(|group| group.len).sum::<u64>();
+        let all = specs.iter().map(|spec| spec.len).sum::<u64>();
+        if groups.len() != expected || len(groups) != all {
+            return Err(Error::invalid(format!(
+                "{} groups of {} entries, and there are {expected} contests of {all}",
+                groups.len(),
+                len(groups),
+            )));
+        }
+        let (mut rest, mut before) = (groups, 0);
+        for (tensor, ((spec, grid), lens)) in specs.iter().zip(&grids).zip(&lens).enumerate() {
+            let (mine, later) = rest.split_at(if is_global { 1 } else { contests[tensor] });
+            let fates: Vec<Fate> = mine.iter().map(Fate::from).collect();
+            let ends: Option<Vec<u64>> = lens.as_deref().map(ends_of);
+            for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+                let start = piece.range.start;
+                self.with_piece(&piece, |_, work| {
+                    match (&ends, rule.granularity) {
+                        (Some(ends), _) => cpu::carry_out_fates(work, &Fates::Segments(ends, &fates), start),
+                        (None, Granularity::Global | Granularity::Tensor) => {
+                            let cut = mine[0].cut.saturating_sub(before + start);
+                            let cut = usize::try_from(cut).unwrap_or(usize::MAX);
+                            cpu::carry_out(work, mine[0].threshold.to_bits(), cut);
+                        }
+                        _ => cpu::carry_out_fates(work, &Fates::Blocks(grid, &fates), start),
+                    }
+                    Ok(())
+                })?;
+            }
+            if is_global { before += spec.len } else { rest = later }
+        }
+        Ok(())
     }
 
     /// Load a piece to look at.
@@ -511,6 +574,15 @@ impl Judge<'_> {
         }
         self.staged(&staged, classes.into_iter(), order.iter().copied())
     }
+}
+
+/// Where segments of these lengths end.
+fn ends_of(lens: &[u64]) -> Vec<u64> {
+    let ends = lens.iter().scan(0, |end, len| {
+        *end += len;
+        Some(*end)
+    });
+    ends.collect()
 }
 
 /// The first of many groups need no copy.

@@ -64,6 +64,11 @@ impl Grid {
         self.columns.div_ceil(self.block_columns)
     }
 
+    /// Blocks.
+    pub(crate) fn contests(&self) -> usize {
+        (self.bands() * self.stripes()) as usize
+    }
+
     /// Entries of a row of blocks.
     pub(crate) fn band_len(&self) -> u64 {
         self.block_rows * self.columns

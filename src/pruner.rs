@@ -1,8 +1,8 @@
 //! The calls, and the choice of a backend.
 
 use crate::cpu;
-use crate::decision::Decision;
-use crate::drive::{Engine, check, drive, drive_structures};
+use crate::decision::{Decision, Group};
+use crate::drive::{Engine, carry_out, check, drive, drive_structures};
 use crate::error::Error;
 #[cfg(feature = "gpu")]
 use crate::gpu;
@@ -159,6 +159,12 @@ impl Pruner {
     /// As the function [`prune`]; [`Error::tensor`] says which tensor is at fault. All weights are untouched then.
     pub fn prune(&self, tensors: &mut [TensorMut<'_>], rule: &Rule) -> Result<Decision, Error> {
         check(&InPlace::new(tensors), rule)?;
+        if !matches!(self.engine, Engine::Cpu) {
+            // A device may fail at any time, not at scores alone. Its answers are masks in any case.
+            let (decision, masks) = self.mask(&tensors.iter().map(TensorMut::as_tensor).collect::<Vec<_>>(), rule)?;
+            zero(tensors, &masks)?;
+            return Ok(decision);
+        }
         // One contest over one piece looks at every score before it zeroes any; all else could meet a bad score after
         // its first zero. One read more buys that nothing is ever half pruned.
         let one_contest = match rule.granularity {
@@ -203,7 +209,7 @@ impl Pruner {
         drive_structures(&self.engine, &mut InPlace::new(tensors), (structure, norm), rule)
     }
 
-    /// As [`prune_structures`](Self::prune_structures), for weights that are read piece by piece, three times over.
+    /// As [`prune_structures`](Self::prune_structures), for weights that are read piece by piece: once for their norms, where these are not given, and once to be stored.
     ///
     /// # Errors
     /// As it, and as [`stream`](Self::stream).
@@ -215,7 +221,7 @@ impl Pruner {
         rule: &Rule,
         want: Want,
     ) -> Result<(Decision, Vec<Mask>), Error> {
-        drive_structures(&self.engine, &mut Streamed { source, want }, (structure, norm), rule)
+        drive_structures(&self.engine, &mut Streamed::new(source, want), (structure, norm), rule)
     }
 
     /// Decide about weights that are read piece by piece, several times over, and carry the decision out on each piece.
@@ -224,8 +230,36 @@ impl Pruner {
     /// As [`prune`](Self::prune), and `Io` when the source fails. Ranges that were stored before the error stay stored: a
     /// source that writes somewhere must be able to throw that away.
     pub fn stream(&self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
-        drive(&self.engine, &mut Streamed { source, want }, rule)
+        drive(&self.engine, &mut Streamed::new(source, want), rule)
     }
+
+    /// Decide about weights that are read piece by piece, and store nothing: the first half of [`stream`](Self::stream).
+    ///
+    /// # Errors
+    /// As it.
+    pub fn decide(&self, source: &mut dyn Source, rule: &Rule) -> Result<Decision, Error> {
+        drive(&self.engine, &mut Streamed::looked_at(source), rule)
+    }
+
+    /// Carry out what was decided: the second half of [`stream`](Self::stream). Everything is read once, and stored. `groups` are those of the
+    /// [`Decision`] about these weights under this rule; of each, `len`, `threshold` and `cut` say what is kept.
+    ///
+    /// The tensors of a [`Granularity::Global`] contest may be carried out one by one, each as a contest of its own: with its own `len`, and with
+    /// the entries before it taken off the `cut`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the groups are not as many or not as long as the contests, and as [`stream`](Self::stream).
+    pub fn carry_out(&self, source: &mut dyn Source, rule: &Rule, groups: &[Group], want: Want) -> Result<(), Error> {
+        carry_out(&mut Streamed::new(source, want), rule, groups)
+    }
+}
+
+/// Carry masks out.
+fn zero(tensors: &mut [TensorMut<'_>], masks: &[Mask]) -> Result<(), Error> {
+    tensors.iter_mut().zip(masks).try_for_each(|(tensor, mask)| {
+        let dtype = tensor.dtype();
+        mask.apply(TensorMut::from_bytes(tensor.bytes_mut(), dtype)?)
+    })
 }
 
 /// A [`Pruner`] whose calls are watched; see [`Pruner::watched`].
@@ -249,10 +283,7 @@ impl Watched<'_> {
     pub fn prune(&mut self, tensors: &mut [TensorMut<'_>], rule: &Rule) -> Result<Decision, Error> {
         let borrowed: Vec<_> = tensors.iter().map(TensorMut::as_tensor).collect();
         let (decision, masks) = self.mask(&borrowed, rule)?;
-        for (tensor, mask) in tensors.iter_mut().zip(&masks) {
-            let dtype = tensor.dtype();
-            mask.apply(TensorMut::from_bytes(tensor.bytes_mut(), dtype)?)?;
-        }
+        zero(tensors, &masks)?;
         Ok(decision)
     }
 
@@ -273,7 +304,7 @@ impl Watched<'_> {
     /// # Errors
     /// As it, and `Cancelled`: ranges that were stored by then stay stored.
     pub fn stream(&mut self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
-        let mut input = Streamed { source, want };
+        let mut input = Streamed::new(source, want);
         let mut observed = Observed::new(&mut input, self.watch);
         let result = drive(&self.pruner.engine, &mut observed, rule);
         observed.finish(result)

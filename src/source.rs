@@ -34,13 +34,13 @@ pub trait Source {
         None
     }
 
-    /// The most bytes that one `load` may ask for, and so the memory that streaming takes. A row of at most so many bytes
-    /// is never cut.
+    /// The most bytes of weights, of scores and of norms that one `load` may ask for. With rows as contests, one of which this is
+    /// enough for is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again.
     fn piece_bytes(&self) -> usize {
         64 << 20
     }
 
-    /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to five times, ascending
+    /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to six times, ascending
     /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
     /// a time, and then everything once more, ascending.
     ///
@@ -110,13 +110,29 @@ pub(crate) trait Input {
     /// The weights of a range, and their scores where `scored`.
     fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>>;
     fn wants_masks(&self) -> bool;
+    /// Whether nothing is to be carried out, nor stored.
+    fn only_looks(&self) -> bool {
+        false
+    }
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()>;
 }
 
 /// Somebody's source.
 pub(crate) struct Streamed<'a> {
-    pub(crate) source: &'a mut dyn Source,
-    pub(crate) want: Want,
+    source: &'a mut dyn Source,
+    /// `None` where nothing is stored.
+    want: Option<Want>,
+}
+
+impl<'a> Streamed<'a> {
+    pub(crate) fn new(source: &'a mut dyn Source, want: Want) -> Self {
+        Self { source, want: Some(want) }
+    }
+
+    /// To be looked at.
+    pub(crate) fn looked_at(source: &'a mut dyn Source) -> Self {
+        Self { source, want: None }
+    }
 }
 
 impl Input for Streamed<'_> {
@@ -149,15 +165,23 @@ impl Input for Streamed<'_> {
             }
         };
         check_bytes(bytes, expected)?;
-        Ok(Loaded { bytes: if self.want.zeros { Bytes::Exclusive(bytes) } else { Bytes::Shared(bytes) }, scores })
+        let zeros = self.want.is_some_and(|want| want.zeros);
+        Ok(Loaded { bytes: if zeros { Bytes::Exclusive(bytes) } else { Bytes::Shared(bytes) }, scores })
     }
 
     fn wants_masks(&self) -> bool {
-        self.want.masks
+        self.want.is_some_and(|want| want.masks)
+    }
+
+    fn only_looks(&self) -> bool {
+        self.want.is_none()
     }
 
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
-        self.source.store(tensor, range, mask.as_ref())
+        match self.want {
+            Some(_) => self.source.store(tensor, range, mask.as_ref()),
+            None => Ok(()),
+        }
     }
 }
 

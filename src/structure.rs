@@ -93,6 +93,11 @@ impl Members<'_> {
         (self.grid.bands() * self.grid.stripes()) as usize
     }
 
+    /// Whether each is a structure of its own.
+    pub(crate) fn are_structures(&self) -> bool {
+        self.groups.is_none()
+    }
+
     /// The structure of a member.
     pub(crate) fn structure(&self, member: usize) -> usize {
         self.groups.map_or(member, |groups| groups[member] as usize)

@@ -213,10 +213,10 @@ fn many_rows(backends: &[Named], kind: Kind) {
     }
 }
 
-/// More rows than one dispatch has workgroups in one direction.
+/// More rows than a device takes at a time.
 #[cfg(feature = "gpu")]
 #[test]
-fn more_rows_than_workgroups_in_one_direction() {
+fn more_rows_than_a_device_takes_at_once() {
     let weights = distribution("any_bits").weights(Kind::F32, 65_537, 1, 560);
     let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 0.5, ..Question::RULE });
     // The first adapter will do where it is a software one: this takes it half a minute.
@@ -303,9 +303,9 @@ fn long_rows_are_shared_between_threads() {
     }
 }
 
-/// Ties are counted in tables of 64 chunks: here the last kept tie lies in the second table, and in the third.
+/// Ties are counted chunk by chunk: here the last kept one lies in the 65th, in the 90th, and in the last.
 #[test]
-fn ties_are_found_past_the_first_table() {
+fn ties_are_found_in_any_chunk() {
     let n = 2 * 64 * 65_536 + 77;
     let weights = inputs::weights(format!("{n} ones"), Kind::Bf16, n, &vec![inputs::one(Kind::Bf16); n]);
     for beta in [0.4999, 0.7, 0.999_999_99] {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::check::{ask, check, check_same, judge, run};
+use common::check::{Outcome, ask, check, check_same, judge, run};
 use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
@@ -38,7 +38,7 @@ mod suite {
         n_of_every_m
         segments_of_any_length
         the_first_bad_score_is_named
-        blocks_in_small_pieces
+        small_pieces_and_two_halves
         whole_rows_columns_and_heads
         groups_that_the_caller_names
         structures_with_scores_of_the_callers
@@ -181,7 +181,7 @@ fn the_first_bad_score_is_named(backends: &[Named]) {
 }
 
 /// Pieces smaller than a row of blocks, smaller than a row, and larger than both: always the answer of one piece.
-fn blocks_in_small_pieces(backends: &[Named]) {
+fn small_pieces_and_two_halves(backends: &[Named]) {
     for (i, contests) in [
         Contests::Column,
         Contests::Block(4, 4),
@@ -189,6 +189,9 @@ fn blocks_in_small_pieces(backends: &[Named]) {
         Contests::Chunks(9),
         Contests::Heads(4),
         Contests::Segments,
+        Contests::Row,
+        Contests::Tensor,
+        Contests::Global,
     ]
     .into_iter()
     .enumerate()
@@ -215,8 +218,48 @@ fn blocks_in_small_pieces(backends: &[Named]) {
                 check(&tensors, &want, &got)
                     .unwrap_or_else(|wrong| panic!("{} {question:?} {piece}: {wrong}", backend.name));
                 check_same(&run(&cpu()[0], &tensors, &question).unwrap(), &got).unwrap();
+                in_two_halves(backend, &tensors, piece, &question, &got);
             }
         }
+    }
+}
+
+/// Nothing is stored by the first half, and the second is told no more than the groups.
+fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &Question, whole: &Outcome) {
+    let (rule, want) = (common::rule(question), Want { zeros: true, masks: true });
+    let pieces = || {
+        let mut pieces = Pieces::new(tensors, piece, want);
+        pieces.strips = true;
+        pieces
+    };
+    let mut looked_at = pieces();
+    let decision = backend.pruner.decide(&mut looked_at, &rule).unwrap();
+    assert_eq!((looked_at.stored, decision.groups()), (0, &whole.groups[..]), "{}: {question:?} {piece}", backend.name);
+    let mut read_once = pieces();
+    read_once.reads = Some(1);
+    let got = read_once.carry_out(&backend.pruner, &rule, &decision).unwrap();
+    check_same(whole, &got).unwrap_or_else(|wrong| panic!("{} {question:?} {piece}: {wrong}", backend.name));
+    let mut fewer = decision.groups().to_vec();
+    fewer.pop();
+    for groups in [&fewer[..], &[decision.groups(), decision.groups()].concat()] {
+        let error = backend.pruner.carry_out(&mut pieces(), &rule, groups, want).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    if question.contests != Contests::Global {
+        return;
+    }
+    // One by one, each as a contest of its own.
+    let mut before = 0;
+    for (t, weights) in tensors.iter().enumerate() {
+        let mut group = decision.groups()[0];
+        group.len = weights.len() as u64;
+        group.cut = group.cut.saturating_sub(before);
+        before += group.len;
+        let alone = std::slice::from_ref(weights);
+        let mut source = Pieces::new(alone, piece, want);
+        let rule = rule.with_granularity(Granularity::Tensor);
+        backend.pruner.carry_out(&mut source, &rule, &[group], want).unwrap();
+        assert!(source.pruned_bytes()[0] == whole.pruned[t], "{}: tensor {t} of {question:?}", backend.name);
     }
 }
 

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::check::{Outcome, check_same, run};
+use common::check::{self, Outcome, check_same, run};
 use common::inputs::{self, distribution, with_norms};
-use common::oracle::{Contests, Kind, Question, Weights};
+use common::oracle::{self, Contests, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, cpu};
 use emprune::{ErrorKind, Want};
@@ -79,6 +79,30 @@ fn large_pieces_on_the_cpu() {
                 }
             }
         }
+    }
+}
+
+/// A large first piece lets the processor guess where the threshold will be. Where all is like it two reads are enough; where nothing is, and many
+/// scores share their first digits, it takes six. Either way the answer is the oracle's.
+#[test]
+fn a_threshold_is_guessed_from_the_first_piece() {
+    if cpu()[0].pruner.backend().to_string().contains("portable") {
+        return; // sums take another way there
+    }
+    let normal = |len: usize, seed| distribution("normal").weights(Kind::F32, 1, len, seed).bits();
+    let near_one = |len: usize| (0..len as u32).map(|i| 0x3f80_0000 + i.wrapping_mul(0x9e37_79b9) % 4).collect();
+    let first = 1 << 20;
+    for (label, rest, beta, reads) in
+        [("normal", normal(first + 77, 2), 1.0, 2), ("then near one", near_one(3 * first), 0.9, 6)]
+    {
+        let bits = [normal(first, 1), rest].concat();
+        let weights = [inputs::weights(label.to_owned(), Kind::F32, bits.len(), &bits)];
+        let question = Question { contests: Contests::Tensor, wanda: false, beta, ..Question::RULE };
+        let mut pieces = Pieces::new(&weights, 4 * first, EVERYTHING);
+        pieces.reads = Some(reads);
+        let outcome = pieces.stream(&cpu()[0].pruner, &common::rule(&question)).unwrap();
+        let answer = oracle::answer(&weights, &question).unwrap();
+        check::check(&weights, &answer, &outcome).unwrap_or_else(|wrong| panic!("{label}: {wrong}"));
     }
 }
 

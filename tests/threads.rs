@@ -21,7 +21,7 @@ fn answers() -> String {
     for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
         for beta in [1.0, 0.5] {
             let tensors = [
-                distribution("int8_levels").weights(Kind::F32, 3, 150_001, 1),
+                distribution("int8_levels").weights(Kind::F32, 3, 180_001, 1),
                 distribution("sixty_decades").weights(Kind::F32, 1, 200_003, 2),
                 mixture(Kind::Bf16, 3001, 67, 3),
                 distribution("ternary").weights(Kind::F16, 1, 262_145, 4),

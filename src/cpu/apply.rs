@@ -42,7 +42,7 @@ impl<'a> Piece<'a> {
 }
 
 /// Carry out, chunk by chunk on all cores: kept are keys above `threshold`, and those that equal it before entry `cut`.
-pub(super) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) {
+pub(crate) fn apply(piece: Piece<'_>, threshold: u32, cut: usize) {
     each_on_all_cores(piece.into_chunks(CHUNK), |i, piece| {
         chunk(piece, threshold, cut.saturating_sub(i * CHUNK), &mut [0; TILE]);
     });

@@ -19,6 +19,8 @@ use std::ops::Range;
 /// every piece; `settle`. The pieces are the same, in the same order, each time.
 pub(crate) struct Contest {
     rule: Rule,
+    /// Entries of all pieces.
+    len: u64,
     digits: usize,
     /// Where all keys are 16-bit magnitudes, and many.
     levels: Option<Levels>,
@@ -88,10 +90,11 @@ enum Cut {
 }
 
 impl Contest {
-    /// A contest whose keys have `digits` digits, and are many magnitudes of a dtype of 16 bits where `levels` names it.
-    pub(crate) fn new(rule: &Rule, digits: usize, levels: Option<Dtype>) -> Self {
+    /// A contest of `len` keys that have `digits` digits, and are many magnitudes of a dtype of 16 bits where `levels` names it.
+    pub(crate) fn new(rule: &Rule, len: u64, digits: usize, levels: Option<Dtype>) -> Self {
         Self {
             rule: *rule,
+            len,
             digits,
             levels: levels.map(Levels::new),
             guess: None,
@@ -114,14 +117,15 @@ impl Contest {
             && keys.len() >= WORTH_A_GUESS
             && !matches!(self.rule.budget, Budget::Count(_))
         {
-            let found = stats::sample(keys, &self.rule);
+            let found = stats::sample(keys, &self.rule, self.len, MOST_CANDIDATES);
             self.guess = found.map(|range| Guess { bracket: Bracket::of(range), tally: Tally::default() });
         }
         match (&mut self.levels, &mut self.guess) {
             (Some(levels), _) => levels.add(keys)?,
             (None, None) => self.histogram.add(&stats::stats(keys)?),
             (None, Some(guess)) => {
-                let Stats { tally, bracket, candidates } = stats::stats_about(keys, &guess.bracket.keys)?;
+                let room = MOST_CANDIDATES.saturating_sub(guess.bracket.from.len() as u64) as usize;
+                let Stats { tally, bracket, candidates } = stats::stats_about(keys, &guess.bracket.keys, room)?;
                 guess.tally.merge(&tally);
                 guess.bracket.add(&bracket);
                 if guess.bracket.from.len() as u64 <= MOST_CANDIDATES {
@@ -146,7 +150,7 @@ impl Contest {
         self.pass == Pass::Done
     }
 
-    /// The passes between: none where the first one told everything, one where few keys share the first digit, at most three.
+    /// The passes between: none where the first one told everything, one where few keys share the first digit, at most four.
     pub(crate) fn histogram(&mut self, keys: &Keys<'_>) {
         let Some((_, narrowed)) = &self.decided else { return };
         match self.pass {
@@ -295,6 +299,20 @@ impl Contest {
         }
     }
 
+    /// Whether nothing is to be found in the next piece of the last pass, of so many entries, where nothing is to be carried out.
+    pub(crate) fn passes_by(&mut self, len: u64) -> bool {
+        let end = self.seen + len;
+        // Before the chunk begins, and in it, the cut is still to be found.
+        let passes_by = match self.cut {
+            Cut::At(_) => true,
+            Cut::In { chunk, .. } => end <= self.found[chunk].range.start,
+        };
+        if passes_by {
+            self.seen = end;
+        }
+        passes_by
+    }
+
     /// The last pass.
     pub(crate) fn apply(&mut self, piece: Piece<'_>) {
         let Some((quota, narrowed)) = &self.decided else { return };
@@ -404,18 +422,19 @@ mod tests {
             let dtype = if brain { Dtype::Bf16 } else { Dtype::F16 };
             let rule = Rule::new().with_beta(Beta::ratio(beta, 10).expect("a ratio"));
             let bytes: Vec<u8> = weights.iter().flat_map(|bits| bits.to_le_bytes()).collect();
-            let levels = run(Contest::new(&rule, 2, Some(dtype)), &bytes, dtype, 8 * eights);
-            let bins = run(Contest::new(&rule, 2, None), &bytes, dtype, 8 * eights);
+            let len = weights.len() as u64;
+            let levels = run(Contest::new(&rule, len, 2, Some(dtype)), &bytes, dtype, 8 * eights);
+            let bins = run(Contest::new(&rule, len, 2, None), &bytes, dtype, 8 * eights);
             prop_assert_eq!(&levels, &bins);
             // The same numbers as f32 have a third digit.
             let mut keys = vec![0; weights.len()];
             Keys::new(&bytes, dtype, None).fill(0, &mut keys);
             let wide: Vec<u8> = keys.iter().flat_map(|key| key.to_le_bytes()).collect();
-            let whole = run(Contest::new(&rule, 3, None), &wide, Dtype::F32, 8 * eights);
+            let whole = run(Contest::new(&rule, len, 3, None), &wide, Dtype::F32, 8 * eights);
             prop_assert_eq!(levels.map_err(|bad| bad.at), whole.clone().map_err(|bad| bad.at));
             // A guess, right or wrong.
             for guess in [keys[0], whole.as_ref().map_or(0, |(group, _)| group.threshold.to_bits())] {
-                let mut contest = Contest::new(&rule, 3, None);
+                let mut contest = Contest::new(&rule, len, 3, None);
                 let range = guess.saturating_sub(width)..guess.saturating_add(width).saturating_add(1);
                 contest.guess = Some(Guess { bracket: Bracket::of(range), tally: Tally::default() });
                 prop_assert_eq!(&run(contest, &wide, Dtype::F32, 8 * eights), &whole);

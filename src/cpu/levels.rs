@@ -9,7 +9,7 @@ use crate::narrow::{BINS, DIGIT_SHIFT, Narrowed};
 const LEVELS: usize = 1 << 15;
 
 /// From here on a contest is worth a table of all levels.
-pub(crate) const MANY: u64 = 1 << 18;
+pub(crate) const WORTH_LEVELS: u64 = 1 << 18;
 
 /// How many weights have which magnitude, as it is stored.
 pub(super) struct Levels {

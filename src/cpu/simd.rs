@@ -1,7 +1,7 @@
 //! The same inner loops, compiled for what the processor has and chosen at run time.
 //!
-//! Nothing here computes: a loop marked `inline(always)` that is called through [`with`] is compiled once for each level,
-//! and the compiler's vectoriser does the rest. Shifts by a different count in every lane, which the exact sums live on,
+//! A loop marked `inline(always)` that is called through [`with`] is compiled once for each level, and the compiler's vectoriser
+//! does the rest; what it has no vectors for, [`bring`], is written out. Shifts by a different count in every lane, which the exact sums live on,
 //! came with AVX2: without it the statistics take about three times as long.
 
 /// Run `work` compiled for the best instruction set at hand.

@@ -9,6 +9,7 @@ use crate::narrow::{BINS, DIGIT_SHIFT};
 use crate::rule::Rule;
 use crate::sums::{Moments, Sum, WINDOW};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bits of a key below its first digit.
 const REST: u32 = DIGIT_SHIFT[0];
@@ -253,12 +254,15 @@ pub(super) struct Stats {
     pub(super) candidates: Vec<Vec<u32>>,
 }
 
-/// The sums of one piece, chunk by chunk on all cores, and its keys among these.
-pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>) -> Result<Stats, Bad> {
+/// The sums of one piece, chunk by chunk on all cores, and its keys among these, unless they are more than there is `room` for.
+pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>, room: usize) -> Result<Stats, Bad> {
+    let taken = AtomicUsize::new(0);
     let chunks: Vec<_> = ranges(keys.len(), CHUNK).collect();
     let found = on_all_cores(chunks.len(), |i| {
         let (mut tally, mut bracket) = (Tally::default(), Bracket::of(about.clone()));
         let (mut tile, mut candidates) = ([0; TILE], Vec::new());
+        // Whether there is room for all of them is a matter of their number, which does not depend on who comes first.
+        let has_room = taken.load(Ordering::Relaxed) <= room;
         for part in ranges(chunks[i].len(), TILE) {
             let (first, tile) = (chunks[i].start + part.start, &mut tile[..part.len()]);
             let largest = simd::with(
@@ -273,8 +277,11 @@ pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>) -> Result<Stats, 
                 bad_in(keys, tile, first)?;
             }
             tally.add(tile, largest, about.end);
-            candidates.extend_from_slice(simd::bring(tile, about));
+            if has_room {
+                candidates.extend_from_slice(simd::bring(tile, about));
+            }
         }
+        taken.fetch_add(candidates.len(), Ordering::Relaxed);
         Ok((tally, bracket, candidates))
     });
     let mut stats = Stats { tally: Tally::default(), bracket: Bracket::of(about.clone()), candidates: Vec::new() };
@@ -287,12 +294,15 @@ pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>) -> Result<Stats, 
     Ok(stats)
 }
 
-/// The keys between which the threshold of a contest will be that is like some tiles of its first piece, evenly spaced: a few in a hundred. `None`
-/// where they would be many, as of equal scores, and where windows hold too few scores to be worth it.
-pub(super) fn sample(keys: &Keys<'_>, rule: &Rule) -> Option<Range<u32>> {
-    const TILES: usize = 64;
-    let tiles = ranges(keys.len(), (keys.len() / TILES).max(TILE)).take(TILES);
-    let (mut sample, mut tile, mut quick) = (Vec::with_capacity(TILES * TILE), [0; TILE], 0);
+/// The keys between which the threshold of a contest of `len` entries will be that is like some tiles of its first piece, evenly spaced: a few in a
+/// hundred. `None` where they would be more than there is `room` for, or many, as of equal scores, and where windows hold too few scores to
+/// be worth it.
+pub(super) fn sample(keys: &Keys<'_>, rule: &Rule, len: u64, room: u64) -> Option<Range<u32>> {
+    // What is left is a part as small as the sample's root is large: so the sample grows with the square of the contest.
+    let wanted = (len >> 19).pow(2) / TILE as u64;
+    let count = wanted.clamp(64, 1 << 15).min((keys.len() / (4 * TILE)) as u64).max(1) as usize;
+    let tiles = ranges(keys.len(), (keys.len() / count).max(TILE)).take(count);
+    let (mut sample, mut tile, mut quick) = (Vec::with_capacity(count * TILE), [0; TILE], 0);
     for start in tiles.map(|range| range.start) {
         let tile = &mut tile[..TILE.min(keys.len() - start)];
         quick += simd::with(
@@ -304,9 +314,10 @@ pub(super) fn sample(keys: &Keys<'_>, rule: &Rule) -> Option<Range<u32>> {
         );
         sample.extend_from_slice(tile);
     }
-    if !simd::has_shifts() || quick < TILES * 7 / 8 || sample.iter().any(|&key| key >= KEY_END) {
+    if !simd::has_shifts() || quick < count * 7 / 8 || sample.iter().any(|&key| key >= KEY_END) {
         return None;
     }
+    let all = len;
     let len = sample.len();
     let quota = Quota::new(&tally(&sample, KEY_END).moments, len as u64, rule);
     if quota.threshold().is_some() {
@@ -319,7 +330,8 @@ pub(super) fn sample(keys: &Keys<'_>, rule: &Rule) -> Option<Range<u32>> {
     let end = if kept > off { rank(kept - off, &mut sample) } else { KEY_END };
     let start = if kept + off <= len { rank(kept + off, &mut sample) } else { 0 };
     let inside = sample.iter().filter(|&&key| start <= key && key < end).count();
-    (inside <= len / MANY).then_some(start..end)
+    let is_few = inside <= len / MANY && inside as u128 * u128::from(all) <= u128::from(room) * len as u128;
+    is_few.then_some(start..end)
 }
 
 /// One in so many is too many.

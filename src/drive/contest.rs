@@ -65,6 +65,15 @@ impl Contest<'_> {
         }
     }
 
+    /// Where nothing is to be carried out: whether the last pass can do without this piece of so many entries.
+    pub(super) fn passes_by(&mut self, _i: usize, len: u64) -> bool {
+        match self {
+            Contest::Cpu(contest, _) => contest.passes_by(len),
+            #[cfg(feature = "gpu")]
+            Contest::Gpu(contest) => contest.passes_by(_i),
+        }
+    }
+
     pub(super) fn apply(&mut self, _i: usize, piece: cpu::Piece<'_>) -> Result<(), Error> {
         match self {
             Contest::Cpu(contest, _) => {

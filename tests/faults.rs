@@ -1,0 +1,71 @@
+//! A device that fails in the middle of a call. The fault is set for a whole process, so each gets one.
+#![cfg(all(feature = "gpu", debug_assertions))]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::float_cmp, reason = "exact is what is asked for")]
+
+mod common;
+
+use common::check::{tensor, tensor_mut};
+use common::gpus;
+use common::inputs::distribution;
+use common::oracle::{Kind, Weights};
+use emprune::{Error, ErrorKind, Granularity, Pruner, Rule};
+use std::process::Command;
+
+/// Run the test of this name in a process of its own, in which the device fails so.
+fn with_fault(fault: &str, name: &str) {
+    if std::env::var("EMPRUNE_NO_GPU").is_ok_and(|v| v == "1") {
+        return;
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .env("EMPRUNE_FAULT", fault)
+        .output()
+        .unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && told.contains("1 passed"), "{fault}: {told}");
+}
+
+fn weights() -> [Weights; 3] {
+    [301, 40_001, 77].map(|len| distribution("int8_levels").weights(Kind::F32, 1, len, len as u64))
+}
+
+fn prune(pruner: &Pruner, weights: &[Weights], bytes: &mut [Vec<u8>], granularity: Granularity) -> Option<Error> {
+    let tensors = weights.iter().zip(bytes).map(|(weights, bytes)| tensor_mut(weights, bytes));
+    pruner.prune(&mut tensors.collect::<Vec<_>>(), &Rule::new().with_granularity(granularity)).err()
+}
+
+#[test]
+fn a_lost_device_stays_lost() {
+    with_fault("lost:1", "loses_its_device");
+}
+
+#[test]
+#[ignore = "a_lost_device_stays_lost runs it"]
+fn loses_its_device() {
+    let (pruner, weights) = (&gpus()[0].pruner, weights());
+    for call in 0..3 {
+        let masks = pruner.mask(&[tensor(&weights[0], &weights[0].bytes)], &Rule::new());
+        assert_eq!(masks.unwrap_err().kind(), ErrorKind::DeviceLost, "call {call}");
+    }
+}
+
+/// The second and the third tensor need the device again after the first is decided.
+#[test]
+fn what_fails_in_the_middle_leaves_all_weights_alone() {
+    for fault in ["memory:2", "memory:3", "lost:2", "lost:3"] {
+        with_fault(fault, "fails_in_the_middle");
+    }
+}
+
+#[test]
+#[ignore = "what_fails_in_the_middle_leaves_all_weights_alone runs it"]
+fn fails_in_the_middle() {
+    let (pruner, weights) = (&gpus()[0].pruner, weights());
+    let mut bytes: Vec<_> = weights.iter().map(|weights| weights.bytes.clone()).collect();
+    let error = prune(pruner, &weights, &mut bytes, Granularity::Tensor).expect("the device fails");
+    assert!(matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::DeviceLost), "{error:?}");
+    for (weights, bytes) in weights.iter().zip(&bytes) {
+        assert!(*bytes == weights.bytes, "{}: {error}", weights.label);
+    }
+}
