@@ -9,6 +9,7 @@ mod report;
 #[cfg(feature = "gpu")]
 mod tune;
 
+use crate::events;
 use crate::report::write_json;
 use anyhow::{Result, ensure};
 pub(crate) use args::BenchArgs;
@@ -32,7 +33,7 @@ struct Gpu {
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     args.check()?;
     if cfg!(debug_assertions) {
-        eprintln!("note: this program was not optimised when it was built; its times say little");
+        events::note("this program was not optimised when it was built; its times say little");
     }
     let cpu = Pruner::cpu();
     let (threads, simd) = match *cpu.backend() {
@@ -401,7 +402,7 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
         let pruner = Pruner::gpu(options)?;
         let Backend::Gpu(adapter) = pruner.backend().clone() else { anyhow::bail!("{} is no GPU", pruner.backend()) };
         if adapter.software {
-            eprintln!("note: {adapter} is a software adapter: the processor does the work of a GPU");
+            events::note(&format!("{adapter} is a software adapter: the processor does the work of a GPU"));
         }
         let gpu::Adapter { name, driver, backend: interface, software, variant, .. } = adapter.clone();
         Ok(Gpu {
@@ -424,7 +425,7 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
         (BenchBackend::Cpu, _) => Ok(Vec::new()),
         (BenchBackend::Auto, None) if !args.plan => {
             if !gpu::adapters().iter().any(|adapter| !adapter.software) {
-                eprintln!("note: there is no hardware adapter; --backend all times software ones too");
+                events::note("there is no hardware adapter; --backend all times software ones too");
                 return Ok(Vec::new());
             }
             Ok(vec![open(&options)?])

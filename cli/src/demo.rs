@@ -8,7 +8,6 @@ use emprune::{Beta, Budget, Decision, Granularity, Group, Mask, Pruner, Rule, Te
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write};
 use std::iter;
 use std::time::Instant;
 
@@ -37,13 +36,12 @@ pub(crate) struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let (network, tests) = embedded().context("the embedded network is damaged")?;
     let report = Report::measure(&network, &tests)?;
-    let mut out = io::stdout().lock();
+    let mut text = report.to_string().into_bytes();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        write!(out, "{report}")?;
+        text = serde_json::to_vec_pretty(&report)?;
+        text.push(b'\n');
     }
+    crate::print(&text)?;
     let disagreement = report.backends.iter().find(|backend| backend.agrees == Some(false));
     ensure!(disagreement.is_none(), "not every backend gives the CPU's answer");
     Ok(())

@@ -49,7 +49,14 @@ impl Paths<'_> {
         let targets: Vec<&Path> = [self.masks, self.report, file].into_iter().flatten().collect();
         let inputs: Vec<PathBuf> = model.files().into_iter().chain(inputs).collect();
         let directories: Vec<&Path> = directory.into_iter().chain(self.plots).collect();
+        directories.iter().try_for_each(|directory| output::check_apart(directory, &model.path))?;
         output::check(&targets, &inputs, &directories, self.overwrite)
+    }
+
+    /// Whether a run that is ended can be gone on from: one that writes several shards. Not so with plots, for those of finished shards
+    /// are gone.
+    pub(crate) fn resumes(&self, model: &Checkpoint) -> bool {
+        self.weights.is_some() && model.shards.len() > 1 && self.plots.is_none()
     }
 
     fn split(&self, model: &Checkpoint) -> (Option<&Path>, Option<&Path>) {
@@ -58,22 +65,28 @@ impl Paths<'_> {
 }
 
 impl<'a> Destination<'a> {
-    /// Start all the files. With what is asked about each shard, a directory goes on where a killed run stopped; not so with plots, for
-    /// those of finished shards are gone, nor with a single shard.
+    /// Start all the files. With what is asked about each shard, a directory goes on where a killed run stopped.
     pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, asked: Vec<Option<Asked>>) -> Result<Self> {
         let (file, directory) = paths.split(model);
-        let resumes = !asked.is_empty() && model.shards.len() > 1 && paths.plots.is_none();
+        let resumes = !asked.is_empty() && paths.resumes(model);
         let goes_on = |partial: &Path| resumes && journal::is_in(partial);
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
         let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, goes_on));
         let directory = directory.transpose()?;
-        let masks = match paths.masks {
-            Some(path) if directory.as_ref().is_some_and(|new| goes_on(new.partial())) => Some(NewFile::go_on(path)?),
+        // Until it is known what can be gone on from, nothing of an earlier run is lost, whatever happens.
+        let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
+        let went_on = directory.as_ref().is_some_and(|new| goes_on(new.partial()));
+        keep(went_on);
+        let mut masks = match paths.masks {
+            Some(path) if went_on => Some(NewFile::go_on(path)?),
             path => create(path)?,
         };
+        masks.iter_mut().for_each(|masks| masks.keep(went_on));
         let open = |new| Journal::open(new, &model.shards, asked, masks.as_ref().map(NewFile::file));
         let journal = directory.as_ref().filter(|_| resumes).map(open).transpose()?;
+        keep(false);
+        masks.iter_mut().for_each(|masks| masks.keep(false));
         if let Some(journal) = journal.as_ref().filter(|journal| journal.count() > 0) {
             let (done, all) = (journal.count(), model.shards.len());
             events::note(&format!("{done} of {all} shards were finished by a run that was ended, and are taken over"));
@@ -106,8 +119,8 @@ impl<'a> Destination<'a> {
             events::note(&format!(
                 "{done} of {all} shards are finished and stay in {place}; the same command goes on from there"
             ));
-            directory.keep();
-            self.masks.iter_mut().for_each(NewFile::keep);
+            directory.keep(true);
+            self.masks.iter_mut().for_each(|masks| masks.keep(true));
         }
     }
 
@@ -126,35 +139,44 @@ impl<'a> Destination<'a> {
     }
 
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
-    pub(crate) fn commit(self, report: &impl Serialize) -> Result<()> {
-        let Self { model, overwrite, masks, report: report_file, weights, directory, shards, journal, plots } = self;
+    pub(crate) fn commit(mut self, report: &impl Serialize) -> Result<()> {
+        self.complete(report).inspect_err(|_| self.keep_if_terminated())?;
+        let Self { overwrite, masks, report, weights, directory, shards, journal, plots, .. } = self;
+        // From here on there is nothing to go on from.
+        if let (Some(directory), Some(_)) = (&directory, journal) {
+            directory.remove(JOURNAL)?;
+        }
+        // Elsewhere than on Unix a directory with open files cannot be renamed.
+        drop(shards);
+        // The weights last: where they are, the rest is.
+        output::commit(
+            [masks, report, weights].into_iter().flatten().collect(),
+            plots.into_iter().chain(directory),
+            overwrite,
+        )
+    }
+
+    /// Write all that is missing under the temporary names.
+    fn complete(&self, report: &impl Serialize) -> Result<()> {
         let write = |file: &File| -> Result<()> {
             let mut out = BufWriter::new(file);
             let written =
                 write_json(&mut out, report).and_then(|()| out.into_inner().map_err(|e| e.into_error()).map(drop));
             written.context("cannot write the report")
         };
-        report_file.as_ref().map_or(Ok(()), |report| write(report.file()))?;
-        if let Some(directory) = &directory {
-            journal.map_or(Ok(()), |_| directory.remove(JOURNAL))?;
-            finish(model, directory, &shards, write)
-                .with_context(|| format!("cannot copy {} to {}", model.path.display(), directory.target().display()))?;
+        self.report.as_ref().map_or(Ok(()), |report| write(report.file()))?;
+        if let Some(directory) = &self.directory {
+            let (from, to) = (self.model.path.display(), directory.target().display());
+            finish(self.model, directory, &self.shards, write)
+                .with_context(|| format!("cannot copy {from} to {to}"))?;
         }
-        if let Some(plots) = &plots {
+        if let Some(plots) = &self.plots {
             // It says what was drawn, and that the directory is ours to replace.
             let file = plots.file(REPORT.as_ref())?;
             write(&file)?;
             file.sync_all()?;
         }
-        interrupt::check()?;
-        // Elsewhere than on Unix a directory with open files cannot be renamed.
-        drop(shards);
-        // The weights last: where they are, the rest is.
-        output::commit(
-            [masks, report_file, weights].into_iter().flatten().collect(),
-            plots.into_iter().chain(directory),
-            overwrite,
-        )
+        Ok(interrupt::check()?)
     }
 }
 

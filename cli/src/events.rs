@@ -1,6 +1,8 @@
 //! What is said on stderr while the work goes on: lines for people, or with `--json` one JSON object a line for machines.
 
+use crate::table::printable;
 use serde_json::{Value, json};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -29,7 +31,7 @@ pub(crate) fn failed(message: &str, exit_code: u8) {
     if are_for_machines() {
         tell("failed", json!({"message": message, "exit_code": exit_code}));
     } else {
-        eprintln!("error: {message}");
+        line(&format!("error: {message}"));
     }
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn tell(event: &str, fields: Value) {
         if let (Value::Object(all), Value::Object(fields)) = (&mut object, fields) {
             all.extend(fields);
         }
-        eprintln!("{object}");
+        line(&object.to_string());
     }
 }
 
@@ -48,6 +50,19 @@ fn say(kind: &str, message: &str) {
     if are_for_machines() {
         tell(kind, json!({"message": message}));
     } else {
-        eprintln!("{kind}: {message}");
+        line(&format!("{kind}: {message}"));
+    }
+}
+
+/// Names in files are strangers'; a terminal obeys what they say. That nobody can be told is no reason to stop.
+fn line(text: &str) {
+    let text: String = text.split_inclusive('\n').map(shown).collect();
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn shown(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => printable(line) + "\n",
+        None => printable(line),
     }
 }

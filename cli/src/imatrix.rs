@@ -5,6 +5,7 @@
 //! are operations of IEEE 754, so this is the same number everywhere.
 
 use crate::positioned::read_exact_at;
+use crate::safetensors::open_regular;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,12 +43,12 @@ impl Imatrix {
     /// Whether a file begins like one.
     pub(crate) fn is(path: &Path) -> bool {
         let mut magic = [0; 4];
-        File::open(path).and_then(|file| read_exact_at(&file, &mut magic, 0)).is_ok() && magic == MAGIC
+        open_regular(path).is_ok_and(|file| read_exact_at(&file, &mut magic, 0).is_ok()) && magic == MAGIC
     }
 
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let open = || {
-            let file = File::open(path).context("cannot open it")?;
+            let file = open_regular(path)?;
             let len = file.metadata().context("cannot look at it")?.len();
             let mut header = vec![0; len.min(MAX_HEADER) as usize];
             read_exact_at(&file, &mut header, 0).context("cannot read it")?;

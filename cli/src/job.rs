@@ -43,8 +43,31 @@ pub(crate) struct Selected<'a> {
 /// The contests over many tensors: those of each rule, and those of none.
 pub(crate) type Contests = BTreeMap<Option<usize>, GlobalReport>;
 
-/// A tensor on its way, and where its mask goes.
-type Work<'a> = (Selected<'a>, Option<MaskPlace>);
+/// A tensor on its way.
+struct Work<'a> {
+    one: Selected<'a>,
+    /// Where its mask goes.
+    place: Option<MaskPlace>,
+    /// What a contest over many has decided about it.
+    decided: Option<Decided>,
+}
+
+/// What is known of a tensor after that.
+struct Decided {
+    /// What was counted meanwhile.
+    part: Part,
+    /// As if it were a contest of its own.
+    group: Group,
+}
+
+/// How far the library is to go.
+#[derive(Clone, Copy)]
+enum Step {
+    Decide,
+    /// What was decided about the only tensor.
+    CarryOut(Group),
+    Both,
+}
 
 /// All that the work on tensors needs to know.
 #[derive(Clone, Copy)]
@@ -75,6 +98,11 @@ impl<'a> Selected<'a> {
 
     pub(crate) fn is_global(&self) -> bool {
         self.settings.granularity() == Granularity::Global
+    }
+
+    /// Whether it is decided and written together with others: structures are not told apart from tensors.
+    pub(crate) fn is_together(&self) -> bool {
+        self.is_global() && self.settings.structure.is_some()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -112,24 +140,27 @@ impl<'a> Selected<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Prune the tensors, which come in byte order of their names, as their reports do.
+    /// Prune the tensors, which come in byte order of their names, as their reports do. First the contests over many are decided, then all is
+    /// written shard by shard.
     pub(crate) fn prune(&'a self, selected: &[Selected<'a>]) -> Result<(Vec<TensorReport>, Contests)> {
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let places = match self.masks {
             Some(file) => masks::start(file, &infos).context("the masks file")?.into_iter().map(Some).collect(),
             None => selected.iter().map(|_| None).collect::<Vec<_>>(),
         };
-        let (mut of_shards, mut of_rules) = (BTreeMap::<_, Vec<Work<'a>>>::new(), BTreeMap::<_, Vec<_>>::new());
+        let (mut of_rules, mut together) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+        let mut of_shards = BTreeMap::<_, Vec<_>>::new();
         for (one, place) in selected.iter().copied().zip(places) {
-            if one.is_global() {
-                of_rules.entry(one.rule).or_default().push((one, place));
-            } else {
-                of_shards.entry(one.info.shard).or_default().push((one, place));
+            let work = Work { one, place, decided: None };
+            match (one.is_together(), one.is_global()) {
+                (true, _) => together.entry(one.rule).or_default().push(work),
+                (_, true) => of_rules.entry(one.rule).or_default().push(work),
+                _ => of_shards.entry(one.info.shard).or_default().push(work),
             }
         }
         let is_done = |number: usize| self.journal.is_some_and(|journal| journal.has(&self.shards[number]));
-        let to_do = selected.iter().filter(|one| !one.is_global() && !is_done(one.info.shard));
-        let progress = Progress::new(to_do.map(Selected::bytes).sum(), false);
+        let to_do = selected.iter().filter(|one| !one.is_together() && !is_done(one.info.shard));
+        let to_do = to_do.map(Selected::bytes).sum();
         thread::scope(|scope| {
             let buffers = Buffers::default();
             let reader = Reader::start(scope, buffers.clone(), self.piece_bytes);
@@ -139,13 +170,21 @@ impl<'a> Job<'a> {
                 listed += Some(one.contests(one.row_len())?).filter(|count| are_few(*count)).unwrap_or_default();
             }
             let lists_rows = listed <= MOST_ROWS_OF_ALL;
+            let progress = Progress::new(to_do, false);
             let mut stream = Stream { job: self, buffers, reader, writer, progress, lists_rows };
+            let mut contests = Contests::new();
+            for (rule, mut works) in of_rules {
+                contests.extend(stream.decide(&mut works)?.map(|contest| (rule, contest)));
+                works.into_iter().for_each(|work| of_shards.entry(work.one.info.shard).or_default().push(work));
+            }
+            stream.progress = Progress::new(to_do, false);
             let mut reports = Vec::new();
             for number in 0..self.shards.len() {
-                reports.extend(stream.shard(number, selected, of_shards.remove(&number).unwrap_or_default())?);
+                let mut works = of_shards.remove(&number).unwrap_or_default();
+                works.sort_by(|a, b| a.one.info.name.cmp(&b.one.info.name));
+                reports.extend(stream.shard(number, selected, works)?);
             }
-            let mut contests = Contests::new();
-            for (rule, works) in of_rules {
+            for (rule, works) in together {
                 let (contest, of_tensors) = stream.contest(works)?;
                 reports.extend(of_tensors);
                 contests.extend(contest.map(|contest| (rule, contest)));
@@ -233,11 +272,12 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Write a shard, but for the tensors of contests over many, unless an earlier run has done that.
+    /// Write a shard, but for the tensors of contests that are written together, unless an earlier run has done that.
     fn shard(&mut self, number: usize, selected: &[Selected<'a>], works: Vec<Work<'a>>) -> Result<Vec<TensorReport>> {
         let Job { shards, outputs, masks, journal, .. } = *self.job;
         let shard = &shards[number];
-        if let Some(reports) = journal.and_then(|journal| journal.take(shard)) {
+        let decided = decided(&works);
+        if let Some(reports) = journal.and_then(|journal| journal.take(shard, decided.as_deref())) {
             return Ok(reports);
         }
         let mut hashes = journal.and_then(|journal| journal.begin(shard));
@@ -245,40 +285,91 @@ impl<'a> Stream<'a> {
             copy_gaps(shard, number, selected.iter().map(|one| one.info), *output, hashes.as_mut())?;
         }
         let mut reports = Vec::new();
-        for (at, (one, place)) in works.iter().enumerate() {
-            let report = self.tensor(one, place.clone(), &works[at + 1..], hashes.as_mut())?;
-            events::tell("tensor", serde_json::to_value(&report)?);
+        let order: Vec<_> = works.iter().map(|work| work.one).collect();
+        for (at, work) in works.into_iter().enumerate() {
+            let (later, hashes) = (&order[at + 1..], hashes.as_mut());
+            let report = match work.decided {
+                Some(decided) => self.carry_out(&work.one, decided, later, hashes)?,
+                None => self.tensor(&work.one, work.place, later, hashes)?,
+            };
+            tell(&report)?;
             reports.push(report);
         }
         if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
             self.finish()?;
             let masks = masks.and_then(Sink::file);
-            let added = journal.add(shard, &hashes, output, masks, &reports);
+            let added = journal.add(shard, &hashes, output, masks, decided, &reports);
             added.with_context(|| format!("cannot finish {}", shard.path.display()))?;
         }
         Ok(reports)
     }
 
-    /// Prune tensors as one contest, in this order.
-    fn contest(&mut self, works: Vec<Work<'a>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
-        self.progress = Progress::new(works.iter().map(|(one, _)| one.bytes()).sum(), true);
+    /// Decide about tensors as one contest, in this order.
+    fn decide(&mut self, works: &mut [Work<'a>]) -> Result<Option<GlobalReport>> {
+        let (selected, specs, parts) = self.start(works)?;
+        let (decision, _, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
+        let Some(contest) = decision.groups().first() else { return Ok(None) };
+        let mut before = 0;
+        for (work, part) in works.iter_mut().zip(parts) {
+            let (mut group, len) = (*contest, work.one.info.len);
+            (group.len, group.cut) = (len, contest.cut.saturating_sub(before).min(len));
+            work.decided = Some(Decided { part, group });
+            before += len;
+        }
+        Ok(Some(GlobalReport::new(contest)))
+    }
+
+    /// All that the library asks about the tensors of one contest.
+    fn start(&mut self, works: &mut [Work<'a>]) -> Result<(Vec<Selected<'a>>, Vec<TensorSpec>, Vec<Part>)> {
+        self.progress = Progress::new(works.iter().map(|work| work.one.bytes()).sum(), true);
         let (mut selected, mut parts, mut specs) = (Vec::new(), Vec::new(), Vec::new());
-        for (one, place) in works {
-            let part = self.job.part(&one, place)?;
+        for Work { one, place, .. } in works {
+            let part = self.job.part(one, place.take())?;
             specs.push(one.spec(one.info.len, &part)?);
             parts.push(part);
-            selected.push(one);
+            selected.push(*one);
         }
-        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0, vec![])?;
+        Ok((selected, specs, parts))
+    }
+
+    /// Write a tensor of a contest over many.
+    fn carry_out(
+        &mut self,
+        one: &Selected<'a>,
+        Decided { mut part, group }: Decided,
+        later: &[Selected<'a>],
+        hashes: Option<&mut Hashes>,
+    ) -> Result<TensorReport> {
+        let info = one.info;
+        part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
+        let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
+        let (specs, then) = (vec![one.spec(info.len, &part)?], later.take(MOST_REQUESTS).collect());
+        let (_, _, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(group))?;
+        part = parts.into_iter().next().unwrap_or_default();
+        self.end(info, &mut part, hashes)?;
+        Ok(counted(info, 1, part.kept, &mut part))
+    }
+
+    /// A tensor is written.
+    fn end(&self, info: &TensorInfo, part: &mut Part, hashes: Option<&mut Hashes>) -> Result<()> {
+        part.finish(self.job.masks).context("the masks file")?;
+        if let (Some(hashes), Some(hasher)) = (hashes, part.hasher.take()) {
+            hashes.add(info.bytes.start, hasher.0.finalize());
+        }
+        Ok(())
+    }
+
+    /// Prune tensors as one contest of structures, in this order.
+    fn contest(&mut self, mut works: Vec<Work<'a>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
+        let (selected, specs, parts) = self.start(&mut works)?;
+        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0, vec![], Step::Both)?;
         parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
         let reports = selected.iter().zip(&mut parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
         let mut reports: Vec<_> = reports.collect();
         for (report, kept) in reports.iter_mut().zip(&structures) {
             report.kept_structures = Some(numbers(kept));
         }
-        for report in &reports {
-            events::tell("tensor", serde_json::to_value(report)?);
-        }
+        reports.iter().try_for_each(tell)?;
         Ok((decision.groups().first().map(GlobalReport::new), reports))
     }
 
@@ -287,7 +378,7 @@ impl<'a> Stream<'a> {
         &mut self,
         one: &Selected<'a>,
         place: Option<MaskPlace>,
-        later: &[Work<'a>],
+        later: &[Selected<'a>],
         hashes: Option<&mut Hashes>,
     ) -> Result<TensorReport> {
         let info = one.info;
@@ -303,10 +394,10 @@ impl<'a> Stream<'a> {
         let mut start = 0;
         while start < info.len {
             let len = run.min(info.len - start);
-            let later = later.iter().flat_map(|(one, _)| self.job.places(one, 0..one.info.len));
+            let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
             let then = self.job.places(one, start + len..info.len).into_iter().chain(later).take(MOST_REQUESTS);
             let (specs, then) = (vec![one.spec(len, &part)?], then.collect());
-            let (decision, structures, parts) = self.run(&[*one], specs, vec![part], start, then)?;
+            let (decision, structures, parts) = self.run(&[*one], specs, vec![part], start, then, Step::Both)?;
             report.kept_structures = structures.first().map(numbers);
             part = parts.into_iter().next().unwrap_or_default();
             part.advance(len, one.dtype);
@@ -318,10 +409,7 @@ impl<'a> Stream<'a> {
                 contest => contest.iter().for_each(|group| report.set_contest(group)),
             }
         }
-        part.finish(self.job.masks).context("the masks file")?;
-        if let (Some(hashes), Some(hasher)) = (hashes, part.hasher.take()) {
-            hashes.add(info.bytes.start, hasher.0.finalize());
-        }
+        self.end(info, &mut part, hashes)?;
         if by_row {
             report.set_rows(rows);
         }
@@ -340,6 +428,7 @@ impl<'a> Stream<'a> {
         parts: Vec<Part>,
         start: u64,
         then: Vec<Place<'a>>,
+        step: Step,
     ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
         let Job { shards, beside, workers, outputs, masks, plots, .. } = *self.job;
         // All of one contest have the same settings.
@@ -354,7 +443,7 @@ impl<'a> Stream<'a> {
         let structures = Structures::load(&infos, settings, beside)?;
         let plan = selected.iter().zip(&specs).flat_map(|(one, spec)| self.job.places(one, start..start + spec.len));
         let plan: Vec<_> = plan.collect();
-        let again = selected[0].is_read_again();
+        let again = selected[0].is_read_again() && !matches!(step, Step::CarryOut(_));
         let is_little = plan.iter().map(|place| place.len).sum::<usize>() <= HELD * self.job.piece_bytes;
         let mut parts = parts;
         loop {
@@ -387,9 +476,15 @@ impl<'a> Stream<'a> {
                 clock,
             };
             let pruner = workers.current();
-            let decided = match &structures {
-                Some(structures) => structures.stream(pruner, &mut weights, &rule, want),
-                None => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
+            let decided = match (&structures, step) {
+                (Some(structures), _) => structures.stream(pruner, &mut weights, &rule, want),
+                (None, Step::Both) => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
+                (None, Step::Decide) => pruner.decide(&mut weights, &rule).map(|decision| (decision, Vec::new())),
+                (None, Step::CarryOut(group)) => {
+                    let rule = rule.with_granularity(Granularity::Tensor);
+                    let done = pruner.carry_out(&mut weights, &rule, &[group], want);
+                    done.map(|()| (Decision::default(), Vec::new()))
+                }
             };
             let error = match decided {
                 Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
@@ -402,6 +497,28 @@ impl<'a> Stream<'a> {
             }
         }
     }
+}
+
+/// What contests over many tensors say about these, if some take part in any.
+fn decided(works: &[Work<'_>]) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut any = false;
+    for work in works {
+        if let Some(Decided { group, .. }) = &work.decided {
+            hasher
+                .update(format!("{:?} {:x} {}\n", work.one.info.name, group.threshold.to_bits(), group.cut).as_bytes());
+            any = true;
+        }
+    }
+    any.then(|| hasher.finalize().to_string())
+}
+
+/// Rows and structures may be many: only who listens is told.
+fn tell(report: &TensorReport) -> Result<()> {
+    if events::are_for_machines() {
+        events::tell("tensor", serde_json::to_value(report)?);
+    }
+    Ok(())
 }
 
 /// Of those that are kept.

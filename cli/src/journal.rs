@@ -4,6 +4,7 @@
 //! asked about its tensors are the same again, and its masks, if some are wanted, are those that were written; a line that was cut
 //! off says nothing.
 
+use crate::events;
 use crate::interrupt;
 use crate::output::NewDirectory;
 use crate::positioned::read_exact_at;
@@ -35,10 +36,13 @@ struct Line {
     /// Hash of their masks, if some were wanted.
     #[serde(default)]
     masks: Option<String>,
+    /// Hash of what contests over many tensors said about these, if they took part in some.
+    #[serde(default)]
+    decided: Option<String>,
     tensors: Vec<TensorReport>,
 }
 
-/// What is asked of a shard that can be finished alone.
+/// What is asked of a shard that can be finished before all is.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Hash of what is asked about its tensors.
@@ -81,7 +85,7 @@ impl Hashes {
 pub(crate) struct Journal {
     file: RefCell<File>,
     finished: RefCell<BTreeMap<String, Line>>,
-    /// By the names of the shards that can be finished alone.
+    /// By the names of the shards that can be finished before all is.
     asked: BTreeMap<String, Asked>,
     /// Shards that are on the disk.
     count: Cell<usize>,
@@ -99,7 +103,7 @@ fn read(directory: &Path) -> BTreeMap<String, Line> {
 }
 
 impl Journal {
-    /// Go on in a directory: `asked` is of each shard what is asked now, if it may be finished alone. Files of shards that cannot be
+    /// Go on in a directory: `asked` is of each shard what is asked now, if it can be finished before all is. Files of shards that cannot be
     /// trusted, and all others, are removed.
     pub(crate) fn open(
         directory: &NewDirectory,
@@ -145,12 +149,18 @@ impl Journal {
         self.finished.borrow().contains_key(&name(shard))
     }
 
-    /// What an earlier run reported about a shard.
-    pub(crate) fn take(&self, shard: &Model) -> Option<Vec<TensorReport>> {
-        Some(self.finished.borrow_mut().remove(&name(shard))?.tensors)
+    /// What an earlier run reported about a shard, if contests over many tensors have `decided` then what they have now.
+    pub(crate) fn take(&self, shard: &Model, decided: Option<&str>) -> Option<Vec<TensorReport>> {
+        let line = self.finished.borrow_mut().remove(&name(shard))?;
+        if line.decided.as_deref() == decided {
+            return Some(line.tensors);
+        }
+        events::note(&format!("{} is written anew: another tensor of its contest has changed", shard.path.display()));
+        self.count.set(self.count.get() - 1);
+        None
     }
 
-    /// A shard is about to be written, alone: its input is to be hashed as it is read, so that what changes from then on is noticed by
+    /// A shard is about to be written: its input is to be hashed as it is read, so that what changes from then on is noticed by
     /// the next run.
     pub(crate) fn begin(&self, shard: &Model) -> Option<Hashes> {
         self.asked.contains_key(&name(shard)).then(Hashes::default)
@@ -163,6 +173,7 @@ impl Journal {
         input: &Hashes,
         output: &File,
         masks: Option<&File>,
+        decided: Option<String>,
         tensors: &[TensorReport],
     ) -> Result<()> {
         let shard = name(shard);
@@ -171,7 +182,10 @@ impl Journal {
         let of_masks = |file: &File| file.sync_data().and_then(|()| Hashes::of(file, &asked.masks));
         let masks = masks.map(of_masks).transpose().context("the masks file")?;
         let (input, settings) = (input.finish(), asked.settings.clone());
-        append(&mut self.file.borrow_mut(), &Line { shard, input, settings, masks, tensors: tensors.to_vec() })?;
+        append(
+            &mut self.file.borrow_mut(),
+            &Line { shard, input, settings, masks, decided, tensors: tensors.to_vec() },
+        )?;
         self.count.set(self.count.get() + 1);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! The temporary names follow from the final ones, and a lock says whether somebody is at work. What is there without a
 //! lock is what a killed run left; the next run to the same place takes it away and begins anew.
 
+use crate::events;
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
 use std::cell::Cell;
@@ -39,6 +40,7 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
             ensure!(apart, "{} and {} must not be one in the other", path.display(), other.display());
         }
     }
+    spare(targets, inputs, directories)?;
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
         let inside = places.iter().any(|directory| place.1.starts_with(directory));
@@ -60,6 +62,44 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
                 ensure!(overwrite, "{} exists; --overwrite replaces it", target.display());
             }
         }
+    }
+    Ok(())
+}
+
+/// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced.
+fn spare(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]) -> Result<()> {
+    let mut taken = Vec::new();
+    for target in targets.iter().chain(directories) {
+        let (directory, whole) = place(target)?;
+        taken.push(directory.join(affixed(".", &whole, PARTIAL)));
+        if directories.contains(target) {
+            taken.extend(["", PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
+            taken.extend(whole.canonicalize().ok());
+        }
+    }
+    for input in inputs {
+        // By the name that was given, and by that of what it leads to.
+        let names = [place(input).ok().map(|(_, whole)| whole), input.canonicalize().ok()];
+        let is_in = |taken: &&PathBuf| names.iter().flatten().any(|name| name.starts_with(taken));
+        if let Some(taken) = taken.iter().find(is_in) {
+            let (input, taken) = (input.display(), taken.display());
+            bail!("the input {input} is lost when {taken} is written; write somewhere else");
+        }
+    }
+    Ok(())
+}
+
+/// An output directory must lie beside the input directory.
+pub(crate) fn check_apart(target: &Path, input: &Path) -> Result<()> {
+    let (_, place) = place(target)?;
+    let real_input = input.canonicalize().with_context(|| format!("cannot look at {}", input.display()))?;
+    // Where it exists, by whatever links.
+    let real_target = target.canonicalize().unwrap_or_else(|_| place.clone());
+    let (out, of) = (target.display(), input.display());
+    for path in [&place, &real_target] {
+        ensure!(*path != real_input, "{out} is the input {of}; write somewhere else");
+        ensure!(!path.starts_with(&real_input), "{out} is inside the input {of}; write somewhere else");
+        ensure!(!real_input.starts_with(path), "the input {of} is inside {out}; write somewhere else");
     }
     Ok(())
 }
@@ -107,9 +147,9 @@ impl NewFile {
         Ok(Self { target, temporary })
     }
 
-    /// Leave what is there, for another run to go on from.
-    pub(crate) fn keep(&mut self) {
-        self.temporary.disable_cleanup(true);
+    /// Whether to leave what is there, for another run to go on from.
+    pub(crate) fn keep(&mut self, keep: bool) {
+        self.temporary.disable_cleanup(keep);
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -150,7 +190,7 @@ fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
         match fs4::FileExt::try_lock(&file) {
             Ok(()) => {}
             // Some network file systems have no locks; there, two runs must not be sent to one place.
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(e)) if has_no_locks(&e) => {}
             Err(TryLockError::Error(e)) => {
                 if is_new {
                     let _ = fs::remove_file(path); // the error that counts is on its way
@@ -171,6 +211,12 @@ fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     bail!("another run is writing {} now", target.display())
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    // ENOLCK: a mount without its lock manager.
+    const NO_LOCKS: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
+    error.kind() == io::ErrorKind::Unsupported || cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS)
 }
 
 /// Whether this open file is the one of this name.
@@ -209,16 +255,9 @@ impl NewDirectory {
         overwrite: bool,
         goes_on: impl Fn(&Path) -> bool,
     ) -> Result<Self> {
+        check_apart(target, input)?;
         let (parent, place) = place(target)?;
-        let real_input = input.canonicalize().with_context(|| format!("cannot look at {}", input.display()))?;
-        // Where it exists, by whatever links.
-        let real_target = target.canonicalize().unwrap_or_else(|_| place.clone());
-        let (out, of) = (target.display(), input.display());
-        for path in [&place, &real_target] {
-            ensure!(*path != real_input, "{out} is the input {of}; write somewhere else");
-            ensure!(!path.starts_with(&real_input), "{out} is inside the input {of}; write somewhere else");
-            ensure!(!real_input.starts_with(path), "the input {of} is inside {out}; write somewhere else");
-        }
+        let out = target.display();
         let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
         let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
@@ -247,9 +286,9 @@ impl NewDirectory {
         &self.partial
     }
 
-    /// Leave what is there, for another run to go on from.
-    pub(crate) fn keep(&self) {
-        self.keep.set(true);
+    /// Whether to leave what is there, for another run to go on from.
+    pub(crate) fn keep(&self, keep: bool) {
+        self.keep.set(keep);
     }
 
     /// Remove all that an earlier run left, but for these files.
@@ -303,7 +342,11 @@ impl NewDirectory {
             let _ = fs::rename(&old, &target); // the error that counts is on its way
             return Err(e).with_context(cannot);
         }
-        discard(&old, &self.partial)?;
+        // The new name first on the disk, then the old directory gone.
+        target.parent().into_iter().for_each(sync_directory);
+        if let Err(e) = discard(&old, &self.partial) {
+            events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
+        }
         Ok(target)
     }
 }

@@ -1,6 +1,7 @@
 //! Pictures in files: what they are decoded to, what is refused, and how they are written.
 
 use crate::pixels::{Layout, MOST_PIXELS};
+use crate::safetensors::open_regular;
 use anyhow::{Context, Result, bail, ensure};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
@@ -31,9 +32,7 @@ impl Picture {
     /// Decode a file; nothing is allocated for a picture that is too large.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let open = || {
-            let mut file = File::open(path).context("cannot open it")?;
-            let metadata = file.metadata().context("cannot look at it")?;
-            ensure!(metadata.is_file(), "not a regular file");
+            let mut file = open_regular(path)?;
             let format =
                 ImageReader::new(BufReader::new(&file)).with_guessed_format().context("cannot read it")?.format();
             file.rewind().context("cannot read it")?;

@@ -43,14 +43,16 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     events::tell(
         "started",
         json!({
-            "input": args.input,
-            "output": output,
+            "input": args.input.to_string_lossy(),
+            "output": output.map(Path::to_string_lossy),
             "tensors": selected.len(),
             "bytes": selected.iter().map(Selected::bytes).sum::<u64>(),
             "backend": workers.backend().to_string(),
         }),
     );
-    let mut destination = Destination::create(model, &paths, question.asked_of_shards(paths.masks.is_some())?)?;
+    // Files beside the model are hashed for it.
+    let asked = if paths.resumes(model) { question.asked_of_shards(paths.masks.is_some())? } else { vec![] };
+    let mut destination = Destination::create(model, &paths, asked)?;
     let answer = question.answer(
         &workers,
         &destination.outputs(),
@@ -128,8 +130,8 @@ impl<'a> Question<'a> {
         selected.collect()
     }
 
-    /// What is asked of each shard, unless its tensors take part in contests over many: of such a contest nothing is finished before
-    /// all is.
+    /// What is asked of each shard, unless its tensors take part in contests of structures over many: of such a contest nothing is finished
+    /// before all is.
     fn asked_of_shards(&self, masks: bool) -> Result<Vec<Option<Asked>>> {
         let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.beside.hashes()?);
         let selected = self.selected();
@@ -142,8 +144,8 @@ impl<'a> Question<'a> {
             }
             let regions = regions(&self.model.shards[number], number, infos.iter().copied());
             let masks = infos.iter().zip(&masks).filter(|(info, _)| info.shard == number);
-            let alone = !selected.iter().any(|one| one.info.shard == number && one.is_global());
-            alone.then(|| Asked {
+            let apart = !selected.iter().any(|one| one.info.shard == number && one.is_together());
+            apart.then(|| Asked {
                 settings: blake3::hash(text.as_bytes()).to_string(),
                 regions: regions.into_iter().map(|(bytes, _)| bytes).collect(),
                 masks: masks.map(|(_, mask)| mask.clone()).collect(),

@@ -262,7 +262,7 @@ impl Tally {
 
 /// `1 - kept / len`.
 pub(crate) fn sparsity(kept: u64, len: u64) -> f64 {
-    1.0 - kept as f64 / len as f64
+    if len == 0 { 0.0 } else { 1.0 - kept as f64 / len as f64 }
 }
 
 /// Write any report: indented, and one tensor (one adapter) a line, for `grep` and `diff`.
@@ -319,6 +319,12 @@ impl Formatter for Lines {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn nothing_of_nothing_is_zeroed() {
+        assert!(sparsity(0, 0).abs() < f64::MIN_POSITIVE);
+        assert!((sparsity(1, 4) - 0.75).abs() < f64::EPSILON);
+    }
 
     #[test]
     fn a_mean_is_exact_where_a_plain_sum_is_not() {

@@ -11,7 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -74,11 +74,9 @@ impl TensorInfo {
 impl Model {
     /// Open a file and check its header.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let open = || {
-            let file = File::open(path).context("cannot open it")?;
-            let metadata = file.metadata().context("cannot look at it")?;
-            ensure!(metadata.is_file(), "not a regular file");
-            let len = metadata.len();
+        let open = || -> Result<_> {
+            let file = open_regular(path)?;
+            let len = file.metadata().context("cannot look at it")?.len();
             let (tensors, metadata) = read_header(&file, len)?;
             Ok(Self { path: path.to_owned(), file, tensors, metadata, len })
         };
@@ -94,6 +92,13 @@ impl Model {
     pub(crate) fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok().map(|at| &self.tensors[at])
     }
+}
+
+/// Open a file that is one: to open a pipe is to wait for its other end.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let metadata = fs::metadata(path).context("cannot open it")?;
+    ensure!(metadata.is_file(), "not a regular file");
+    File::open(path).context("cannot open it")
 }
 
 fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {

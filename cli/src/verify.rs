@@ -3,11 +3,14 @@
 use crate::args::VerifyArgs;
 use crate::backend::Workers;
 use crate::checkpoint::INDEX;
+use crate::output::REPORT;
 use crate::prune::Question;
-use crate::safetensors::{Model, TensorInfo};
+use crate::safetensors::{Model, TensorInfo, open_regular};
 use crate::sink::{Differs, Sink};
 use anyhow::{Context, Result, anyhow, ensure};
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Check that an output and a masks file are exactly what prune would write.
@@ -30,7 +33,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
 
     if let Some(directory) = &model.directory {
         let index = directory.has_index.then_some(INDEX.as_ref());
-        for name in directory.others.iter().map(|name| name.as_os_str()).chain(index) {
+        let beside: Vec<&OsStr> = directory.others.iter().map(|name| name.as_os_str()).chain(index).collect();
+        check_names(&args.output, &beside.iter().copied().chain(model.shards.iter().map(Model::name)).collect())?;
+        for name in beside {
             let (path, from) = (args.output.join(name), open(&model.path.join(name))?);
             let file = open(&path)?;
             let (sink, len) = (Sink::Compare(&file, 0), from.metadata()?.len());
@@ -53,10 +58,18 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    let file = File::open(path).with_context(|| format!("{}: cannot open it", path.display()))?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    ensure!(is_file, "{} is not a regular file", path.display());
-    Ok(file)
+    open_regular(path).with_context(|| path.display().to_string())
+}
+
+/// What the input has not, the output must not have, but for the report.
+fn check_names(output: &Path, expected: &BTreeSet<&OsStr>) -> Result<()> {
+    let cannot = || format!("cannot list {}", output.display());
+    for entry in fs::read_dir(output).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        let is_known = expected.contains(&*name) || name == REPORT;
+        ensure!(is_known, "{} is in the output, and the input has no such file", output.join(name).display());
+    }
+    Ok(())
 }
 
 /// Which tensor and which of its entries a byte belongs to.

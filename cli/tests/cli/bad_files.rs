@@ -1,6 +1,8 @@
 //! Files that are not what they should be: a clear error, exit code 1, and nothing is written.
 
-use crate::desk::{Desk, f32s, model, with_header};
+use crate::desk::{Desk, f32s, model, texts, with_header};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Both commands refuse it, wherever they write.
 fn refuse(desk: &Desk, input: &str, parts: &[&str]) {
@@ -26,6 +28,60 @@ fn missing_empty_or_no_file() {
     refuse_bytes(b"", &["empty"]);
     refuse_bytes(b"1234567", &["truncated", "length 7", "first 8"]);
     refuse_bytes(b"this is a text and no safetensors file", &["not a safetensors file"]);
+}
+
+/// To open a pipe is to wait for somebody who writes to it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_file() {
+    let desk = Desk::new();
+    assert!(Command::new("mkfifo").arg(desk.path("pipe")).status().unwrap().success());
+    desk.write("in", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, 2.0]))]));
+    for args in [
+        &["inspect", "pipe"][..],
+        &["inspect", "in", "--score", "wanda", "--norms", "pipe"],
+        &["verify", "in", "pipe"],
+        &["image", "pipe", "-o", "out"],
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"));
+        let mut child = child.args(args).current_dir(desk.path(".")).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let output = child.wait_with_output().unwrap();
+        let (_, stderr) = texts(&output);
+        assert!(output.status.code() == Some(1) && stderr.contains("not a regular file"), "{args:?}: {stderr}");
+    }
+}
+
+/// Names that are no text, and nobody who listens.
+#[cfg(target_os = "linux")]
+#[test]
+fn odd_names_and_a_full_log_stop_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let desk = Desk::new();
+    let name = std::ffi::OsStr::from_bytes(b"m\xff");
+    std::fs::write(desk.path(".").join(name), model(&[("w", "F32", &[1, 2], f32s(&[1.0, 2.0]))])).unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.arg("prune").arg(name).args(["-o", "out", "--json", "--backend", "cpu"]).current_dir(desk.path("."));
+    let output = command.stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(desk.path("out").is_file());
+}
+
+/// A terminal does what is written to it.
+#[test]
+fn names_of_strangers_are_shown_without_their_control_characters() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "\\u001b[2J", &[1, 2], vec![1, 2])]));
+    let output = desk.run(&["inspect", "in"]);
+    let (_, stderr) = texts(&output);
+    assert!(output.status.code() == Some(1) && !stderr.contains('\u{1b}') && stderr.contains("[2J"), "{stderr:?}");
 }
 
 #[test]

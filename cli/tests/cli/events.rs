@@ -77,10 +77,15 @@ fn machines_are_told_how_far_it_is() {
     let events = events(&stderr);
     let told: Vec<_> = events.iter().filter(|event| event["event"] == "progress").collect();
     // Once a second.
-    assert!(!told.is_empty() || events.last().unwrap()["seconds"].as_f64().unwrap() < 1.5, "{stderr}");
+    assert!(!told.is_empty() || events.last().unwrap()["seconds"].as_f64().unwrap() < 3.0, "{stderr}");
     for event in told {
         assert_eq!(event["bytes_total"], 1 << 30);
-        assert!(event["bytes_done"].as_u64().unwrap() <= 1 << 30 && event["pass"].as_u64().unwrap() >= 1, "{event}");
+        // Several passes to decide, and another to carry that out.
+        let pass = &event["pass"];
+        assert!(
+            event["bytes_done"].as_u64().unwrap() <= 1 << 30 && (pass.is_null() || pass.as_u64() >= Some(1)),
+            "{event}"
+        );
     }
 }
 

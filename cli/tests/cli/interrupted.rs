@@ -158,9 +158,14 @@ fn killed_at_any_moment_the_output_is_absent_or_whole() {
     let args = ["prune", "in", "-o", "out", "--granularity", "global", "--backend", "cpu", "--overwrite"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
     command.args(args).current_dir(desk.path(".")).stdout(Stdio::null()).stderr(Stdio::null());
-    let begin = Instant::now();
-    assert!(command.status().unwrap().success());
-    let (whole, took) = (tree(&desk.path("out")), begin.elapsed());
+    // The fastest of a few: another program may write to the disk meanwhile.
+    let one = |_| {
+        let begin = Instant::now();
+        assert!(command.status().unwrap().success());
+        begin.elapsed()
+    };
+    let took = (0..4).map(one).min().unwrap();
+    let whole = tree(&desk.path("out"));
     let before = tree(&desk.path("in"));
     fs::remove_dir_all(desk.path("out")).unwrap();
     let seed = match std::env::var("EMPRUNE_KILL_SEED") {

@@ -170,6 +170,7 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
         ("depth", &|| long_header(r#"{"v":{"new":"#, |_| "[".into(), last), "expected `,` or `]`"),
         ("space", &|| long_header("{", |_| " ".into(), last), ""),
     ];
+    let mut largest = 0;
     for (what, make, error) in headers {
         let desk = Desk::new();
         desk.write("in", &make());
@@ -188,7 +189,10 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
         assert_eq!(output.status.code(), Some(if error.is_empty() { 0 } else { 1 }), "{what}: {:.300}", stderr);
         assert!(stderr.contains(error), "{what}: {:.300}", stderr);
         println!("{what}: {} MiB, {took:.1?}", most >> 20);
-        assert!((90 << 20..512 << 20).contains(&most), "{what}: {} MiB", most >> 20);
+        assert!(most < 512 << 20, "{what}: {} MiB", most >> 20);
+        largest = largest.max(most);
         assert!(took < Duration::from_secs(60), "{what}: {took:?}");
     }
+    // Of one of them the peak is seen, however the two processes take turns.
+    assert!(largest > 90 << 20, "nothing was measured: {} MiB", largest >> 20);
 }

@@ -10,6 +10,11 @@ const PARTIAL: &str = "out.emprune-partial";
 const JOURNAL: &str = "out.emprune-partial/.journal.emprune-partial";
 const PRUNE: [&str; 6] = ["prune", "in", "-o", "out", "--backend", "cpu"];
 
+/// Tensors, where nothing else is asked for.
+fn contests(options: &[&str]) -> &'static [&'static str] {
+    if options.contains(&"--granularity") { &[] } else { &["--granularity", "tensor"] }
+}
+
 fn shard(number: usize) -> Vec<u8> {
     let values: Vec<f32> = (0..64u64).map(|i| ((i + number as u64) * 2_654_435_761 % 97) as f32 - 40.0).collect();
     model(&[(&format!("w{number}"), "F32", &[4, 16], f32s(&values))])
@@ -41,7 +46,7 @@ fn start_with(desk: &Desk, rows: u64, options: &[&str]) -> Child {
     let file = File::options().write(true).open(desk.path("in/c.safetensors")).unwrap();
     file.set_len(8 + header.len() as u64 + bytes).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
-    command.args(PRUNE).args(["--granularity", "tensor"]).args(options).current_dir(desk.path("."));
+    command.args(PRUNE).args(contests(options)).args(options).current_dir(desk.path("."));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     let lines = || fs::read_to_string(desk.path(JOURNAL)).unwrap_or_default().lines().count();
@@ -65,7 +70,7 @@ fn killed() -> Desk {
 
 /// The last run, and what it said.
 fn go_on(desk: &Desk, options: &[&str]) -> String {
-    let output = desk.run(&[&PRUNE[..], &["--granularity", "tensor"], options].concat());
+    let output = desk.run(&[&PRUNE[..], contests(options), options].concat());
     let (_, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     stderr
@@ -104,6 +109,35 @@ fn finished_shards_of_a_killed_run_are_not_computed_again() {
     *marked.last_mut().unwrap() ^= 1;
     desk.write("out/a.safetensors", &marked);
     assert!(is_whole(&desk, &[]));
+}
+
+/// A contest over all shards is decided again, and what it said of finished ones is not written again, unless it says something else now.
+#[test]
+fn a_contest_over_all_shards_goes_on_too() {
+    const GLOBAL: [&str; 4] = ["--granularity", "global", "--beta", "0.5"];
+    for changes in [false, true] {
+        let desk = checkpoint();
+        let mut child = start_with(&desk, LARGE, &GLOBAL);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
+        *marked.last_mut().unwrap() ^= 1;
+        desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+        if changes {
+            // Larger weights than all before: fewer of those are kept.
+            let values = f32s(&[1000.0; 64]);
+            desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], values)]));
+        }
+        let stderr = go_on(&desk, &GLOBAL);
+        assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+        assert_eq!(stderr.contains("is written anew"), changes, "{stderr}");
+        assert_eq!(desk.read("out/a.safetensors") == marked, !changes, "{stderr}");
+        if !changes {
+            *marked.last_mut().unwrap() ^= 1;
+            desk.write("out/a.safetensors", &marked);
+        }
+        assert!(is_whole(&desk, &GLOBAL), "{changes}");
+    }
 }
 
 #[test]
@@ -169,7 +203,7 @@ fn what_has_changed_is_computed_again() {
 }
 
 /// A checkpoint whose last shard takes long enough to be killed in, and short enough to be done.
-const LARGE: u64 = 1 << 13;
+const LARGE: u64 = 1 << 15;
 const MASKS: [&str; 2] = ["--masks", "masks"];
 const MASKS_PARTIAL: &str = ".masks.emprune-partial";
 
@@ -244,7 +278,7 @@ fn a_run_that_wants_masks_trusts_none_that_did_not() {
 #[test]
 fn a_machine_that_goes_leaves_the_masks_as_well() {
     let desk = checkpoint();
-    let child = start_with(&desk, LARGE << 3, &MASKS);
+    let child = start_with(&desk, LARGE << 1, &MASKS);
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     assert_eq!(desk.names(), [MASKS_PARTIAL, "in", PARTIAL]);

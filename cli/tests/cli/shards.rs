@@ -159,6 +159,45 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
     desk.fail(&["prune", "in", "-o", "home", "--masks", "home/masks"], 1, &["in the output directory"]);
 }
 
+/// Names that are taken on the way to an output, and what lies where an output will be.
+#[test]
+fn an_input_that_would_be_lost_is_refused() {
+    let desk = checkpoint();
+    for name in ["out.emprune-partial", "out.emprune-old"] {
+        fs::create_dir(desk.path(name)).unwrap();
+        desk.write(&format!("{name}/model.safetensors"), &shard_a(&MATRIX));
+    }
+    desk.write(".file.emprune-partial", &shard_a(&MATRIX));
+    desk.succeed(&["prune", "in", "-o", "done", "--masks", "masks"]);
+    fs::rename(desk.path("masks"), desk.path("done/masks")).unwrap();
+    fs::create_dir(desk.path("plots")).unwrap();
+    desk.write("plots/scores", &shard_a(&MATRIX));
+    desk.write("plots/emprune_report.json", b"{}");
+    let before = desk.everything();
+    for args in [
+        &["prune", "out.emprune-partial", "-o", "out"][..],
+        &["prune", "out.emprune-old", "-o", "out", "--overwrite"],
+        &["prune", ".file.emprune-partial", "-o", "file"],
+        &[
+            "prune",
+            "in",
+            "-o",
+            "other",
+            "--score",
+            ".file.emprune-partial",
+            "--masks",
+            "file",
+            "--targets",
+            "m.z.weight",
+        ],
+        &["apply", "in", "--masks", "done/masks", "-o", "done", "--overwrite"],
+        &["inspect", "in", "--score", "plots/scores", "--plot", "plots", "--overwrite", "--targets", "m.z.weight"],
+    ] {
+        desk.fail(args, 1, &["the input ", " is lost when "]);
+        assert!(desk.everything() == before, "{args:?}");
+    }
+}
+
 #[test]
 fn only_an_empty_directory_or_one_of_ours_is_replaced() {
     let desk = checkpoint();
@@ -242,4 +281,6 @@ fn verify_goes_over_every_file() {
         desk.fail(&verify, 1, &[name, "cannot open"]);
         desk.write(&file, &whole);
     }
+    desk.write("out/model-00003-of-00002.safetensors", b"");
+    desk.fail(&verify, 1, &["model-00003-of-00002.safetensors", "the input has no such file"]);
 }
