@@ -45,10 +45,10 @@
 //! * `gpu` (default): the wgpu backend. Without it the crate is plain Rust.
 //! * `parallel` (default): the CPU backend on all cores, by rayon. The answer is the same without.
 
-// In the order of import: a module uses only what stands above it. tests/imports.rs keeps this true.
 #[cfg(target_endian = "big")]
 compile_error!("weights, scores and masks are little-endian, and keys are made of them as they lie in memory");
 
+// In the order of import: a module uses only what stands above it. tests/imports.rs keeps this true.
 mod error;
 mod exact;
 mod rule;
