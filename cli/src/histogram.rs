@@ -2,6 +2,7 @@
 //! takes part in a decision.
 
 use emprune::{Dtype, Mask};
+use std::ops::RangeInclusive;
 
 /// Bins of one octave: as many as the first bits of a mantissa tell apart.
 const PER_OCTAVE_BITS: u32 = 3;
@@ -15,10 +16,43 @@ const BINS: usize = (f32::INFINITY.to_bits() >> SHIFT) as usize;
 pub(crate) struct Histogram {
     /// They are not made of the weights.
     given: bool,
-    all: Vec<u64>,
-    kept: Vec<u64>,
+    all: Counts,
+    kept: Counts,
     zeros: u64,
     kept_zeros: u64,
+}
+
+/// Of the bins between the lowest and the highest that has any: a model has many tensors, and most of them have few.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    first: usize,
+    counts: Vec<u64>,
+}
+
+impl Counts {
+    fn add(&mut self, bin: usize, more: u64) {
+        if let Some(count) = self.counts.get_mut(bin.wrapping_sub(self.first)) {
+            *count += more;
+            return;
+        }
+        let first = if self.counts.is_empty() { bin } else { self.first.min(bin) };
+        let end = (self.first + self.counts.len()).max(bin + 1);
+        let mut counts = vec![0; end - first];
+        counts[self.first.max(first) - first..][..self.counts.len()].copy_from_slice(&self.counts);
+        counts[bin - first] = more;
+        *self = Self { first, counts };
+    }
+
+    fn get(&self, bin: usize) -> u64 {
+        self.counts.get(bin.wrapping_sub(self.first)).copied().unwrap_or_default()
+    }
+
+    /// From the first to the last that is not empty.
+    fn range(&self) -> Option<RangeInclusive<usize>> {
+        let first = self.counts.iter().position(|&count| count > 0)?;
+        let last = self.counts.iter().rposition(|&count| count > 0)?;
+        Some(self.first + first..=self.first + last)
+    }
 }
 
 /// What a histogram comes down to: the bins from the first to the last that is not empty.
@@ -55,16 +89,16 @@ pub(crate) struct Numbers<'a> {
 impl Histogram {
     /// Of scores that are made of the weights, or given.
     pub(crate) fn new(given: bool) -> Self {
-        Self { given, all: vec![0; BINS], kept: vec![0; BINS], zeros: 0, kept_zeros: 0 }
+        Self { given, all: Counts::default(), kept: Counts::default(), zeros: 0, kept_zeros: 0 }
     }
 
     /// Count scores that are seen for the first time: zeros by themselves, for a logarithmic axis has no place for them.
     pub(crate) fn see(&mut self, numbers: Numbers<'_>) {
         let Self { all, zeros, .. } = self;
-        for_each_score(numbers, |bits| match (bits, all.get_mut((bits >> SHIFT) as usize)) {
+        for_each_score(numbers, |bits| match (bits, (bits >> SHIFT) as usize) {
             (0, _) => *zeros += 1,
-            (_, Some(bin)) => *bin += 1,
-            (_, None) => {} // a weight that is no number, where others are judged
+            (_, bin) if bin < BINS => all.add(bin, 1),
+            _ => {} // a weight that is no number, where others are judged
         });
     }
 
@@ -75,10 +109,10 @@ impl Histogram {
         for_each_score(numbers, |bits| {
             let one = u64::from(mask.get(at));
             at += 1;
-            match (bits, kept.get_mut((bits >> SHIFT) as usize)) {
+            match (bits, (bits >> SHIFT) as usize) {
                 (0, _) => *kept_zeros += one,
-                (_, Some(bin)) => *bin += one,
-                (_, None) => {}
+                (_, bin) if bin < BINS => kept.add(bin, one),
+                _ => {}
             }
         });
     }
@@ -90,12 +124,10 @@ impl Histogram {
 
     fn bins(&self) -> Vec<Bin> {
         let edge = |bin: usize| f64::from(f32::from_bits(((bin as u32) << SHIFT).min(f32::INFINITY.to_bits() - 1)));
-        let bin = |i: usize| Bin { from: edge(i), to: edge(i + 1), all: self.all[i], kept: self.kept[i] };
-        let first = self.all.iter().position(|&count| count > 0);
-        let last = self.all.iter().rposition(|&count| count > 0);
+        let bin = |i: usize| Bin { from: edge(i), to: edge(i + 1), all: self.all.get(i), kept: self.kept.get(i) };
         // Zero is no score of the lowest bin: it was counted apart.
         let lowest = |bin: Bin| Bin { from: bin.from.max(f64::from(f32::from_bits(1))), ..bin };
-        first.zip(last).map(|(first, last)| (first..=last).map(|i| lowest(bin(i))).collect()).unwrap_or_default()
+        self.all.range().into_iter().flatten().map(|i| lowest(bin(i))).collect()
     }
 }
 
@@ -173,6 +205,19 @@ mod tests {
             [(half, Dtype::F16), (brain, Dtype::Bf16)].map(|(bytes, dtype)| counted(&bytes, dtype, None, &[]).spread());
         assert_eq!(half.bins, brain.bins);
         assert_eq!(half.bins.len(), 9, "an octave and the first bin of the next");
+    }
+
+    #[test]
+    fn counts_reach_as_far_as_they_must() {
+        let mut counts = Counts::default();
+        let bins = [700, 703, 698, 703, 2039, 0, 699];
+        for (i, bin) in bins.into_iter().enumerate() {
+            counts.add(bin, 1);
+            let all = bins[..=i].iter();
+            let (least, most) = (all.clone().min().unwrap(), all.clone().max().unwrap());
+            assert_eq!((counts.range(), counts.counts.len()), (Some(*least..=*most), most - least + 1));
+            assert!((0..BINS).all(|bin| counts.get(bin) == all.clone().filter(|&&other| other == bin).count() as u64));
+        }
     }
 
     #[test]
