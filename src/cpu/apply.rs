@@ -87,6 +87,8 @@ trait Stored: Copy {
     fn lost(self, least: u32) -> Self;
     fn and_not(self, lost: Self) -> Self;
     fn is_zero(self) -> bool;
+    /// Zero, unless that bit is set.
+    fn and_bit(self, bits: u32, at: usize) -> Self;
 }
 
 macro_rules! stored {
@@ -129,6 +131,11 @@ macro_rules! stored {
             #[inline(always)]
             fn is_zero(self) -> bool {
                 self == 0
+            }
+
+            #[inline(always)]
+            fn and_bit(self, bits: u32, at: usize) -> Self {
+                self & ((bits >> at & 1) as Self).wrapping_neg()
             }
         }
     )*};
@@ -229,6 +236,42 @@ pub(super) fn carry_out(tile: &mut [u32], piece: &mut Piece<'_>, part: std::ops:
     }
     if let Some(bytes) = piece.bytes.get_mut() {
         zero(tile, &mut bytes[part.start * size..part.end * size], piece.dtype);
+    }
+}
+
+/// Mask bits and zeros of the entries `part` of a piece, of which those with a bit are kept.
+#[inline(always)]
+pub(super) fn carry_out_bits(bits: &[u32], piece: &mut Piece<'_>, part: std::ops::Range<usize>) {
+    if let Some(mask) = piece.mask.as_deref_mut() {
+        let mask = &mut mask[part.start / 8..part.end.div_ceil(8)];
+        mask.copy_from_slice(&bytemuck::cast_slice(bits)[..mask.len()]);
+    }
+    let size = piece.dtype.size();
+    if let Some(bytes) = piece.bytes.get_mut() {
+        let bytes = &mut bytes[part.start * size..part.end * size];
+        match piece.dtype {
+            Dtype::F32 => keep::<u32>(bits, bytes),
+            Dtype::F16 | Dtype::Bf16 => keep::<u16>(bits, bytes),
+            Dtype::F8E4m3 | Dtype::F8E5m2 => keep::<u8>(bits, bytes),
+        }
+    }
+}
+
+/// Zero what has no bit.
+#[inline(always)]
+fn keep<T: Stored>(bits: &[u32], bytes: &mut [u8]) {
+    let (words, rest) = T::all_mut(bytes).as_chunks_mut::<32>();
+    let last = bits.get(words.len()).copied().unwrap_or(0);
+    for (word, &bits) in words.iter_mut().zip(bits) {
+        // By way of a copy: see `words`.
+        let mut copy = [T::ZERO; 32];
+        for (at, (copy, entry)) in copy.iter_mut().zip(word.iter()).enumerate() {
+            *copy = T::read(*entry).and_bit(bits, at).write();
+        }
+        *word = copy;
+    }
+    for (at, entry) in rest.iter_mut().enumerate() {
+        *entry = T::read(*entry).and_bit(last, at).write();
     }
 }
 

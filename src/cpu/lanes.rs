@@ -5,7 +5,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "loops over lanes index several arrays, and look alike where it is one")]
 
-use super::apply::{KEPT, Piece, carry_out};
+use super::apply::{Piece, carry_out_bits};
 use super::pairs::{self, Pair};
 use super::windows::Tally;
 use super::{each_at_a_desk, simd, stats};
@@ -14,6 +14,7 @@ use crate::decision::{Group, Quota};
 use crate::grid::Grid;
 use crate::key::{Bad, KEY_END, exponent, significand};
 use crate::rule::{Beta, Budget, Rule};
+use std::ops::Range;
 
 /// Contests side by side. A multiple of eight, so that their mask bits are whole bytes.
 const LANES: usize = 64;
@@ -32,6 +33,9 @@ const HALF: u32 = (24 + REACH) / 2;
 
 /// A number for each contest.
 type Each<T> = [T; LANES];
+
+/// Entries whose bits make a word.
+const WORD: usize = u32::BITS as usize;
 
 /// How a contest lies in memory: `height` runs of `width` entries, `stride` apart. The next contest begins `width` entries further.
 #[derive(Clone, Copy)]
@@ -54,6 +58,9 @@ pub(super) struct Desk {
     tile: Box<[u32; LANES * SHORT]>,
     /// Entry by entry, a key of each contest.
     keys: Box<[Each<u32>; SHORT]>,
+    /// What is kept, a bit an entry: first contest by contest, then as they lie in memory.
+    kept: Box<[Each<u32>; SHORT / WORD]>,
+    bits: Box<[u32; LANES * SHORT / WORD]>,
     /// Of the contests of which integers had to tell what is kept.
     quotas: Vec<(usize, Quota)>,
 }
@@ -84,6 +91,8 @@ impl Desk {
         Self {
             tile: Box::new([0; LANES * SHORT]),
             keys: Box::new([[0; LANES]; SHORT]),
+            kept: Box::new([[0; LANES]; SHORT / WORD]),
+            bits: Box::new([0; LANES * SHORT / WORD]),
             quotas: Vec::with_capacity(LANES),
         }
     }
@@ -107,6 +116,7 @@ impl Desk {
                         &mut self.keys[..shape.len().next_multiple_of(DEEP)],
                         shape.len(),
                         rule,
+                        &mut *self.kept,
                         &mut self.quotas,
                         groups,
                     );
@@ -135,36 +145,94 @@ impl Desk {
             if tile.iter().fold(0, |most, &key| key.max(most)) >= KEY_END {
                 return stats::bad_in(&keys, tile, first);
             }
-            let lanes = &mut self.keys[row * shape.width..][..shape.width];
-            for (lane, run) in tile.chunks_exact(shape.width).enumerate() {
-                for (keys, &key) in lanes.iter_mut().zip(run) {
-                    keys[lane % LANES] = key;
-                }
-            }
+            let lanes = &mut self.keys[row * shape.width..];
+            of_width(
+                shape.width,
+                #[inline(always)]
+                |width| {
+                    for (lane, run) in tile.chunks_exact(width).enumerate() {
+                        for (keys, &key) in lanes[..width].iter_mut().zip(run) {
+                            keys[lane % LANES] = key;
+                        }
+                    }
+                },
+            );
         }
         Ok(())
     }
 
-    /// Bring the keys, of which those that are kept have been marked, back to where they lie.
+    /// Bring what is kept back to where it lies, run by run.
     #[inline(always)]
     fn carry_out(&mut self, piece: &mut Piece<'_>, first: usize, shape: Shape, count: usize) {
-        let run = count * shape.width;
         for row in 0..shape.height {
-            let (tile, first) = (&mut self.tile[..run], first + row * shape.stride);
-            let lanes = &self.keys[row * shape.width..][..shape.width];
-            for (lane, run) in tile.chunks_exact_mut(shape.width).enumerate() {
-                for (keys, key) in lanes.iter().zip(run) {
-                    *key = keys[lane % LANES];
-                }
-            }
-            carry_out(tile, piece, first..first + run);
+            let from = row * shape.width;
+            line_up(&self.kept, from..from + shape.width, count, &mut *self.bits);
+            let first = first + row * shape.stride;
+            carry_out_bits(&*self.bits, piece, first..first + count * shape.width);
         }
     }
 }
 
-/// Decide contests, and mark the keys that are kept; the others become zero.
+/// `work(width)`: for the usual ones in loops that the compiler knows the length of.
 #[inline(always)]
-fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, quotas: &mut Vec<(usize, Quota)>, groups: &mut [Group]) {
+fn of_width(width: usize, work: impl FnOnce(usize)) {
+    match width {
+        4 => work(4),
+        8 => work(8),
+        16 => work(16),
+        width => work(width),
+    }
+}
+
+/// Bring the bits of the same entries of some contests one after the other.
+#[inline(always)]
+fn line_up(kept: &[Each<u32>; SHORT / WORD], entries: Range<usize>, count: usize, bits: &mut [u32]) {
+    let width = entries.len();
+    if width < WORD && WORD.is_multiple_of(width) && count == LANES {
+        let shift = entries.start % WORD;
+        return of_width(
+            width,
+            #[inline(always)]
+            |width| {
+                let lanes = kept[entries.start / WORD].chunks_exact(WORD / width);
+                for (word, lanes) in bits.iter_mut().zip(lanes) {
+                    let bits = lanes.iter().map(|bits| bits >> shift & ((1 << width) - 1));
+                    *word = bits.enumerate().fold(0, |word, (lane, bits)| word | bits << (lane * width));
+                }
+            },
+        );
+    }
+    let (mut held, mut len, mut words) = (0u64, 0, bits.iter_mut());
+    for lane in 0..count {
+        for at in entries.clone().step_by(WORD) {
+            let more = (entries.end - at).min(WORD);
+            let word = |i: usize| kept.get(i).map_or(0, |word| u64::from(word[lane]));
+            let both = word(at / WORD) | word(at / WORD + 1) << WORD;
+            held |= (both >> (at % WORD) & ((1 << more) - 1)) << len;
+            len += more;
+            if len >= WORD {
+                if let Some(word) = words.next() {
+                    *word = held as u32;
+                }
+                (held, len) = (held >> WORD, len - WORD);
+            }
+        }
+    }
+    if let Some(word) = words.next() {
+        *word = held as u32;
+    }
+}
+
+/// Decide contests, and say what is kept.
+#[inline(always)]
+fn decide(
+    keys: &mut [Each<u32>],
+    len: usize,
+    rule: &Rule,
+    kept: &mut [Each<u32>],
+    quotas: &mut Vec<(usize, Quota)>,
+    groups: &mut [Group],
+) {
     let (deep, _) = keys.as_chunks();
     let spans = Spans::of(deep);
     let sums = Sums::of(deep, &spans);
@@ -192,16 +260,17 @@ fn decide(keys: &mut [Each<u32>], len: usize, rule: &Rule, quotas: &mut Vec<(usi
             mass[*lane] = Some(wide_mass(keys, *lane, found.threshold[*lane], quota));
         }
     }
-    let marked = mark(&mut keys[..len], &spans, &found);
-    let masses = sums.masses(&marked.sum);
+    let cut = drop_ties(&mut keys[..len], &found);
+    let (deep, _) = keys.as_chunks();
+    let masses = sums.masses(&mark(deep, &spans, &found.threshold, kept));
     for (lane, group) in groups.iter_mut().enumerate() {
         let measures = [told.n_eff[lane], masses[lane], told.mass_bound[lane]];
-        let (threshold, cut) = (found.threshold[lane], marked.cut[lane].into());
+        let (threshold, cut) = (found.threshold[lane], cut[lane].into());
         *group = Group::new(len as u64, told.kept[lane].into(), threshold, cut, measures);
     }
     for (lane, quota) in quotas.iter() {
         let mass = mass[*lane].unwrap_or(masses[*lane]);
-        groups[*lane] = quota.settle(found.threshold[*lane], marked.cut[*lane].into(), mass);
+        groups[*lane] = quota.settle(found.threshold[*lane], cut[*lane].into(), mass);
     }
 }
 
@@ -462,45 +531,50 @@ fn count(deep: &[[Each<u32>; DEEP]], least: &Each<i32>) -> Each<u32> {
     count
 }
 
-/// What was kept.
-struct Marked {
-    /// In the window of the sums.
-    sum: Each<u64>,
-    cut: Each<u32>,
-}
-
-/// Mark what is kept, and zero the rest.
+/// From which entry on ties lose. Those become less than the threshold.
 #[inline(always)]
-fn mark(keys: &mut [Each<u32>], spans: &Spans, found: &Found) -> Marked {
-    let tops = spans.tops();
-    let Found { threshold, ties } = found;
-    let (mut sum, mut seen) = ([0; LANES], [0u32; LANES]);
-    let (mut cut, mut lost) = ([0u32; LANES], [0u32; LANES]);
-    let some_lose = ties.iter().any(|&ties| ties != u32::MAX);
+fn drop_ties(keys: &mut [Each<u32>], Found { threshold, ties }: &Found) -> Each<u32> {
+    let len = keys.len() as u32;
+    if ties.iter().all(|&ties| ties == u32::MAX) {
+        return [len; LANES];
+    }
+    let (mut seen, mut cut, mut lost) = ([0u32; LANES], [0u32; LANES], [0u32; LANES]);
     for (at, keys) in keys.iter_mut().enumerate() {
-        if some_lose {
-            for lane in 0..LANES {
-                // A tie too many is told from the threshold by being taken for less.
-                let is_tie = u32::from(keys[lane] == threshold[lane]);
-                seen[lane] += is_tie;
-                let loses = is_tie & u32::from(seen[lane] > ties[lane]);
-                cut[lane] = if is_tie > loses { at as u32 + 1 } else { cut[lane] };
-                lost[lane] |= loses;
-                keys[lane] = keys[lane].wrapping_sub(loses);
-            }
-        }
         for lane in 0..LANES {
-            let key = keys[lane];
-            // All ones where the key is kept.
-            let kept = !(key.wrapping_sub(threshold[lane]) as i32 >> 31);
-            sum[lane] += value(key & kept as u32, tops[lane]);
-            keys[lane] = (key | KEPT) & kept as u32;
+            let is_tie = u32::from(keys[lane] == threshold[lane]);
+            seen[lane] += is_tie;
+            let loses = is_tie & u32::from(seen[lane] > ties[lane]);
+            cut[lane] = if is_tie > loses { at as u32 + 1 } else { cut[lane] };
+            lost[lane] |= loses;
+            keys[lane] = keys[lane].wrapping_sub(loses);
         }
     }
     for lane in 0..LANES {
-        cut[lane] = if lost[lane] != 0 { cut[lane] } else { keys.len() as u32 };
+        cut[lane] = if lost[lane] != 0 { cut[lane] } else { len };
     }
-    Marked { sum, cut }
+    cut
+}
+
+/// Which keys are kept, a bit each, and their sums in the windows. Zeros that fill up the last ones may get bits.
+#[inline(always)]
+fn mark(deep: &[[Each<u32>; DEEP]], spans: &Spans, threshold: &Each<u32>, kept: &mut [Each<u32>]) -> Each<u64> {
+    let (tops, mut sum) = (spans.tops(), [0; LANES]);
+    for (deep, word) in deep.chunks(WORD / DEEP).zip(kept) {
+        *word = [0; LANES];
+        for (i, keys) in deep.iter().enumerate() {
+            for lane in 0..LANES {
+                let (mut all, mut bits) = (sum[lane], word[lane]);
+                for (j, keys) in keys.iter().enumerate() {
+                    // All ones where the key is kept.
+                    let kept = !(keys[lane].wrapping_sub(threshold[lane]) as i32 >> 31) as u32;
+                    all += value(keys[lane] & kept, tops[lane]);
+                    bits |= kept & 1 << (i * DEEP + j);
+                }
+                (sum[lane], word[lane]) = (all, bits);
+            }
+        }
+    }
+    sum
 }
 
 /// The wide sums of one contest whose scores are too far apart for its window.
@@ -522,4 +596,32 @@ fn wide_mass(keys: &[Each<u32>], lane: usize, threshold: u32, quota: &Quota) -> 
     let ties = u128::from(quota.kept - above) * u128::from(significand(threshold));
     tally.kept.add(ties, stats::place(threshold));
     tally.moments.mass(&tally.kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_lined_up_run_by_run() {
+        let mut kept = [[0u32; LANES]; SHORT / WORD];
+        for (i, word) in kept.as_flattened_mut().iter_mut().enumerate() {
+            *word = (i as u32 + 1).wrapping_mul(0x9e37_79b9);
+        }
+        for width in 1..=SHORT {
+            for from in (0..=SHORT - width).step_by(width) {
+                for count in [1, 7, LANES - 1, LANES] {
+                    let mut bits = [0; LANES * SHORT / WORD];
+                    line_up(&kept, from..from + width, count, &mut bits);
+                    for at in 0..(count * width).next_multiple_of(8) {
+                        let (lane, entry) = (at / width, from + at % width);
+                        // The mask's last byte is filled up with zeros.
+                        let expected = lane < count && kept[entry / WORD][lane] >> (entry % WORD) & 1 == 1;
+                        let found = bits[at / WORD] >> (at % WORD) & 1 == 1;
+                        assert_eq!(found, expected, "entry {entry} of contest {lane} of {count}, {width} to a run");
+                    }
+                }
+            }
+        }
+    }
 }
