@@ -26,6 +26,7 @@ mod report;
 mod resumed;
 mod schema;
 mod shards;
+mod steps;
 mod structures;
 mod usage;
 mod verify;

@@ -4,9 +4,9 @@ use crate::desk::{Desk, f32s, model, texts, tree};
 use serde_json::{Value, json};
 use std::fs;
 
-const A: &str = "model-00001-of-00002.safetensors";
+pub(crate) const A: &str = "model-00001-of-00002.safetensors";
 const B: &str = "model-00002-of-00002.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// Rows that keep 3 of 4 and all 4.
 const MATRIX: [f32; 8] = [1.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
@@ -25,7 +25,7 @@ fn weight_map() -> Value {
 }
 
 /// A checkpoint of two shards in `in`, with what else is usually there.
-fn checkpoint() -> Desk {
+pub(crate) fn checkpoint() -> Desk {
     let desk = Desk::new();
     fs::create_dir(desk.path("in")).unwrap();
     desk.write(&format!("in/{A}"), &shard_a(&MATRIX));

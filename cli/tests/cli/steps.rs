@@ -1,0 +1,288 @@
+//! The system calls between a run and the disk, one by one: in which order they come, and what is left where a run is killed, is
+//! interrupted, or is told of an error at any one of them. By `strace`, which finds every moment that there is, and not only some.
+#![cfg(target_os = "linux")]
+
+use crate::desk::{Desk, texts, tree};
+use crate::shards::{A, INDEX, checkpoint};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+const PARTIAL: &str = ".emprune-partial";
+
+/// Calls that change what is on the disk, and those that put it there.
+const WRITES: &str =
+    "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,mkdir,rename,renameat2,unlink,unlinkat";
+
+/// The tests that follow have nothing to say without it. In CI it must be there.
+fn is_traced() -> bool {
+    let found = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    let works = found.as_ref().is_ok_and(|output| output.status.success());
+    assert!(works || std::env::var_os("CI").is_none(), "install strace: {found:?}");
+    if !works {
+        eprintln!("SKIPPED: no strace that may look at programs here: {found:?}");
+    }
+    works
+}
+
+/// Run the program, look at these calls, and do something to one of them, or to none.
+fn trace(desk: &Desk, calls: &str, inject: Option<&str>, args: &[&str]) -> (Output, Vec<String>) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-y", "-s0", "-e", &format!("trace={calls}"), "-o"]).arg(log.path());
+    inject.map(|inject| command.args(["-e", &format!("inject={inject}")]));
+    command.arg(env!("CARGO_BIN_EXE_emprune")).args(args).current_dir(desk.path("."));
+    if args[0] == "prune" {
+        command.args(["--backend", "cpu"]);
+    }
+    let output = command.output().unwrap();
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    // Without the number of the thread. A call that another thread came into is told twice; the first time has the arguments.
+    let call = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').to_owned();
+    let calls = log.lines().map(call).filter(|call| !call.starts_with(['<', '-', '+'])).collect();
+    (output, calls)
+}
+
+/// What a call is about: the names of open files, or of a call that takes names those in its quotes.
+fn paths(call: &str) -> Vec<&str> {
+    let names = ["rename", "mkdir", "unlink"].iter().any(|name| call.starts_with(name));
+    let (begin, end) = if names { ('"', '"') } else { ('<', '>') };
+    let mut paths = Vec::new();
+    let mut rest = call;
+    while let Some(at) = rest.find(begin) {
+        let Some(len) = rest[at + 1..].find(end) else { break };
+        paths.push(&rest[at + 1..][..len]);
+        rest = &rest[at + len + 2..];
+    }
+    paths.into_iter().filter(|path| path.starts_with('/')).collect()
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Whether everything is on the disk before it gets its name, and the name before the next thing depends on it. The files, in the order
+/// in which they were last flushed.
+fn check_order(calls: &[String]) -> Vec<String> {
+    let (mut dirty, mut flushed) = (BTreeSet::new(), Vec::new());
+    for call in calls {
+        let (name, paths) = (call.split('(').next().unwrap(), paths(call));
+        match (name, paths.as_slice()) {
+            ("openat", [.., path]) if call.contains("O_CREAT") => {
+                dirty.extend([(*path).to_owned(), parent(path).to_owned()]);
+            }
+            ("mkdir", [path]) => dirty.extend([(*path).to_owned(), parent(path).to_owned()]),
+            ("write" | "pwrite64" | "ftruncate" | "copy_file_range" | "sendfile", paths) => {
+                dirty.extend(paths.iter().map(|path| (*path).to_owned()));
+            }
+            ("fsync" | "fdatasync", [path]) => {
+                dirty.remove(*path);
+                flushed.retain(|other| other != path);
+                flushed.push((*path).to_owned());
+            }
+            ("rename" | "renameat2", [from, to]) => {
+                let is_in = |path: &&String| {
+                    path.strip_prefix(from).is_some_and(|rest| ["", "/"].contains(&&rest[..rest.len().min(1)]))
+                };
+                let is_ours = to.ends_with(PARTIAL) || to.ends_with("-old");
+                let late: Vec<_> = dirty.iter().filter(is_in).collect();
+                assert!(is_ours || late.is_empty(), "{late:?} are not flushed before {call}");
+                // What was there before goes for good only when the new name is on the disk.
+                assert!(
+                    !to.ends_with(PARTIAL) || !dirty.contains(parent(to)),
+                    "the directory is not flushed before {call}"
+                );
+                dirty.insert(parent(to).to_owned());
+            }
+            _ => {}
+        }
+    }
+    for call in calls.iter().filter(|call| call.starts_with("rename")) {
+        let paths = paths(call);
+        let directory = parent(paths.last().unwrap());
+        assert!(!dirty.contains(directory), "{directory} is not flushed after {call}");
+    }
+    flushed
+}
+
+#[test]
+fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let calls = format!("{WRITES},openat");
+    let file = format!("in/{A}");
+    for args in [
+        &["prune", "in", "-o", "out", "--masks", "masks", "--report", "report"][..],
+        &["prune", "in", "-o", "out", "--overwrite"],
+        &["prune", "in", "-o", "out", "--overwrite", "--granularity", "global"],
+        &["prune", &file, "-o", "file", "--masks", "masks", "--overwrite"],
+        &["apply", "in", "--masks", "masks-of-all", "-o", "out", "--overwrite"],
+    ] {
+        if args[0] == "apply" {
+            desk.succeed(&["inspect", "in", "--masks", "masks-of-all"]);
+        }
+        let (output, calls) = trace(&desk, &calls, None, args);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        let flushed = check_order(&calls);
+        let inside = flushed.iter().filter_map(|path| path.split_once("/out.emprune-partial/"));
+        let last = inside.map(|(_, name)| name).rfind(|name| !name.starts_with('.'));
+        assert_eq!(last, args.contains(&"in").then_some(INDEX), "{flushed:?}");
+    }
+}
+
+#[test]
+fn an_order_that_is_wrong_is_noticed() {
+    let good = [
+        r#"openat(AT_FDCWD</d>, "/d/out.emprune-partial/a", O_RDWR|O_CREAT, 0666) = 5</d/out.emprune-partial/a>"#,
+        r#"write(5</d/out.emprune-partial/a>, ""..., 8) = 8"#,
+        r#"fsync(5</d/out.emprune-partial/a>) = 0"#,
+        r#"fsync(6</d/out.emprune-partial>) = 0"#,
+        r#"rename("/d/out.emprune-partial", "/d/out") = 0"#,
+        r#"fsync(5</d>) = 0"#,
+        r#"rename("/d/out.emprune-old", "/d/out.emprune-partial") = 0"#,
+        r#"fsync(5</d>) = 0"#,
+    ]
+    .map(str::to_owned);
+    check_order(&good);
+    for missing in [2, 3, 5, 7] {
+        let bad: Vec<_> =
+            good.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, call)| call.clone()).collect();
+        let noticed = std::panic::catch_unwind(|| check_order(&bad));
+        assert!(noticed.is_err(), "nobody missed {}", good[missing]);
+    }
+    let mut late = good;
+    late.swap(1, 2);
+    assert!(std::panic::catch_unwind(|| check_order(&late)).is_err());
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The checkpoint with an output that an earlier run wrote, and both outputs without their reports: those have times.
+struct Story {
+    desk: Desk,
+    input: Files,
+    old: Files,
+    new: Files,
+}
+
+const NEW: [&str; 5] = ["prune", "in", "-o", "out", "--overwrite"];
+const OLD: [&str; 7] = ["prune", "in", "-o", "out", "--overwrite", "--beta", "0.5"];
+
+impl Story {
+    fn new() -> Self {
+        let desk = checkpoint();
+        desk.succeed(&NEW);
+        let new = outcome(&desk);
+        desk.succeed(&OLD);
+        let (input, old) = (tree(&desk.path("in")), outcome(&desk));
+        assert!(old != new && old.len() == new.len() && new.len() == input.len());
+        Self { desk, input, old, new }
+    }
+
+    /// Run with this done to one of the calls, and look at what is there. A run that says it is done is.
+    fn run(&self, what: &str, (call, nth): &Step) -> (Output, bool) {
+        let (output, _) = trace(&self.desk, call, Some(&format!("{call}:{what}:when={nth}")), &NEW);
+        let case = format!("{what} at {call} {nth}: {:?}", texts(&output));
+        assert!(tree(&self.desk.path("in")) == self.input, "the input changed, {case}");
+        // Between two renames what was there before has another name, until the next run.
+        let there = if self.desk.path("out").exists() { outcome(&self.desk) } else { Files::new() };
+        let aside = there.is_empty() && self.desk.path("out.emprune-old").exists();
+        assert!(there == self.old || there == self.new || aside, "half an output, {case}");
+        assert!(!output.status.success() || there == self.new, "said to be done, {case}");
+        (output, there == self.new)
+    }
+
+    /// The next run completes, and leaves nothing behind.
+    fn goes_on(&self, step: &Step) {
+        self.desk.succeed(&NEW);
+        assert!(outcome(&self.desk) == self.new, "the next run after {step:?}");
+        assert_eq!(self.desk.names(), ["in", "out"], "the next run after {step:?}");
+        self.desk.succeed(&OLD);
+    }
+}
+
+/// A call, and which one of its kind: so strace counts, in each thread.
+type Step = (String, usize);
+
+/// The steps of a run, or on a small test some of them.
+fn steps(calls: &str) -> Vec<Step> {
+    let (output, calls) = trace(&Story::new().desk, calls, None, &NEW);
+    assert!(output.status.success(), "{:?}", texts(&output));
+    let mut seen = BTreeMap::<String, usize>::new();
+    for call in calls {
+        *seen.entry(call.split('(').next().unwrap().to_owned()).or_default() += 1;
+    }
+    let steps = seen.into_iter().flat_map(|(name, count)| (1..=count).map(move |nth| (name.clone(), nth)));
+    let small = std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small");
+    steps.step_by(if small { 4 } else { 1 }).collect()
+}
+
+fn outcome(desk: &Desk) -> Files {
+    let mut files = tree(&desk.path("out"));
+    files.remove("emprune_report.json");
+    files
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_step_leaves_all_or_nothing() {
+    if !is_traced() {
+        return;
+    }
+    let (story, steps) = (Story::new(), steps(WRITES));
+    let mut killed = 0;
+    for step in &steps {
+        let (output, _) = story.run("signal=KILL", step);
+        killed += usize::from(output.status.signal() == Some(9));
+        story.goes_on(step);
+    }
+    // Where two threads make one kind of call, neither may come so far.
+    assert!(killed > 10.min(steps.len() / 2), "{killed} of {steps:?}");
+}
+
+#[test]
+fn an_error_at_any_step_leaves_all_or_nothing() {
+    if !is_traced() {
+        return;
+    }
+    let story = Story::new();
+    let (mut failed, mut done) = (0, 0);
+    for step in &steps(WRITES) {
+        let (output, is_new) = story.run("error=EIO", step);
+        let (stdout, stderr) = texts(&output);
+        let said = stderr.matches("error: ").count();
+        let is_right = match output.status.code() {
+            Some(0) => said == 0 && is_new,
+            Some(1) => said == 1 || step.0 == "write", // which may be the line that says it
+            _ => false,
+        };
+        assert!(is_right, "{step:?}: {stdout} {stderr}");
+        failed += usize::from(!is_new);
+        done += usize::from(is_new);
+        story.goes_on(step);
+    }
+    assert!(failed > 5 && done > 0, "{failed} {done}");
+}
+
+#[test]
+fn a_run_that_goes_on_and_is_interrupted_at_any_step_leaves_all_or_nothing() {
+    if !is_traced() {
+        return;
+    }
+    let story = Story::new();
+    // The first shard is done, and what it was made from is known.
+    let one_shard = ("fdatasync".to_owned(), 1);
+    // Hashing what is there reads, and writes nothing.
+    for step in &steps(&format!("{WRITES},pread64,read")) {
+        let (output, _) = story.run("signal=KILL", &one_shard);
+        assert_eq!(output.status.signal(), Some(9));
+        assert!(story.desk.path(&format!("out{PARTIAL}/{A}")).exists(), "nothing to go on from");
+        let (output, is_new) = story.run("signal=TERM", step);
+        // Before the program listens the signal ends it, and after the last rename it is too late.
+        let status = output.status;
+        let is_right = status.signal() == Some(15) || status.code() == Some(130) || status.success() && is_new;
+        assert!(is_right, "{step:?}: {:?} {:?}", status, texts(&output));
+        story.goes_on(step);
+    }
+}
