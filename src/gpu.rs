@@ -42,12 +42,14 @@
 //! What a job decides stays on the device: pruned weights, masks, and a [`Record`] per contest that a shader of yours can read
 //! ([`Record::WGSL`]). `examples/in_your_wgpu_app.rs` runs between two passes, `examples/scores_of_your_own.rs` behind a shader that makes scores.
 
+mod buffers;
 mod contest;
 mod device;
 mod engine;
 mod job;
 mod kernels;
 mod layout;
+mod plan;
 mod rows;
 mod shaders;
 #[cfg(test)]
@@ -55,10 +57,12 @@ mod tests;
 mod transfer;
 
 pub use crate::plan::Tuning;
+pub use buffers::{Buffers, SliceBuffers};
 pub use device::{Adapter, Options, adapters};
-pub use job::{Buffers, Job, Plan, SliceBuffers};
+pub use job::Job;
 pub use kernels::{Checks, KernelOptions, Kernels, Variant, required_features, required_limits};
 pub use layout::Record;
+pub use plan::Plan;
 /// The version of wgpu that this crate speaks.
 pub use wgpu;
 

@@ -1,0 +1,112 @@
+//! Contests of whole rows, columns, heads or groups: their scores are made here, a contest over them decides, and their weights follow.
+
+use super::{Drive, Engine, Judge, Piece, check, cut, drive};
+use crate::cpu::{self, Fate, Fates};
+use crate::decision::Decision;
+use crate::dtype::Dtype;
+use crate::error::Error;
+use crate::mask::Mask;
+use crate::rule::{Granularity, Rule, Score};
+use crate::source::{Borrowed, Input};
+use crate::structure::{self, Members, Norm, Structure, Tally};
+use crate::tensor::Tensor;
+
+/// Decide about structures, and carry that out on their weights. The contests are over structures: one per tensor, or one over all. The
+/// masks say which structures are kept, tensor by tensor.
+pub(crate) fn drive_structures(
+    engine: &Engine,
+    input: &mut dyn Input,
+    (structure, norm): (Structure<'_>, Norm<'_>),
+    rule: &Rule,
+) -> Result<(Decision, Vec<Mask>), Error> {
+    let specs = input.tensors().to_vec();
+    check_structures(specs.len(), structure, norm, rule)?;
+    check(input, rule)?;
+    let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
+    let mut asked = Drive { judge: Judge { engine, rule }, input, norms };
+    let members = specs.iter().enumerate().map(|(i, spec)| structure.members(i, *spec).map_err(|e| e.of_tensor(i)));
+    let members = members.collect::<Result<Vec<_>, _>>()?;
+    // Tensors whose structures are numbered together.
+    let shared = matches!(structure, Structure::Groups(_)) && rule.granularity == Granularity::Global;
+    let together = if shared { specs.len() } else { 1 };
+    let mut scores = Vec::new();
+    for first in (0..specs.len()).step_by(together) {
+        scores.push(asked.structure_keys(first, &members[first..first + together], norm)?);
+    }
+    let tensors: Vec<Tensor<'_>> = scores
+        .iter()
+        .map(|keys| Tensor::from_bytes(bytemuck::cast_slice(keys), Dtype::F32))
+        .collect::<Result<_, _>>()?;
+    let mut scored = Borrowed::new(&tensors);
+    let decision = drive(engine, &mut scored, &rule.with_score(Score::Magnitude))?;
+    let masks: Vec<Mask> = (0..specs.len()).map(|tensor| scored.masks[tensor / together].clone()).collect();
+    for ((tensor, members), mask) in members.iter().enumerate().zip(&masks) {
+        let kept = |member| mask.get(members.structure(member) as u64);
+        let fates: Vec<Fate> = (0..members.len()).map(|i| if kept(i) { Fate::KEPT } else { Fate::LOST }).collect();
+        for piece in cut(&Piece { tensor, range: 0..specs[tensor].len }, asked.piece_len(tensor)) {
+            asked.with_piece(&piece, |_, work| {
+                cpu::carry_out_fates(work, &Fates::Blocks(&members.grid, &fates), piece.range.start);
+                Ok(())
+            })?;
+        }
+    }
+    Ok((decision, masks))
+}
+
+/// What cannot be asked about the structures of so many tensors.
+fn check_structures(tensors: usize, structure: Structure<'_>, norm: Norm<'_>, rule: &Rule) -> Result<(), Error> {
+    let wrong = |message: String| Err(Error::invalid(message));
+    match (rule.granularity, structure, norm) {
+        (Granularity::Tensor | Granularity::Global, ..) => {}
+        (other, ..) => return wrong(format!("structures compete by tensor or global, and the granularity is {other}")),
+    }
+    match (structure, norm) {
+        (Structure::Groups(lists), _) if lists.len() != tensors => {
+            wrong(format!("{} lists of groups for {tensors} tensors", lists.len()))
+        }
+        (_, Norm::Given(lists)) if lists.len() != tensors => {
+            wrong(format!("{} lists of structures' scores for {tensors} tensors", lists.len()))
+        }
+        (_, Norm::Given(_)) if rule.score != Score::Magnitude => {
+            wrong(format!("the structures' scores are given, and those of the weights are {}", rule.score))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drive<'_> {
+    /// The scores of structures that some tensors, from the `first` on, have or share: the bits of `f32`s.
+    fn structure_keys(&mut self, first: usize, members: &[Members<'_>], norm: Norm<'_>) -> Result<Vec<u32>, Error> {
+        // What several tensors share is not the fault of one.
+        let blame = |e: Error| if members.len() == 1 { e.of_tensor(first) } else { e };
+        let count = structure::count(members).map_err(blame)?;
+        if let Norm::Given(scores) = norm {
+            let mut keys = vec![0; count];
+            for (tensor, scores) in scores.iter().enumerate().skip(first).take(members.len()) {
+                structure::join_given(scores, &mut keys).map_err(|e| e.of_tensor(tensor))?;
+            }
+            return Ok(keys);
+        }
+        let mut structures = Vec::new();
+        if !members[0].are_structures() {
+            structures.resize(count, Tally::default());
+        }
+        for (tensor, members) in (first..).zip(members) {
+            let spec = self.input.tensors()[tensor];
+            let mut tallies = vec![Tally::default(); members.len()];
+            for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+                self.with_keys(&piece, spec, |keys| {
+                    cpu::tally(keys, &members.grid, piece.range.start, &mut tallies)
+                        .map_err(|bad| bad.error(tensor, piece.range.start))
+                })?;
+            }
+            if members.are_structures() {
+                structures = tallies;
+            } else {
+                let each = tallies.iter().enumerate();
+                each.for_each(|(member, tally)| structures[members.structure(member)].merge(tally));
+            }
+        }
+        structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
+    }
+}
