@@ -142,7 +142,8 @@ impl Drive<'_> {
         let spec = self.input.tensors()[tensor];
         let piece_len = self.piece_len(tensor);
         if row_len > piece_len.min(self.judge.engine.longest_row()) {
-            for start in (0..spec.len).step_by(row_len as usize) {
+            for row in 0..spec.len / row_len {
+                let start = row * row_len;
                 groups.push(self.contest(vec![Piece { tensor, range: start..start + row_len }])?);
             }
             return Ok(());
@@ -272,7 +273,6 @@ impl Drive<'_> {
 
     /// One contest over all the entries of `parts`, cut into pieces.
     fn contest(&mut self, parts: Vec<Piece>) -> Result<Group, Error> {
-        let specs = self.input.tensors().to_vec();
         let pieces: Vec<_> = parts.iter().flat_map(|p| cut(p, self.piece_len(p.tensor))).collect();
         let dtypes: Vec<_> = pieces.iter().map(|p| self.key_dtype(p.tensor)).collect();
         let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
@@ -294,7 +294,8 @@ impl Drive<'_> {
             }
         };
         for (i, piece) in pieces.iter().enumerate() {
-            self.with_keys(piece, specs[piece.tensor], |keys| contest.stats(i, keys, piece))?;
+            let spec = self.input.tensors()[piece.tensor];
+            self.with_keys(piece, spec, |keys| contest.stats(i, keys, piece))?;
         }
         contest.narrow()?;
         while !contest.is_narrowed() {
@@ -302,7 +303,8 @@ impl Drive<'_> {
                 if contest.holds(i) {
                     contest.histogram(i, &Keys::new(&[], self.key_dtype(piece.tensor), None))?;
                 } else {
-                    self.with_keys(piece, specs[piece.tensor], |keys| contest.histogram(i, keys))?;
+                    let spec = self.input.tensors()[piece.tensor];
+                    self.with_keys(piece, spec, |keys| contest.histogram(i, keys))?;
                 }
             }
             contest.narrow()?;
@@ -332,6 +334,16 @@ impl Drive<'_> {
                 groups.len(),
                 len(groups),
             )));
+        }
+        let mut unseen = groups.iter().enumerate();
+        for (grid, lens) in grids.iter().zip(&lens).filter(|_| !is_global) {
+            for (contest, (i, group)) in (0..lens.as_ref().map_or(grid.contests(), Vec::len)).zip(unseen.by_ref()) {
+                let len = lens.as_ref().map_or_else(|| grid.len_of(contest), |lens| lens[contest]);
+                if group.len != len {
+                    let message = format!("group {i} has {} entries, and its contest {len}", group.len);
+                    return Err(Error::invalid(message));
+                }
+            }
         }
         let (mut rest, mut before) = (groups, 0);
         for (tensor, ((spec, grid), lens)) in specs.iter().zip(&grids).zip(&lens).enumerate() {

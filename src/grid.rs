@@ -69,6 +69,13 @@ impl Grid {
         (self.bands() * self.stripes()) as usize
     }
 
+    /// Entries of a block, by its number.
+    pub(crate) fn len_of(&self, block: usize) -> u64 {
+        let (band, stripe) = (block as u64 / self.stripes(), block as u64 % self.stripes());
+        let part = self.part(&(band..band + 1), &(stripe..stripe + 1));
+        part.rows * part.columns
+    }
+
     /// Entries of a row of blocks.
     pub(crate) fn band_len(&self) -> u64 {
         self.block_rows * self.columns

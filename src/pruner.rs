@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::gpu;
 use crate::mask::Mask;
 use crate::rule::{Granularity, Rule};
-use crate::source::{Borrowed, InPlace, Source, Streamed, Want};
+use crate::source::{Borrowed, InPlace, Input, Source, Streamed, Want};
 use crate::structure::{Norm, Structure};
 use crate::tensor::{Tensor, TensorMut};
 use crate::watch::{Observed, Progress, Watch};
@@ -304,9 +304,54 @@ impl Watched<'_> {
     /// # Errors
     /// As it, and `Cancelled`: ranges that were stored by then stay stored.
     pub fn stream(&mut self, source: &mut dyn Source, rule: &Rule, want: Want) -> Result<Decision, Error> {
-        let mut input = Streamed::new(source, want);
-        let mut observed = Observed::new(&mut input, self.watch);
-        let result = drive(&self.pruner.engine, &mut observed, rule);
+        self.observe(&mut Streamed::new(source, want), |engine, input| drive(engine, input, rule))
+    }
+
+    /// As [`Pruner::stream_structures`].
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`: ranges that were stored by then stay stored.
+    pub fn stream_structures(
+        &mut self,
+        source: &mut dyn Source,
+        structure: Structure<'_>,
+        norm: Norm<'_>,
+        rule: &Rule,
+        want: Want,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        let question = (structure, norm);
+        self.observe(&mut Streamed::new(source, want), |engine, input| drive_structures(engine, input, question, rule))
+    }
+
+    /// As [`Pruner::decide`]. `done` stands still to the end.
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`.
+    pub fn decide(&mut self, source: &mut dyn Source, rule: &Rule) -> Result<Decision, Error> {
+        self.observe(&mut Streamed::looked_at(source), |engine, input| drive(engine, input, rule))
+    }
+
+    /// As [`Pruner::carry_out`].
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`: ranges that were stored by then stay stored.
+    pub fn carry_out(
+        &mut self,
+        source: &mut dyn Source,
+        rule: &Rule,
+        groups: &[Group],
+        want: Want,
+    ) -> Result<(), Error> {
+        self.observe(&mut Streamed::new(source, want), |_, input| carry_out(input, rule, groups))
+    }
+
+    fn observe<T>(
+        &mut self,
+        input: &mut dyn Input,
+        work: impl FnOnce(&Engine, &mut dyn Input) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut observed = Observed::new(input, self.watch);
+        let result = work(&self.pruner.engine, &mut observed);
         observed.finish(result)
     }
 }

@@ -9,7 +9,9 @@ use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, backends, cpu};
-use emprune::{Beta, Budget, ErrorKind, Granularity, Groups, Norm, Rule, Score, Sparsity, Structure, Tensor, Want};
+use emprune::{
+    Beta, Budget, ErrorKind, Granularity, Group, Groups, Norm, Rule, Score, Sparsity, Structure, Tensor, Want,
+};
 
 const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
 
@@ -241,7 +243,13 @@ fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &
     check_same(whole, &got).unwrap_or_else(|wrong| panic!("{} {question:?} {piece}: {wrong}", backend.name));
     let mut fewer = decision.groups().to_vec();
     fewer.pop();
-    for groups in [&fewer[..], &[decision.groups(), decision.groups()].concat()] {
+    // As many, of as many entries together, in another order.
+    let mut turned = decision.groups().to_vec();
+    turned.reverse();
+    let lens = |groups: &[Group]| groups.iter().map(|group| group.len).collect::<Vec<_>>();
+    let turned = (lens(&turned) != lens(decision.groups())).then_some(turned);
+    let twice = [decision.groups(), decision.groups()].concat();
+    for groups in [Some(fewer), Some(twice), turned].iter().flatten() {
         let error = backend.pruner.carry_out(&mut pieces(), &rule, groups, want).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }

@@ -125,6 +125,43 @@ fn a_stream_is_watched_and_ended_too() {
     }
 }
 
+#[test]
+fn halves_of_a_stream_and_structures_are_watched_and_ended_too() {
+    let tensors: Vec<Weights> = tensors().into_iter().map(|weights| Weights { norms: None, ..weights }).collect();
+    let rule = common::rule(&Question { contests: Contests::Tensor, ..Question::RULE });
+    let pieces = || {
+        let mut pieces = Pieces::new(&tensors, 1 << 20, EVERYTHING);
+        pieces.strips = true;
+        pieces
+    };
+    for backend in backends() {
+        let pruner = &backend.pruner;
+        let (structure, norm) = (emprune::Structure::Row, emprune::Norm::L1);
+        let want = pruner.decide(&mut pieces(), &rule).unwrap();
+        let want_masks = pruner.stream_structures(&mut pieces(), structure, norm, &rule, EVERYTHING).unwrap();
+        for ends in [false, true] {
+            let mut asked = 0;
+            let mut watch = |progress: Progress| {
+                asked += 1;
+                if ends && progress.done < progress.len { Break(()) } else { Continue(()) }
+            };
+            let mut watched = pruner.watched(&mut watch);
+            let results = [
+                watched.decide(&mut pieces(), &rule).map(|decision| assert_eq!(decision, want)),
+                watched.carry_out(&mut pieces(), &rule, want.groups(), EVERYTHING),
+                watched
+                    .stream_structures(&mut pieces(), structure, norm, &rule, EVERYTHING)
+                    .map(|got| assert!(got == want_masks)),
+            ];
+            for result in results {
+                let kind = result.err().map(|error| error.kind());
+                assert_eq!(kind, ends.then_some(ErrorKind::Cancelled), "{}", backend.name);
+            }
+            assert!(asked >= 3, "{asked}");
+        }
+    }
+}
+
 /// Another error is not taken for an end.
 #[test]
 fn a_bad_score_is_named_though_somebody_watches() {

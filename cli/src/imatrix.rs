@@ -69,10 +69,15 @@ impl Imatrix {
     }
 
     /// The norms of one matrix of a name: where they are, and how many. Nothing if there is no such name.
-    pub(crate) fn find(&self, name: &str, matrix: u64) -> Result<Option<Norms<'_>>> {
+    pub(crate) fn find(&self, name: &str, matrix: Option<u64>) -> Result<Option<Norms<'_>>> {
         let Some(&sums) = self.sums.get(name) else { return Ok(None) };
         let counts = self.counts.get(name).with_context(|| format!("{name}.counts is missing"))?;
         let (of, has) = (sums.matrices, counts.matrices);
+        ensure!(
+            matrix.is_some() || of == 1,
+            "{name}.in_sum2 has {of} matrices; --norm-map says which one is meant, as {name}#0"
+        );
+        let matrix = matrix.unwrap_or_default();
         ensure!(matrix < of, "{name}.in_sum2 has {of} matrices, and number {matrix} is asked for");
         ensure!(
             counts.columns == 1 && has == of,
@@ -302,12 +307,12 @@ mod tests {
         let imatrix = open(&file()).unwrap();
         let norms = |matrix| imatrix.find("w", matrix).unwrap().unwrap().load().unwrap();
         assert_eq!(
-            norms(0).iter().map(|norm| norm.to_bits()).collect::<Vec<_>>(),
+            norms(Some(0)).iter().map(|norm| norm.to_bits()).collect::<Vec<_>>(),
             [3.0f32, 1.0, 0.0].map(f32::to_bits)
         );
-        assert_eq!(norms(1)[1].to_bits(), std::f32::consts::SQRT_2.to_bits());
-        assert!(imatrix.find("w", 2).is_err(), "there are two");
-        assert!(imatrix.find("v", 0).unwrap().is_none() && imatrix.has("w") && imatrix.names() == 1);
+        assert_eq!(norms(Some(1))[1].to_bits(), std::f32::consts::SQRT_2.to_bits());
+        assert!(imatrix.find("w", Some(2)).is_err() && imatrix.find("w", None).is_err(), "there are two");
+        assert!(imatrix.find("v", None).unwrap().is_none() && imatrix.has("w") && imatrix.names() == 1);
     }
 
     #[test]

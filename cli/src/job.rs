@@ -105,6 +105,12 @@ impl<'a> Selected<'a> {
         self.is_global() && self.settings.structure.is_some()
     }
 
+    /// Whether all its entries compete, and it does not matter which of them are a row.
+    fn is_one_contest(&self) -> Result<bool> {
+        let granularity = self.settings.rule(&self.info.shape)?.granularity;
+        Ok(matches!(granularity, Granularity::Tensor | Granularity::Global) && self.settings.structure.is_none())
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.info.bytes.end - self.info.bytes.start
     }
@@ -162,7 +168,7 @@ impl<'a> Job<'a> {
         let to_do = selected.iter().filter(|one| !one.is_together() && !is_done(one.info.shard));
         let to_do = to_do.map(Selected::bytes).sum();
         thread::scope(|scope| {
-            let buffers = Buffers::default();
+            let buffers = Buffers::new(HELD * self.piece_bytes);
             let reader = Reader::start(scope, buffers.clone(), self.piece_bytes);
             let writer = Writer::start(scope, buffers.clone(), self.piece_bytes);
             let mut listed = 0;
@@ -196,7 +202,12 @@ impl<'a> Job<'a> {
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
-        let norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
+        let mut norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
+        if let Some([norm]) = norms.as_deref()
+            && !one.is_one_contest()?
+        {
+            norms = Some(vec![*norm; one.row_len() as usize]);
+        }
         let scores = match self.beside.scores(one.info, one.settings)? {
             Some(Scores::Weights(place)) => Some(place),
             _ => None,
@@ -277,7 +288,8 @@ impl<'a> Stream<'a> {
         let Job { shards, outputs, masks, journal, .. } = *self.job;
         let shard = &shards[number];
         let decided = decided(&works);
-        if let Some(reports) = journal.and_then(|journal| journal.take(shard, decided.as_deref())) {
+        let known = journal.map(|journal| journal.take(shard, decided.as_deref())).transpose()?;
+        if let Some(reports) = known.flatten() {
             return Ok(reports);
         }
         let mut hashes = journal.and_then(|journal| journal.begin(shard));

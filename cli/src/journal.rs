@@ -2,7 +2,7 @@
 //!
 //! A line is written when a shard is on the disk. It is trusted when the shard's name, the hash of its input and all that was
 //! asked about its tensors are the same again, and its masks, if some are wanted, are those that were written; a line that was cut
-//! off says nothing.
+//! off says nothing, and the last one about a shard counts.
 
 use crate::events;
 use crate::interrupt;
@@ -40,6 +40,13 @@ struct Line {
     #[serde(default)]
     decided: Option<String>,
     tensors: Vec<TensorReport>,
+}
+
+impl Line {
+    /// Takes back what was said about a shard: nobody asks this.
+    fn of_nothing(shard: String) -> Self {
+        Self { shard, input: String::new(), settings: String::new(), masks: None, decided: None, tensors: vec![] }
+    }
 }
 
 /// What is asked of a shard that can be finished before all is.
@@ -150,14 +157,16 @@ impl Journal {
     }
 
     /// What an earlier run reported about a shard, if contests over many tensors have `decided` then what they have now.
-    pub(crate) fn take(&self, shard: &Model, decided: Option<&str>) -> Option<Vec<TensorReport>> {
-        let line = self.finished.borrow_mut().remove(&name(shard))?;
+    pub(crate) fn take(&self, shard: &Model, decided: Option<&str>) -> Result<Option<Vec<TensorReport>>> {
+        let Some(line) = self.finished.borrow_mut().remove(&name(shard)) else { return Ok(None) };
         if line.decided.as_deref() == decided {
-            return Some(line.tensors);
+            return Ok(Some(line.tensors));
         }
         events::note(&format!("{} is written anew: another tensor of its contest has changed", shard.path.display()));
+        // From the first byte on that is written anew, nobody may trust what was there.
+        append(&mut self.file.borrow_mut(), &Line::of_nothing(line.shard))?;
         self.count.set(self.count.get() - 1);
-        None
+        Ok(None)
     }
 
     /// A shard is about to be written: its input is to be hashed as it is read, so that what changes from then on is noticed by

@@ -113,11 +113,12 @@ impl Norms {
                 Ok(Found::Safetensors(norms))
             }
             File::Imatrix(imatrix) => {
-                let as_is = |name: &str| (name.to_owned(), 0);
+                let as_is = |name: &str| (name.to_owned(), None);
+                let numbered = |(name, matrix)| (name, Some(matrix));
                 let (called, matrix) = match mapped {
-                    Some(called) => names::with_matrix(called).unwrap_or_else(|| as_is(called)),
+                    Some(called) => names::with_matrix(called).map_or_else(|| as_is(called), numbered),
                     None if imatrix.has(name) => as_is(name),
-                    None => names::in_gguf(name).unwrap_or_else(|| as_is(name)),
+                    None => names::in_gguf(name).map_or_else(|| as_is(name), numbered),
                 };
                 let found = imatrix.find(&called, matrix).with_context(of)?;
                 let norms = found.with_context(|| missing(&called, imatrix.names()))?;

@@ -36,16 +36,27 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Buffers that nobody uses now.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Buffer>>>);
+/// Buffers that nobody uses now, the one that was given back last at the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffers {
+    idle: Arc<Mutex<Vec<Buffer>>>,
+    /// As many bytes as they may have together.
+    most: usize,
+}
 
 impl Buffers {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { idle: Arc::default(), most }
+    }
+
     fn take(&self, len: usize) -> Buffer {
-        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        if buffer.all.len() < len {
-            buffer.all.resize(len, 0);
-        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // None that is much too large: a small piece that waits would hold all of it.
+        let fits = |buffer: &Buffer| (len..=2 * len.max(SMALL)).contains(&buffer.all.len());
+        let mut buffer = match idle.iter().rposition(fits) {
+            Some(at) => idle.remove(at),
+            None => Buffer { all: vec![0; len], len },
+        };
         buffer.len = len;
         buffer
     }
@@ -55,9 +66,16 @@ impl Buffers {
         if buffer.all.is_empty() {
             return;
         }
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(buffer);
+        while idle.iter().map(|buffer| buffer.all.len()).sum::<usize>() > self.most {
+            idle.remove(0);
+        }
     }
 }
+
+/// Buffers up to this size are all alike.
+const SMALL: usize = 1 << 14;
 
 /// Only a panic ends a worker before its owner.
 fn gone() -> io::Error {
@@ -246,7 +264,7 @@ mod tests {
         let (one, other) = (file(&bytes), file(&[7; 100]));
         let place = |file, offset, len| Place { file, offset, len };
         std::thread::scope(|scope| {
-            let mut reader = Reader::start(scope, Buffers::default(), 25);
+            let mut reader = Reader::start(scope, Buffers::new(100), 25);
             for (at, guesses) in [
                 (0, vec![(&one, 10, 10), (&one, 20, 10)]),
                 (10, vec![(&one, 20, 10), (&one, 40, 10), (&one, 50, 10)]),
@@ -268,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn a_small_piece_takes_no_large_buffer_and_idle_ones_are_few() {
+        let buffers = Buffers::new(1 << 20);
+        for round in 0..100 {
+            let (small, large) = (buffers.take(100_000 + round), buffers.take(700_000 - round));
+            assert_eq!((small.len(), large.len()), (100_000 + round, 700_000 - round));
+            assert!(small.all.len() < 300_000, "{}", small.all.len());
+            buffers.give(large);
+            buffers.give(small);
+            let idle: usize = buffers.idle.lock().unwrap().iter().map(|buffer| buffer.all.len()).sum();
+            assert!(idle <= 1 << 20, "{idle}");
+        }
+        let again = buffers.take(650_000);
+        assert!(again.all.len() > 650_000, "used again");
+    }
+
+    #[test]
     fn what_is_written_is_there_at_the_end_and_an_error_names_its_tensor() {
         let to = file(&[]);
         let info = |name: &str| TensorInfo {
@@ -280,7 +314,7 @@ mod tests {
         };
         let (a, b) = (info("a"), info("b"));
         std::thread::scope(|scope| {
-            let buffers = Buffers::default();
+            let buffers = Buffers::new(1 << 20);
             let buffer = |bytes: &[u8]| {
                 let mut buffer = buffers.take(bytes.len());
                 buffer.copy_from_slice(bytes);

@@ -114,10 +114,14 @@ const MOST_PATCHES: u32 = 1 << 18;
 pub(crate) fn runs(layout: Layout, side: u32) -> Vec<Run> {
     let mut runs = Vec::new();
     for grid in grids(layout, side) {
-        let lines = (MOST_PATCHES / grid.across).max(1) as usize;
-        for first in (0..grid.down).step_by(lines) {
-            let down = (lines as u32).min(grid.down - first);
-            runs.push(Run(Grid { top: grid.top + first * grid.height, down, ..grid }));
+        let wide = MOST_PATCHES.min(grid.across);
+        let lines = MOST_PATCHES / wide;
+        for first in (0..grid.down).step_by(lines as usize) {
+            let (top, down) = (grid.top + first * grid.height, lines.min(grid.down - first));
+            for column in (0..grid.across).step_by(wide as usize) {
+                let (left, across) = (grid.left + column * grid.width, wide.min(grid.across - column));
+                runs.push(Run(Grid { left, top, across, down, ..grid }));
+            }
         }
     }
     runs

@@ -43,6 +43,30 @@ impl Differs {
     }
 }
 
+/// An error of another file than the one that errors are told as.
+#[derive(Debug)]
+struct Of {
+    file: String,
+    error: io::Error,
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)
+    }
+}
+
+impl std::error::Error for Of {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Name the file that an error is of.
+pub(crate) fn of(file: impl fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), Of { file: file.to_string(), error })
+}
+
 impl<'a> Sink<'a> {
     /// The file that is written to.
     pub(crate) fn file(self) -> Option<&'a File> {
@@ -100,5 +124,20 @@ impl<'a> Sink<'a> {
             at += len;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_another_file_names_it_and_keeps_its_cause() {
+        let differs = io::Error::other(Differs { file: 3, at: 7, bits: 1 });
+        let error = anyhow::Error::new(of("the masks file")(differs)).context("tensor \"w\"");
+        assert_eq!(format!("{error:#}"), "tensor \"w\": the masks file: byte 7 differs");
+        assert_eq!(Differs::of(&error).map(|differs| differs.file), Some(3));
+        let full = of("the masks file")(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -81,6 +81,8 @@ fn cell(tensor: &TensorReport, column: &str) -> String {
     let row_len = tensor.len as f64 / tensor.contests as f64;
     let rows = tensor.rows.as_ref();
     let n_eff = rows.map(|rows| rows.n_eff.mean).or(tensor.n_eff).map(|n_eff| n_eff / row_len);
+    // That of structures counts structures.
+    let n_eff = n_eff.filter(|_| tensor.kept_structures.is_none());
     let share = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.4}"));
     match column {
         "tensor" => short(&tensor.name),

@@ -8,7 +8,7 @@ use crate::overlap::{Buffer, Buffers, Place, Reader, Writer};
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
-use crate::sink::Sink;
+use crate::sink::{Sink, of};
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -248,7 +248,8 @@ impl Source for Weights<'_, '_> {
         if let (Some(model), Some(place)) = (self.scores, self.parts[tensor].scores) {
             let size = place.dtype.size() as u64;
             self.score_buffer.resize(((range.end - range.start) * size) as usize, 0);
-            read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size)?;
+            let read = read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size);
+            read.map_err(of(model.path.display()))?;
         }
         self.see(tensor, new, range.start);
         Ok((&mut self.buffer, &self.score_buffer))
@@ -261,7 +262,7 @@ impl Source for Weights<'_, '_> {
         if let Some(mask) = mask {
             part.kept += mask.kept();
             if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
-                place.append(file, mask)?;
+                place.append(file, mask).map_err(of("the masks file"))?;
             }
             let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
             if let Some((histogram, numbers)) = part.histogram(bytes, dtype, range.start, spec.row_len) {

@@ -92,11 +92,17 @@ impl Fate {
     /// The least kept key of every entry of a run that begins at entry `at` of the contest.
     #[inline(always)]
     fn least(self, at: u64, out: &mut [u32]) {
-        let before = usize::try_from(self.cut.saturating_sub(at)).unwrap_or(usize::MAX).min(out.len());
+        let before = at_most(self.cut.saturating_sub(at), out);
         let (before, after) = out.split_at_mut(before);
         before.fill(self.threshold);
         after.fill(self.threshold + 1);
     }
+}
+
+/// So many entries, or all that there are. A row may have more than a `usize` counts.
+#[inline(always)]
+fn at_most(entries: u64, out: &[u32]) -> usize {
+    usize::try_from(entries).unwrap_or(usize::MAX).min(out.len())
 }
 
 /// Who decides about an entry.
@@ -115,7 +121,7 @@ impl Fates<'_> {
             let len = match self {
                 Self::Blocks(grid, fates) => {
                     let (row, column) = (at / grid.columns, at % grid.columns);
-                    let len = ((grid.columns - column) as usize).min(out.len());
+                    let len = at_most(grid.columns - column, out);
                     let (band, row) = (row / grid.block_rows, row % grid.block_rows);
                     let fates = &fates[(band * grid.stripes()) as usize..][..grid.stripes() as usize];
                     row_of_blocks(fates, grid, row, column, &mut out[..len]);
@@ -124,7 +130,7 @@ impl Fates<'_> {
                 Self::Segments(ends, fates) => {
                     let segment = ends.partition_point(|&end| end <= at);
                     let start = segment.checked_sub(1).map_or(0, |before| ends[before]);
-                    let len = ((ends[segment] - at) as usize).min(out.len());
+                    let len = at_most(ends[segment] - at, out);
                     fates[segment].least(at - start, &mut out[..len]);
                     len
                 }
@@ -148,7 +154,7 @@ fn row_of_blocks(fates: &[Fate], grid: &Grid, row: u64, column: u64, mut out: &m
     let mut inside = column % grid.block_columns;
     while !out.is_empty() {
         let width = grid.block_columns.min(grid.columns - stripe * grid.block_columns);
-        let len = ((width - inside) as usize).min(out.len());
+        let len = at_most(width - inside, out);
         let (now, rest) = out.split_at_mut(len);
         fates[stripe as usize].least(row * width + inside, now);
         (out, stripe, inside) = (rest, stripe + 1, 0);

@@ -32,8 +32,9 @@ const LEVELLED: usize = 2048;
 
 /// Decide every row of a piece and carry it out. The error is the first bad entry; the rows before it are done.
 pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<Group>, Bad> {
-    // Batches of a multiple of 8 rows end on a byte of the mask.
-    let batch_rows = (CHUNK / row_len).next_multiple_of(8).max(8);
+    // Batches end on a byte of the mask.
+    let whole = if piece.mask.is_some() { 8 >> row_len.trailing_zeros().min(3) } else { 1 };
+    let batch_rows = (CHUNK / row_len).next_multiple_of(whole).max(whole);
     let batch_len = batch_rows * row_len;
     let mut groups = bytemuck::zeroed_vec(piece.keys().len() / row_len);
     let batches = piece.into_chunks(batch_len).into_iter().zip(groups.chunks_mut(batch_rows)).collect();

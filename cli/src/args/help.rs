@@ -68,7 +68,7 @@ each; of what several tensors say about a group that they share, the largest cou
 
 A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
 a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
-false, which prunes what is known by its name as an exception. All tensors of one rule whose granularity is global are \
+false, which asks for its tensors as --targets does: for those of one axis too, and for what is known by its name as an exception. All tensors of one rule whose granularity is global are \
 one contest.
 
   [[rule]]

@@ -75,6 +75,31 @@ fn fewer_than_two_axes_are_one_contest() {
     expect("F32", &[1, 42], ROWS.as_flattened(), &[], KEPT_OF_TENSOR.as_flattened());
 }
 
+/// One norm for a whole vector makes no contests of one entry each.
+#[test]
+fn a_vector_with_one_norm_is_one_row() {
+    let desk = Desk::new();
+    let weights = [1.0, 4.0, 3.0, 2.0, 5.0, 8.0, 7.0, 6.0];
+    desk.write("in", &model(&[("w", "F32", &[8], f32s(&weights))]));
+    desk.write("norms", &model(&[("w", "F32", &[1], f32s(&[0.5]))]));
+    for question in [
+        &["--nm", "2:4"][..],
+        &["--granularity", "chunk:4"],
+        &["--granularity", "block:1x4"],
+        &["--granularity", "column"],
+        &["--granularity", "global"],
+        &["--granularity", "row", "--count", "3"],
+        &["--structure", "row", "--norm", "l1"],
+    ] {
+        let prune = |more: &[&str]| {
+            desk.succeed(&[&["prune", "in", "-o", "out", "--overwrite", "--targets", "w"], question, more].concat());
+            desk.read("out")
+        };
+        // A power of two, so the order of scores is that of the weights.
+        assert!(prune(&["--score", "wanda", "--norms", "norms"]) == prune(&[]), "{question:?}");
+    }
+}
+
 #[test]
 fn tensors() {
     for dtype in DTYPES {

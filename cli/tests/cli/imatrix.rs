@@ -76,6 +76,10 @@ fn a_map_gives_names_that_cannot_be_guessed() {
     desk.write("map", format!(r#"{{"{ODD}":"blk.1.ffn_down_exps.weight#1"}}"#).as_bytes());
     desk.succeed(&[&prune[..], &["--norm-map", "map"]].concat());
     assert_eq!(crate::desk::tensor(&desk.read("out"), ODD), f32s(&[[1.0f32, 0.0, 0.0, 1.0]; 3].concat()));
+    // One of several matrices must be meant.
+    desk.write("map", format!(r#"{{"{ODD}":"blk.1.ffn_down_exps.weight"}}"#).as_bytes());
+    let of_all = [&prune[..], &["--overwrite", "--norm-map", "map"]].concat();
+    desk.fail(&of_all, 1, &[ODD, "has 2 matrices", "blk.1.ffn_down_exps.weight#0"]);
     // Also for norms in safetensors.
     desk.write("norms", &model(&[("n", "F32", &[4], f32s(&[1.0, 9.0, 9.0, 1.0]))]));
     desk.write("map", format!(r#"{{"{ODD}":"n"}}"#).as_bytes());

@@ -140,6 +140,34 @@ fn a_contest_over_all_shards_goes_on_too() {
     }
 }
 
+/// Killed while a shard is written anew that an earlier run had finished: what that run said of it holds no more.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_shard_that_is_being_written_anew_is_trusted_no_more() {
+    use crate::steps::{is_traced, trace};
+    if !is_traced() {
+        return;
+    }
+    const GLOBAL: [&str; 4] = ["--granularity", "global", "--beta", "0.5"];
+    let desk = checkpoint();
+    let mut child = start_with(&desk, LARGE, &GLOBAL);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::rename(desk.path("in/c.safetensors"), desk.path("large")).unwrap();
+    // Larger weights than all before: fewer of those are kept, for as long as this is the third shard.
+    desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], f32s(&[1000.0; 64]))]));
+    let output = trace(&desk, "pwrite64", Some("pwrite64:signal=KILL:when=1"), &[&PRUNE[..], &GLOBAL].concat()).0;
+    assert!(!output.status.success() && texts(&output).1.contains("is written anew"), "{:?}", texts(&output));
+    let of_a = desk.read(JOURNAL);
+    let of_a =
+        String::from_utf8(of_a).unwrap().lines().rfind(|line| line.contains("\"a.safetensors\"")).unwrap().to_owned();
+    assert!(of_a.contains(r#""settings":"""#), "{of_a}");
+    fs::rename(desk.path("large"), desk.path("in/c.safetensors")).unwrap();
+    let stderr = go_on(&desk, &GLOBAL);
+    assert!(stderr.contains("note: 1 of 3 shards were finished"), "{stderr}");
+    assert!(is_whole(&desk, &GLOBAL));
+}
+
 #[test]
 fn what_has_changed_is_computed_again() {
     let kept = killed();

@@ -15,7 +15,7 @@ const WRITES: &str =
     "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,mkdir,rename,renameat2,unlink,unlinkat";
 
 /// The tests that follow have nothing to say without it. In CI it must be there.
-fn is_traced() -> bool {
+pub(crate) fn is_traced() -> bool {
     let found = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
     let works = found.as_ref().is_ok_and(|output| output.status.success());
     assert!(works || std::env::var_os("CI").is_none(), "install strace: {found:?}");
@@ -26,13 +26,13 @@ fn is_traced() -> bool {
 }
 
 /// Run the program, look at these calls, and do something to one of them, or to none.
-fn trace(desk: &Desk, calls: &str, inject: Option<&str>, args: &[&str]) -> (Output, Vec<String>) {
+pub(crate) fn trace(desk: &Desk, calls: &str, inject: Option<&str>, args: &[&str]) -> (Output, Vec<String>) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-y", "-s0", "-e", &format!("trace={calls}"), "-o"]).arg(log.path());
     inject.map(|inject| command.args(["-e", &format!("inject={inject}")]));
     command.arg(env!("CARGO_BIN_EXE_emprune")).args(args).current_dir(desk.path("."));
-    if args[0] == "prune" {
+    if args[0] == "prune" && !args.contains(&"--backend") {
         command.args(["--backend", "cpu"]);
     }
     let output = command.output().unwrap();

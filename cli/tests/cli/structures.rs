@@ -43,6 +43,11 @@ fn groups_of_rows_and_of_columns() {
         assert_eq!(tensor(&out, "up"), f32s(&expected), "{numbers:?}");
         assert_eq!(report["tensors"][0]["kept_structures"], stay, "{numbers:?}");
         assert_eq!(report["structure"], "groups");
+        // What is counted are structures, and not the weights that the other numbers are about.
+        let args = ["prune", "in", "-o", "x", "--overwrite", "--structure", "groups:groups", "--norm", "l1"];
+        let (table, _) = desk.succeed(&args);
+        let line = table.lines().find(|line| line.starts_with("up")).unwrap();
+        assert!(line.split_whitespace().any(|cell| cell == "-"), "{table}");
     }
 }
 
