@@ -98,6 +98,13 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// Those of some neighbouring entries.
+    pub(crate) fn part(&self, entries: std::ops::Range<usize>) -> Self {
+        let size = self.dtype.size();
+        let norms = self.norms.map(|n| Norms { column: (n.column + entries.start) % n.values.len(), ..n });
+        Self { bytes: &self.bytes[entries.start * size..entries.end * size], dtype: self.dtype, norms }
+    }
+
     /// Why the score of entry `at` is not a number.
     pub(crate) fn what_is_wrong(&self, at: usize) -> NonFinite {
         let mut weight = [0];

@@ -98,6 +98,11 @@ impl Members<'_> {
         self.groups.is_none()
     }
 
+    /// Whether they are structures, and runs of neighbouring entries.
+    pub(crate) fn are_runs(&self) -> bool {
+        self.are_structures() && self.grid.run().is_some() && self.grid.block_columns == self.grid.columns
+    }
+
     /// The structure of a member.
     pub(crate) fn structure(&self, member: usize) -> usize {
         self.groups.map_or(member, |groups| groups[member] as usize)

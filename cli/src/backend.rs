@@ -129,8 +129,8 @@ impl BackendArgs {
 
 impl Workers {
     /// As [`BackendArgs::open`].
-    pub(crate) fn open(args: &BackendArgs, memory: u64) -> Result<Self> {
-        let first = args.open(Some(memory))?;
+    pub(crate) fn open(args: &BackendArgs, memory: Option<u64>) -> Result<Self> {
+        let first = args.open(memory)?;
         let may_fall_back = args.backend == BackendChoice::Auto && first.backend().name() != "cpu";
         Ok(Self { first, may_fall_back, fallback: OnceCell::new(), cpu: Pruner::cpu() })
     }
@@ -155,16 +155,16 @@ impl Workers {
         self.may_fall_back && self.fallback.get().is_none()
     }
 
-    /// Let the CPU take over from this tensor on, if the device is gone or too small, and say so. What is wrong with the shaders or with
+    /// Let the CPU take over from this tensor on, `what` in words, if the device is gone or too small, and say so. What is wrong with the shaders or with
     /// how they are used is a bug of this program, and no answer hides it.
-    pub(crate) fn fall_back(&self, error: &Error, tensor: &str) -> bool {
+    pub(crate) fn fall_back(&self, error: &Error, tensor: &str, what: &str) -> bool {
         use ErrorKind::{DeviceLost, Limit, OutOfMemory};
         if !self.may_fall_back() || !matches!(error.kind(), DeviceLost | Limit | OutOfMemory) {
             return false;
         }
         let reason = error.to_string().replace('\n', " ");
         let first = self.first.backend();
-        events::warning(&format!("{first} failed at tensor {tensor:?}: {reason}; the CPU goes on from there"));
+        events::warning(&format!("{first} failed at {what}: {reason}; the CPU goes on from there"));
         self.fallback.set(Fallback { tensor: tensor.to_owned(), reason }).is_ok()
     }
 }

@@ -1,6 +1,7 @@
 //! `emprune image`: a picture of which every channel keeps the pixels that stand out.
 
 use crate::args::ImageArgs;
+use crate::backend::Workers;
 use crate::interrupt;
 use crate::output::{self, NewFile};
 use crate::picture::{Picture, Samples};
@@ -8,7 +9,7 @@ use crate::pixels::{Layout, Pixels, Sample, runs};
 use crate::report::{sparsity, write_json};
 use crate::table::{grouped, named, percent};
 use anyhow::{Context, Result};
-use emprune::{Granularity, Pruner, Rule, Want};
+use emprune::{Granularity, Rule, Want};
 use image_compare::Algorithm;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -68,21 +69,21 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let picture = Picture::open(&args.input)?;
     let targets: Vec<&Path> = args.report.file.as_deref().into_iter().chain([args.output.as_path()]).collect();
     output::check(&targets, std::slice::from_ref(&args.input), &[], args.report.overwrite)?;
-    let pruner = args.backend.open(None)?;
+    let workers = Workers::open(&args.backend, None)?;
     let new_report = args.report.file.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
 
     let mut pruned = picture.samples.clone();
     let (totals, channels) = match (&picture.samples, &mut pruned) {
-        (Samples::Eight(input), Samples::Eight(output)) => prune(args, &pruner, &picture, input, output)?,
-        (Samples::Sixteen(input), Samples::Sixteen(output)) => prune(args, &pruner, &picture, input, output)?,
+        (Samples::Eight(input), Samples::Eight(output)) => prune(args, &workers, &picture, input, output)?,
+        (Samples::Sixteen(input), Samples::Sixteen(output)) => prune(args, &workers, &picture, input, output)?,
         _ => unreachable!("a copy is of the same kind"),
     };
     let report = Report {
         schema: SCHEMA,
         emprune_version: env!("CARGO_PKG_VERSION"),
-        backend: pruner.backend().name(),
-        adapter: pruner.backend().adapter().map(str::to_owned),
+        backend: workers.backend().name(),
+        adapter: workers.backend().adapter().map(str::to_owned),
         beta: args.beta.get(),
         patch: args.patch,
         width: picture.layout.width,
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         write_json(&mut text, &report)?;
     } else {
         let seconds = start.elapsed().as_secs_f64();
-        text = report.table(&format!("{seconds:.3} s on {}", pruner.backend()), &args.output).into_bytes();
+        text = report.table(&format!("{seconds:.3} s on {}", workers.backend()), &args.output).into_bytes();
     }
     crate::print(&text)
 }
@@ -116,7 +117,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
 /// Prune channel by channel, from `input` to `output`.
 fn prune<T: Sample>(
     args: &ImageArgs,
-    pruner: &Pruner,
+    workers: &Workers,
     picture: &Picture,
     input: &[T],
     output: &mut [T],
@@ -131,8 +132,15 @@ fn prune<T: Sample>(
     for (at, &name) in picture.colours().iter().enumerate() {
         let mut channel = Channel { name, ..Channel::default() };
         for run in runs(layout, side) {
-            let mut pixels = Pixels::new(layout, at, run, input, output);
-            let decision = pruner.stream(&mut pixels, &rule, want).with_context(|| format!("the {name} channel"))?;
+            let decision = loop {
+                // What a device that failed has stored by then is stored once more, and is the same.
+                let mut pixels = Pixels::new(layout, at, run, input, output);
+                match workers.current().stream(&mut pixels, &rule, want) {
+                    Ok(decision) => break decision,
+                    Err(error) if workers.fall_back(&error, name, &format!("the {name} channel")) => {}
+                    Err(error) => return Err(error).with_context(|| format!("the {name} channel")),
+                }
+            };
             channel.len += decision.len();
             channel.kept += decision.kept();
             channel.contests += decision.groups().len() as u64;

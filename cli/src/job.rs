@@ -503,8 +503,9 @@ impl<'a> Stream<'a> {
                 Err(error) => error,
             };
             let failed = error.tensor().map(|at| selected[at].info);
+            let name = &failed.unwrap_or(info).name;
             match before {
-                Some(before) if workers.fall_back(&error, &failed.unwrap_or(info).name) => parts = before,
+                Some(before) if workers.fall_back(&error, name, &format!("tensor {name:?}")) => parts = before,
                 _ => return Err(explain(error, failed, shards, start)),
             }
         }

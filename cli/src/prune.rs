@@ -38,7 +38,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     };
     let others = [&args.norms, &args.norm_map, &args.recipe].into_iter().flatten().cloned();
     paths.check(model, others.chain(question.beside.paths()))?;
-    let workers = Workers::open(&args.backend, args.memory)?;
+    let workers = Workers::open(&args.backend, Some(args.memory))?;
     let selected = question.selected();
     events::tell(
         "started",

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
             same.with_context(|| format!("{} is not that of the input", path.display()))?;
         }
     }
-    let workers = Workers::open(&args.job.backend, args.job.memory)?;
+    let workers = Workers::open(&args.job.backend, Some(args.job.memory))?;
     let report =
         question.answer(&workers, &outputs, masks, None, false).map_err(|error| match Differs::of(&error) {
             Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),

@@ -5,6 +5,7 @@ use crate::cpu::{self, Fate, Fates};
 use crate::decision::Decision;
 use crate::dtype::Dtype;
 use crate::error::Error;
+use crate::grid::Grid;
 use crate::mask::Mask;
 use crate::rule::{Granularity, Rule, Score};
 use crate::source::{Borrowed, Input};
@@ -41,11 +42,16 @@ pub(crate) fn drive_structures(
     let decision = drive(engine, &mut scored, &rule.with_score(Score::Magnitude))?;
     let masks: Vec<Mask> = (0..specs.len()).map(|tensor| scored.masks[tensor / together].clone()).collect();
     for ((tensor, members), mask) in members.iter().enumerate().zip(&masks) {
-        let kept = |member| mask.get(members.structure(member) as u64);
-        let fates: Vec<Fate> = (0..members.len()).map(|i| if kept(i) { Fate::KEPT } else { Fate::LOST }).collect();
+        let fate = |member| if mask.get(members.structure(member) as u64) { Fate::KEPT } else { Fate::LOST };
+        let grid = members.grid;
+        // Of columns all are in every piece, of runs only some.
+        let run = if grid.block_columns == grid.columns { grid.band_len() } else { specs[tensor].len };
         for piece in cut(&Piece { tensor, range: 0..specs[tensor].len }, asked.piece_len(tensor)) {
             asked.with_piece(&piece, |_, work| {
-                cpu::carry_out_fates(work, &Fates::Blocks(&members.grid, &fates), piece.range.start);
+                let (first, end) = (piece.range.start / run, piece.range.end.div_ceil(run));
+                let here = (first * grid.stripes()) as usize..(end * grid.stripes()) as usize;
+                let fates: Vec<Fate> = here.map(fate).collect();
+                cpu::carry_out_fates(work, &Fates::Blocks(&grid, &fates), piece.range.start - first * run);
                 Ok(())
             })?;
         }
@@ -87,6 +93,9 @@ impl Drive<'_> {
             }
             return Ok(keys);
         }
+        if members[0].are_runs() {
+            return self.run_keys(first, &members[0].grid, norm);
+        }
         let mut structures = Vec::new();
         if !members[0].are_structures() {
             structures.resize(count, Tally::default());
@@ -109,4 +118,34 @@ impl Drive<'_> {
         }
         structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
     }
+
+    /// The keys of rows or heads, which come one after the other: a tally takes many times as much as its key, and there may be many.
+    fn run_keys(&mut self, tensor: usize, grid: &Grid, norm: Norm<'_>) -> Result<Vec<u32>, Error> {
+        let (spec, run) = (self.input.tensors()[tensor], grid.band_len());
+        let mut all = Vec::with_capacity(grid.contests());
+        // Of the run that the next entry belongs to.
+        let mut open = Tally::default();
+        for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+            self.with_keys(&piece, spec, |keys| {
+                for part in (0..keys.len()).step_by(TALLIED).map(|at| at..(at + TALLIED).min(keys.len())) {
+                    let [start, end] = [part.start, part.end].map(|at| piece.range.start + at as u64);
+                    let first = start / run;
+                    let mut tallies = vec![Tally::default(); (end.div_ceil(run) - first) as usize];
+                    tallies[0] = open;
+                    cpu::tally(&keys.part(part), grid, start - first * run, &mut tallies)
+                        .map_err(|bad| bad.error(tensor, start))?;
+                    let whole = (end / run - first) as usize;
+                    for (i, tally) in tallies[..whole].iter().enumerate() {
+                        all.push(tally.key(norm, first as usize + i).map_err(|e| e.of_tensor(tensor))?);
+                    }
+                    open = tallies.get(whole).copied().unwrap_or_default();
+                }
+                Ok(())
+            })?;
+        }
+        Ok(all)
+    }
 }
+
+/// Entries whose runs are tallied at once: each may be one.
+const TALLIED: usize = 1 << 17;

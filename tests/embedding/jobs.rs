@@ -334,8 +334,14 @@ fn recording_allocates_nothing() {
             eprintln!("{}: does not say what it allocates", gpu.name);
             continue;
         }
-        for contests in [Contests::Tensor, Contests::Row] {
-            let task = Task::new(&gpu, std::slice::from_ref(&weights), &question(contests, true, 1.0));
+        for (contests, wanda) in [
+            (Contests::Tensor, true),
+            (Contests::Row, true),
+            (Contests::Global, false),
+            (Contests::Column, true),
+            (Contests::Block(2, 100), false),
+        ] {
+            let task = Task::new(&gpu, std::slice::from_ref(&weights), &question(contests, wanda, 1.0));
             gpu.submit(|_| {});
             gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
             let before = live();
@@ -379,14 +385,24 @@ fn a_pipeline_cache_of_the_caller() {
     let want = oracle::answer(std::slice::from_ref(&weights), &asked).unwrap();
     for adapter in adapters().iter().filter(|a| a.features().contains(wgpu::Features::PIPELINE_CACHE)) {
         let (name, device, queue) = open(adapter, "a cache", wgpu::Features::PIPELINE_CACHE, wgpu::Limits::default());
-        let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: None, fallback: false };
-        // SAFETY: there is no data that could come from elsewhere.
-        let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-        let kernels = Kernels::with_options(&device, KernelOptions::new().with_cache(cache.clone())).unwrap();
-        let gpu = Gpu { name, device, queue, kernels };
-        let task = Task::new(&gpu, std::slice::from_ref(&weights), &asked);
-        gpu.submit(|encoder| task.job.record_prune(encoder));
-        task.check(&want, true);
-        assert!(cache.get_data().is_some_and(|data| !data.is_empty()), "{}: the cache has something to give", gpu.name);
+        let gpu = Gpu { kernels: Kernels::new(&device), name, device, queue };
+        let mut data: Option<Vec<u8>> = None;
+        for turn in ["new", "filled by another"] {
+            let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: false };
+            // SAFETY: there is no data, or what a cache of the same device gave.
+            let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
+            let options = KernelOptions::new().with_cache(cache.clone());
+            let kernels = Kernels::with_options(&gpu.device, options).unwrap();
+            let gpu = Gpu { name: gpu.name.clone(), device: gpu.device.clone(), queue: gpu.queue.clone(), kernels };
+            let task = Task::new(&gpu, std::slice::from_ref(&weights), &asked);
+            gpu.submit(|encoder| task.job.record_prune(encoder));
+            task.check(&want, true);
+            data = cache.get_data();
+            assert!(
+                data.as_ref().is_some_and(|data| !data.is_empty()),
+                "{}: a {turn} cache has something to give",
+                gpu.name
+            );
+        }
     }
 }

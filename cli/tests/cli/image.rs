@@ -257,6 +257,33 @@ fn every_backend_makes_the_same_picture() {
     }
 }
 
+#[test]
+fn a_device_that_fails_leaves_the_picture_to_the_cpu_or_fails_clearly() {
+    let is_wanted = cfg!(feature = "gpu") && std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1");
+    if !is_wanted || !cfg!(debug_assertions) {
+        eprintln!("SKIPPED: no GPU is wanted, or a release build has no faults to inject");
+        return;
+    }
+    let desk = Desk::new();
+    let adapter = std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default();
+    desk.write("in", &encoded(&picture("RGB8", 301, 203), ImageFormat::Png));
+    desk.succeed(&["image", "in", "-o", "cpu.png", "--patch", "16"]);
+    let run = |backend: &str, out: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).env("EMPRUNE_FAULT", "lost:3");
+        command.args(["image", "in", "-o", out, "--patch", "16", "--backend", backend, "--adapter", &adapter]);
+        command.current_dir(desk.path(".")).output().unwrap()
+    };
+    let output = run("auto", "auto.png");
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("channel: ") && stderr.contains("the CPU goes on from there"), "{stderr}");
+    assert!(desk.read("auto.png") == desk.read("cpu.png"));
+    let output = run("gpu", "none.png");
+    assert_eq!(output.status.code(), Some(1), "{}", texts(&output).1);
+    assert_eq!(desk.names(), ["auto.png", "cpu.png", "in"], "debris");
+}
+
 /// A JPEG with a word about how the camera was held.
 fn turned(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let exif = [

@@ -29,11 +29,20 @@ fn memory_stays_below_what_is_allowed() {
     // Few rows and so many that what is decided about each fills more than is allowed: 56 bytes and more.
     zeros(&desk, "few", 64 << 10, 4 << 10);
     zeros(&desk, "many", 4 << 20, 16);
-    for (input, granularity) in [("few", "row"), ("few", "tensor"), ("few", "global"), ("many", "row")] {
-        let args =
-            ["prune", input, "-o", "out", "--memory", "128MiB", "--granularity", granularity, "--backend", "cpu"];
-        let most = peak_of(&desk, &args);
-        assert!((16 << 20..128 << 20).contains(&most), "{} MiB by {granularity}, {input}", most >> 20);
+    for (input, question) in [
+        ("few", &["--granularity", "row"][..]),
+        ("few", &["--granularity", "tensor"]),
+        ("few", &["--granularity", "global"]),
+        ("few", &["--granularity", "column"]),
+        ("few", &["--granularity", "block:4x4"]),
+        ("few", &["--nm", "2:4"]),
+        ("many", &["--granularity", "row"]),
+        ("many", &["--structure", "row", "--norm", "l2"]),
+    ] {
+        let args = ["prune", input, "-o", "out", "--memory", "128MiB", "--backend", "cpu"];
+        let most = peak_of(&desk, &[&args[..], question].concat());
+        println!("{} MiB by {question:?}, {input}", most >> 20);
+        assert!((16 << 20..128 << 20).contains(&most), "{} MiB by {question:?}, {input}", most >> 20);
         fs::remove_file(desk.path("out")).unwrap();
     }
 }

@@ -235,6 +235,43 @@ const LARGE: u64 = 1 << 15;
 const MASKS: [&str; 2] = ["--masks", "masks"];
 const MASKS_PARTIAL: &str = ".masks.emprune-partial";
 
+/// Norms, their names and groups come from other files.
+#[test]
+fn what_has_changed_in_other_files_is_computed_again() {
+    let norms = |first: f32| {
+        let part = |name, len: u64, first: f32| {
+            (name, "F32", vec![len], f32s(&[&[first], &vec![1.0; len as usize - 1][..]].concat()))
+        };
+        let parts = [part("w0", 16, first), part("w1", 16, 1.0), part("w2", 1 << 12, 1.0), part("x", 16, 9.0)];
+        model(&parts.each_ref().map(|(name, dtype, shape, bytes)| (*name, *dtype, &shape[..], bytes.clone())))
+    };
+    let groups = |first: u8| {
+        let part = |name, rows: u64, first: u8| {
+            (name, "U8", vec![rows], [&[first, 1][..], &vec![0; rows as usize - 2]].concat())
+        };
+        let parts = [part("w0", 4, first), part("w1", 4, 0), part("w2", LARGE, 0)];
+        model(&parts.each_ref().map(|(name, dtype, shape, bytes)| (*name, *dtype, &shape[..], bytes.clone())))
+    };
+    let wanda = &["--score", "wanda", "--norms", "norms", "--norm-map", "map"][..];
+    let grouped = &["--structure", "groups:groups", "--norm", "l1"][..];
+    for (options, changed) in [(wanda, "norms"), (wanda, "map"), (grouped, "groups")] {
+        let desk = checkpoint();
+        desk.write("norms", &norms(1.0));
+        desk.write("map", b"{}");
+        desk.write("groups", &groups(0));
+        let mut child = start_with(&desk, LARGE, options);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match changed {
+            "norms" => desk.write("norms", &norms(5.0)),
+            "map" => desk.write("map", br#"{"w0":"x"}"#),
+            _ => desk.write("groups", &groups(1)),
+        }
+        let stderr = go_on(&desk, options);
+        assert!(!stderr.contains("were finished by a run"), "{changed}: {stderr}");
+    }
+}
+
 #[test]
 fn masks_of_finished_shards_stay_too() {
     let desk = checkpoint();

@@ -146,6 +146,17 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
     desk.fail(&["prune", "in", "-o", &format!("in/{A}"), "--overwrite"], 1, &["inside the input"]);
     desk.fail(&["prune", "in", "-o", "out", "--report", "in/config.json", "--overwrite"], 1, &["same file"]);
     desk.fail(&["prune", "in", "-o", "no/out"], 1, &["cannot write to the directory"]);
+    #[cfg(unix)]
+    {
+        // By whatever name.
+        std::os::unix::fs::symlink("in", desk.path("alias")).unwrap();
+        desk.fail(&["prune", "in", "-o", "alias", "--overwrite"], 1, &["is the input"]);
+        desk.fail(&["prune", "in", "-o", "alias/out"], 1, &["inside the input"]);
+        desk.fail(&["prune", "alias", "-o", "in/out"], 1, &["inside the input"]);
+        fs::create_dir(desk.path("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", desk.path("link")).unwrap();
+        desk.fail(&["prune", "in", "-o", "link"], 1, &["link is not a directory"]);
+    }
     fs::create_dir_all(desk.path("outer/in")).unwrap();
     desk.write("outer/in/model.safetensors", &shard_a(&MATRIX));
     desk.write("outer/emprune_report.json", b"{}");
