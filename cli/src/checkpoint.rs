@@ -8,7 +8,7 @@ use crate::safetensors::{MOST_TENSORS, Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
@@ -35,8 +35,10 @@ pub(crate) struct Checkpoint {
 /// What a directory has besides its shards.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    /// Regular files, in order, to be copied as they are.
-    pub(crate) others: Vec<OsString>,
+    /// Regular files in it and in its directories, in order, to be copied as they are.
+    pub(crate) others: Vec<PathBuf>,
+    /// Its directories, and those in them, outer ones first.
+    pub(crate) folders: Vec<PathBuf>,
     /// Whether there is an index, to be copied after all else.
     pub(crate) has_index: bool,
     /// What people should know.
@@ -63,10 +65,47 @@ impl Checkpoint {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> = self.shards.iter().map(|shard| shard.path.clone()).collect();
         if let Some(directory) = &self.directory {
-            files.extend(directory.others.iter().map(|name| self.path.join(name)));
+            files.extend(directory.others.iter().map(|file| self.path.join(file)));
             files.extend(directory.has_index.then(|| self.path.join(INDEX)));
         }
         files
+    }
+}
+
+impl Directory {
+    /// What is no file in the directory `of`: a directory in it, with all that is in that, or something that cannot be copied.
+    fn add(&mut self, of: &Path, place: &Path) -> Result<()> {
+        let path = of.join(place);
+        let shown = path.display();
+        if place.as_os_str().to_string_lossy().ends_with(PARTIAL) {
+            return Ok(()); // what a killed run left is nobody's
+        }
+        let is_hidden = place.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let metadata = fs::symlink_metadata(&path).with_context(|| format!("cannot look at {shown}"))?;
+        if metadata.is_dir() && is_hidden {
+            // A history, or a cache of what was downloaded: it may be many times as large as the model.
+            self.notes.push(format!("{shown} is a hidden directory and is not copied"));
+            return Ok(());
+        }
+        // A link to a directory may lead back to where we come from.
+        if !metadata.is_dir() {
+            self.notes.push(format!("{shown} is no regular file and is not copied"));
+            return Ok(());
+        }
+        self.folders.push(place.to_owned());
+        let cannot = || format!("cannot list {shown}");
+        for entry in fs::read_dir(&path).with_context(cannot)? {
+            let name = entry.with_context(cannot)?.file_name();
+            let inner = place.join(&name);
+            let metadata =
+                fs::metadata(of.join(&inner)).with_context(|| format!("cannot look at {}", inner.display()))?;
+            if !metadata.is_file() {
+                self.add(of, &inner)?;
+            } else if !name.to_string_lossy().ends_with(PARTIAL) {
+                self.others.push(inner);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -80,7 +119,7 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
         if metadata.is_file() {
             names.insert(name);
         } else {
-            directory.notes.push(format!("{} is no regular file and is not copied", path.join(&name).display()));
+            directory.add(path, Path::new(&name))?;
         }
     }
     directory.notes.sort();
@@ -102,12 +141,13 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     // A report about the input would be taken for one about the output; what a killed run left is nobody's.
     names.remove(OsStr::new(REPORT));
     names.retain(|name| !name.to_string_lossy().ends_with(PARTIAL));
-    let weights = |name: &OsString| Path::new(name).extension().is_some_and(|end| end == "safetensors" || end == "bin");
-    for name in names.iter().filter(|name| weights(name)) {
-        directory.notes.push(format!("{} is not part of the model and is copied unpruned", path.join(name).display()));
+    directory.others.extend(names.into_iter().map(PathBuf::from));
+    directory.others.sort();
+    let weights = |file: &&PathBuf| file.extension().is_some_and(|end| end == "safetensors" || end == "bin");
+    for file in directory.others.iter().filter(weights) {
+        directory.notes.push(format!("{} is not part of the model and is copied unpruned", path.join(file).display()));
     }
-    directory.others = names.into_iter().collect();
-    if directory.others.iter().any(|name| name == CONFIG) && ties_embeddings(&path.join(CONFIG)) {
+    if directory.others.iter().any(|file| file == Path::new(CONFIG)) && ties_embeddings(&path.join(CONFIG)) {
         let note = format!("{CONFIG} ties the output layer to the embedding: who prunes the one prunes the other");
         directory.notes.push(note);
     }

@@ -10,7 +10,6 @@ use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::ops::Range;
@@ -188,14 +187,17 @@ fn finish(
     report: impl Fn(&File) -> Result<()>,
 ) -> Result<()> {
     shards.iter().try_for_each(File::sync_all)?;
-    let copy = |name: &OsStr| -> Result<()> {
-        let (from, to) = (File::open(model.path.join(name))?, directory.file(name)?);
+    let copy = |name: &Path| -> Result<()> {
+        let (from, to) = (File::open(model.path.join(name))?, directory.file(name.as_ref())?);
         let len = from.metadata()?.len();
         Sink::Write(&to).copy(&from, 0..len).with_context(|| name.display().to_string())?;
         Ok(to.sync_all()?)
     };
     let Some(beside) = &model.directory else { return Ok(()) };
-    beside.others.iter().try_for_each(|name| copy(name))?;
+    // Outer ones first.
+    beside.folders.iter().try_for_each(|folder| directory.folder(folder))?;
+    beside.others.iter().try_for_each(|file| copy(file))?;
+    beside.folders.iter().for_each(|folder| directory.sync(folder));
     let file = directory.file(REPORT.as_ref())?;
     report(&file)?;
     file.sync_all()?;

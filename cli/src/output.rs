@@ -296,9 +296,12 @@ impl NewDirectory {
         let cannot = || format!("cannot clear {}", self.partial.display());
         for entry in fs::read_dir(&self.partial).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
-            if !keeps(&entry.file_name()) {
-                fs::remove_file(entry.path()).with_context(cannot)?;
+            if keeps(&entry.file_name()) {
+                continue;
             }
+            let is_directory = entry.file_type().with_context(cannot)?.is_dir();
+            let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.with_context(cannot)?;
         }
         Ok(())
     }
@@ -325,6 +328,17 @@ impl NewDirectory {
         let path = self.partial.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         file.with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Make a directory in it.
+    pub(crate) fn folder(&self, name: &Path) -> Result<()> {
+        let path = self.partial.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Put the names in a directory of it on the disk.
+    pub(crate) fn sync(&self, folder: &Path) {
+        sync_directory(&self.partial.join(folder));
     }
 
     /// Give it its name. Everything in it is on the disk already.

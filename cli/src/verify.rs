@@ -9,7 +9,6 @@ use crate::safetensors::{Model, TensorInfo, open_regular};
 use crate::sink::{Differs, Sink};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -32,9 +31,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let masks = masks.as_ref().map(|file| Sink::Compare(file, files.len()));
 
     if let Some(directory) = &model.directory {
-        let index = directory.has_index.then_some(INDEX.as_ref());
-        let beside: Vec<&OsStr> = directory.others.iter().map(|name| name.as_os_str()).chain(index).collect();
-        check_names(&args.output, &beside.iter().copied().chain(model.shards.iter().map(Model::name)).collect())?;
+        let index = directory.has_index.then_some(Path::new(INDEX));
+        let beside: Vec<&Path> = directory.others.iter().map(PathBuf::as_path).chain(index).collect();
+        let folders = directory.folders.iter().map(PathBuf::as_path);
+        let shards = model.shards.iter().map(|shard| Path::new(shard.name()));
+        let expected = beside.iter().copied().chain(shards).chain([Path::new(REPORT)]).chain(folders.clone()).collect();
+        for folder in [Path::new("")].into_iter().chain(folders) {
+            check_names(&args.output, folder, &expected)?;
+        }
         for name in beside {
             let (path, from) = (args.output.join(name), open(&model.path.join(name))?);
             let file = open(&path)?;
@@ -61,12 +65,12 @@ fn open(path: &Path) -> Result<File> {
     open_regular(path).with_context(|| path.display().to_string())
 }
 
-/// What the input has not, the output must not have, but for the report.
-fn check_names(output: &Path, expected: &BTreeSet<&OsStr>) -> Result<()> {
-    let cannot = || format!("cannot list {}", output.display());
-    for entry in fs::read_dir(output).with_context(cannot)? {
-        let name = entry.with_context(cannot)?.file_name();
-        let is_known = expected.contains(&*name) || name == REPORT;
+/// What the input has not in a directory, the output must not have.
+fn check_names(output: &Path, folder: &Path, expected: &BTreeSet<&Path>) -> Result<()> {
+    let cannot = || format!("cannot list {}", output.join(folder).display());
+    for entry in fs::read_dir(output.join(folder)).with_context(cannot)? {
+        let name = folder.join(entry.with_context(cannot)?.file_name());
+        let is_known = expected.contains(&*name);
         ensure!(is_known, "{} is in the output, and the input has no such file", output.join(name).display());
     }
     Ok(())

@@ -228,16 +228,46 @@ fn links_to_files_are_followed_and_other_things_are_named() {
     let desk = checkpoint();
     fs::rename(desk.path(&format!("in/{A}")), desk.path("blob")).unwrap();
     std::os::unix::fs::symlink("../blob", desk.path(&format!("in/{A}"))).unwrap();
-    fs::create_dir(desk.path("in/original")).unwrap();
+    std::os::unix::fs::symlink("..", desk.path("in/original")).unwrap();
+    fs::create_dir(desk.path("in/.cache")).unwrap();
+    desk.write("in/.cache/large", b"x");
     desk.write("in/consolidated.safetensors", b"another model");
     let output = desk.run(&["prune", "in", "-o", "out", "--backend", "cpu"]);
     let (_, stderr) = texts(&output);
     assert!(stderr.contains("original is no regular file and is not copied"), "{stderr}");
+    assert!(stderr.contains(".cache is a hidden directory and is not copied"), "{stderr}");
     assert!(stderr.contains("consolidated.safetensors is not part of the model"), "{stderr}");
     assert!(desk.path(&format!("out/{A}")).symlink_metadata().unwrap().is_file());
     assert_eq!(desk.read(&format!("out/{A}")), shard_a(&PRUNED));
     assert_eq!(desk.read("blob"), shard_a(&MATRIX));
-    assert!(!desk.path("out/original").exists());
+    assert!(!desk.path("out/original").exists() && !desk.path("out/.cache").exists());
+}
+
+/// As sentence transformers have them.
+#[test]
+fn directories_are_copied_with_all_that_is_in_them() {
+    let desk = checkpoint();
+    fs::create_dir_all(desk.path("in/1_Pooling/deep/empty")).unwrap();
+    desk.write("in/1_Pooling/config.json", b"{}");
+    desk.write("in/1_Pooling/deep/x.safetensors", b"another model");
+    desk.write("in/1_Pooling/.x.emprune-partial", b"half");
+    let (_, stderr) = desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks"]);
+    assert!(stderr.contains("x.safetensors is not part of the model"), "{stderr}");
+    let mut expected = tree(&desk.path("in"));
+    expected.remove("1_Pooling/.x.emprune-partial").unwrap();
+    let mut files = tree(&desk.path("out"));
+    files.remove("emprune_report.json").unwrap();
+    assert!(files.keys().eq(expected.keys()), "{:?}", files.keys());
+    assert_eq!(files["1_Pooling/deep/x.safetensors"], b"another model");
+    assert!(files.contains_key("1_Pooling/deep/empty"));
+    let verify = ["verify", "in", "out", "--backend", "cpu"];
+    assert_eq!(desk.run(&verify).status.code(), Some(0));
+    desk.succeed(&["prune", "in", "-o", "out", "--overwrite"]);
+    desk.write("out/1_Pooling/deep/more", b"");
+    desk.fail(&verify, 1, &["more is in the output", "no such file"]);
+    fs::remove_file(desk.path("out/1_Pooling/deep/more")).unwrap();
+    desk.write("out/1_Pooling/config.json", b"[]");
+    desk.fail(&verify, 1, &["config.json is not that of the input"]);
 }
 
 /// What other runs left is theirs, or nobody's, and no part of a model.
