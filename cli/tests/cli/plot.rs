@@ -100,6 +100,51 @@ fn the_kept_side_is_where_the_threshold_says() {
     }
 }
 
+/// Left end and width of the bars of a colour, panel by panel.
+fn bars(svg: &str, color: &str) -> BTreeMap<i32, Vec<f64>> {
+    let mut panels = BTreeMap::<i32, Vec<f64>>::new();
+    for element in svg.split("<rect ").skip(1).map(|rest| rest.split('>').next().unwrap()) {
+        let of = |name: &str| -> i32 {
+            let value = element.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap();
+            value.parse().unwrap()
+        };
+        // Those above are the legend's.
+        if element.contains(color) && of(" y") > 120 {
+            panels.entry(of("x")).or_default().push(of("width").into());
+        }
+    }
+    panels
+}
+
+#[test]
+fn bars_are_as_long_as_the_report_says() {
+    let desk = desk();
+    let args = ["--granularity", "tensor", "--beta", "0.5", "--plot", "plots", "--report", "report"];
+    desk.succeed(&[&["inspect", "in"], &args[..]].concat());
+    let (svg, report) = (&pictures(&desk, "plots")["model.svg"], desk.json("report"));
+    let pruned = || report["tensors"].as_array().unwrap().iter().filter(|tensor| tensor["skipped"].is_null());
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let mut densities: Vec<f64> = pruned().map(|tensor| 1.0 - number(&tensor["sparsity"])).collect();
+    densities.push(1.0 - number(&report["totals"]["sparsity"]));
+    let of = |field: &str| pruned().map(|tensor| number(&tensor[field])).collect::<Vec<_>>();
+    let kept = bars(svg, "#2B6CB0");
+    let dark = bars(svg, "#153861");
+    assert_eq!((kept.len(), dark.len()), (2, 1), "{kept:?} {dark:?}");
+    let panels: Vec<_> = kept.values().collect();
+    // How long all is, by the longest bar.
+    let longest = (0..densities.len()).max_by(|a, b| densities[*a].total_cmp(&densities[*b])).unwrap();
+    let all = panels[0][longest] / densities[longest];
+    let bounds = dark.values().next().unwrap();
+    for (what, lens, shares) in
+        [("density", panels[0], densities), ("mass", panels[1], of("mass")), ("bound", bounds, of("mass_bound"))]
+    {
+        assert!(lens.len() >= shares.len() && shares.iter().any(|share| *share < 0.9), "{what}: {lens:?} {shares:?}");
+        for (len, share) in lens.iter().zip(&shares) {
+            assert!((len - share * all).abs() <= 2.0, "{what}: {lens:?} of {all}, and {shares:?}");
+        }
+    }
+}
+
 /// A bar stands on its own width, however much room there is beside it.
 #[test]
 fn one_score_is_a_bar() {
