@@ -104,6 +104,8 @@ struct Piece {
 
 /// On the CPU, rows from here on are worth all cores.
 const LONG_ROW: u64 = 1 << 20;
+/// So many segments of one length are worth a call of a device.
+const WORTH_A_DEVICE: usize = 16;
 /// Segments from here on are contests of their own; shorter ones are decided many at a time.
 const LONG_SEGMENT: u64 = 1 << 16;
 
@@ -443,18 +445,20 @@ impl Judge<'_> {
                 let area = grid.part(&bands, &stripes);
                 let first = band * grid.band_len() + stripe * grid.block_columns;
                 let staged = cpu::arrange(keys, &area, first as usize, grid.columns as usize);
-                groups.extend(self.staged(&staged, area.classes(), area.by_class())?);
+                groups.extend(self.staged(&staged, area.classes(), area.by_class(), 1)?);
             }
         }
         Ok(groups)
     }
 
-    /// Decide contests whose keys lie end to end, equal lengths together; `numbers` says which is which.
+    /// Decide contests whose keys lie end to end, equal lengths together; `numbers` says which is which. Where fewer have a length than
+    /// are `worth_a_device`, the processor decides.
     fn staged(
         &self,
         keys: &[u32],
         classes: impl Iterator<Item = Class>,
         numbers: impl Iterator<Item = usize>,
+        worth_a_device: usize,
     ) -> Result<Vec<Group>, Error> {
         let mut decided = Vec::new();
         let mut rest = keys;
@@ -463,7 +467,8 @@ impl Judge<'_> {
             rest = later;
             let rule = self.rule.with_score(Score::Magnitude);
             let mut input = Staged::new(bytemuck::cast_slice(now), len as u64);
-            let judge = Judge { engine: self.engine, rule: &rule };
+            let engine = if count < worth_a_device { &Engine::Cpu } else { self.engine };
+            let judge = Judge { engine, rule: &rule };
             Drive { judge, input: &mut input, norms: vec![None] }.rows(0, len as u64, &mut decided)?;
         }
         let mut order: Vec<(usize, Group)> = numbers.zip(decided).collect();
@@ -488,7 +493,8 @@ impl Judge<'_> {
                 _ => classes.push(Class { count: 1, len }),
             }
         }
-        self.staged(&staged, classes.into_iter(), order.iter().copied())
+        // There may be as many lengths as segments. One call of a device for each would take longer than the processor does.
+        self.staged(&staged, classes.into_iter(), order.iter().copied(), WORTH_A_DEVICE)
     }
 }
 

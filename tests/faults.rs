@@ -69,3 +69,23 @@ fn fails_in_the_middle() {
         assert!(*bytes == weights.bytes, "{}: {error}", weights.label);
     }
 }
+
+/// It is asked once for the segments of a length that many share, and not for those that hardly any does.
+#[test]
+fn ragged_segments_take_few_calls_of_a_device() {
+    with_fault("lost:4", "is_asked_seldom");
+}
+
+#[test]
+#[ignore = "ragged_segments_take_few_calls_of_a_device runs it"]
+fn is_asked_seldom() {
+    let lens: Vec<u64> = (1..=400).chain([33; 100]).chain([1000; 50]).collect();
+    let weights = distribution("int8_levels").weights(Kind::F32, 1, lens.iter().sum::<u64>() as usize, 1);
+    let segments = || [tensor(&weights, &weights.bytes).with_segments(&lens).unwrap()];
+    let rule = Rule::new().with_granularity(Granularity::Segments);
+    let want = Pruner::cpu().mask(&segments(), &rule).unwrap();
+    assert!(gpus()[0].pruner.mask(&segments(), &rule).unwrap() == want);
+    // The device was there, and is gone by the fourth time.
+    let again = (0..4).map(|_| gpus()[0].pruner.mask(&segments(), &rule)).find_map(Result::err);
+    assert_eq!(again.unwrap().kind(), ErrorKind::DeviceLost);
+}
