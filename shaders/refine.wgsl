@@ -19,7 +19,7 @@ fn refine(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let number = id.x + id.y * grid.x;
-    let group = number / REFINERS;
+    let group = number / params.refiners;
     if (group >= params.groups) {
         return;
     }
@@ -39,12 +39,12 @@ fn refine(
     let end = first + atomicLoad(&candidates[count_at(group, params.slice)]);
     my_bin = 0u;
     my_count = 0u;
-    for (var i = first + (number % REFINERS) * LANES + lane; i < end; i += REFINERS * LANES) {
+    for (var i = first + (number % params.refiners) * LANES + lane; i < end; i += params.refiners * LANES) {
         let slot = candidate_at(group, i);
         let key = atomicLoad(&candidates[slot]);
         if ((key >> (shift + LOW_BITS)) == record.prefix) {
             let bin = (key >> shift) & (LOW_BINS - 1u);
-            count_in(bin, 1u);
+            count_in(bin);
             if (last) {
                 let span = span_of(group, atomicLoad(&candidates[slot + params.capacity]));
                 atomicAdd(&span_bins[(group * params.all_spans + span) * LOW_BINS + bin], 1u);

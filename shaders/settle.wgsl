@@ -3,7 +3,7 @@
 // Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
 // Reads      the candidates
 // Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
-// Barriers   seven, and three per 192 candidates a lane
+// Barriers   seven, and three per 1024 candidates a lane
 // Leaves     tally: the digits of the sum of kept scores
 // Rust twin  src/cpu/apply.rs
 
@@ -18,7 +18,7 @@ fn settle(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let number = id.x + id.y * grid.x;
-    let group = number / REFINERS;
+    let group = number / params.refiners;
     if (group >= params.groups) {
         return;
     }
@@ -35,9 +35,11 @@ fn settle(
     let first = workgroupUniformLoad(&wg_first);
     let end = first + workgroupUniformLoad(&wg_count);
     var window = Window();
-    for (var round = first + (number % REFINERS) * LANES; round < end; round += REFINERS * LANES * SPREAD) {
-        for (var j = 0u; j < SPREAD; j += 1u) {
-            let i = round + j * REFINERS * LANES + lane;
+    let step = params.refiners * LANES;
+    for (var round = first + (number % params.refiners) * LANES; round < end; round += step * SPREAD) {
+        let steps = min(SPREAD, (end - round + step - 1u) / step);
+        for (var j = 0u; j < steps; j += 1u) {
+            let i = round + j * step + lane;
             if (i < end) {
                 let slot = candidate_at(group, i);
                 let key = atomicLoad(&candidates[slot]);

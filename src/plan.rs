@@ -23,15 +23,16 @@ pub struct Tuning {
     /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 2 % of normal scores, 4 % of gradient times
     /// weight. One with more has its digits counted in full reads. A candidate takes two words.
     pub(crate) candidate_share: u64,
-    /// Workgroups that look at the candidates of a contest. Fixed, since how many there are is known to the device alone.
-    pub(crate) refiners: u32,
+    /// Workgroups that look at the candidates of a contest in one slice, at most: as many as a large device has at work at once. How many candidates
+    /// there are is known to the device alone.
+    pub(crate) refiners: u64,
     /// Rows up to this many entries are one workgroup's work. Longer ones would leave most of a device idle where they are few, and its caches
     /// do not hold them.
     pub(crate) longest_row: u64,
     /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
     /// for each other than 256, and their keys and counters fit 16 KiB.
     pub(crate) teams: [(u32, u32); 5],
-    /// Entries that a lane adds up before it empties its windows: no more than 192, so that 256 lanes' additions fit a word.
+    /// Entries that a lane adds up before it empties its windows: no more than 512, so that what 256 lanes hold fits a word.
     pub(crate) spread: u32,
     /// Entries, in words of weights, for which a lane decides before a mask is put together: 16 of two entries fill a word of flags.
     pub(crate) tile_words: u32,
@@ -45,10 +46,10 @@ impl Default for Tuning {
             least_part: 16 * 1024,
             most_spans: 8192,
             candidate_share: 16,
-            refiners: 64,
+            refiners: 512,
             longest_row: 1 << 17,
             teams: [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)],
-            spread: 192,
+            spread: 512,
             tile_words: 16,
         }
     }
@@ -74,13 +75,13 @@ impl Tuning {
         for candidate_share in [8, 64] {
             all.push(("candidate_share", candidate_share.to_string(), Self { candidate_share, ..of }));
         }
-        for refiners in [16, 256] {
+        for refiners in [64, 1024] {
             all.push(("refiners", refiners.to_string(), Self { refiners, ..of }));
         }
         for longest_row in [1 << 12, 1 << 15] {
             all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
         }
-        for spread in [64, 128] {
+        for spread in [192, 256] {
             all.push(("spread", spread.to_string(), Self { spread, ..of }));
         }
         all.push(("tile_words", "8".to_owned(), Self { tile_words: 8, ..of }));
@@ -97,7 +98,9 @@ impl Tuning {
         let most = (self.most_parts / groups).max(1);
         let len = group_len.div_ceil(most).max(self.least_part).next_multiple_of(32);
         let slack = if groups == 1 { 0 } else { 31 };
-        Parts { count: (group_len + slack).div_ceil(len), len }
+        // Where all places for candidates are taken, a lane has sixteen.
+        let refiners = (group_len / self.candidate_share).div_ceil(16 * u64::from(self.lanes)).clamp(1, self.refiners);
+        Parts { count: (group_len + slack).div_ceil(len), len, refiners }
     }
 
     /// Parts whose ties are counted together, and how many such spans a contest has: as many as there may be, since the smaller they
@@ -126,6 +129,8 @@ pub(crate) struct Parts {
     pub(crate) count: u64,
     /// Entries of a part: a multiple of 32.
     pub(crate) len: u64,
+    /// Workgroups per contest that look at candidates.
+    pub(crate) refiners: u64,
 }
 
 /// Bytes that a slice's weights take in a binding: whole words.

@@ -56,8 +56,8 @@ fn runs_of_every_length_are_counted() {
 #[test]
 fn scores_that_no_window_holds_are_added_one_by_one() {
     // A row's words; the first one is more than its lanes take before they empty their windows.
-    for (kind, words) in KINDS.into_iter().zip([49_152 + 300, 8192, 4097]) {
-        let spread = 192 * kind.size() / 4; // words of a lane
+    for (kind, words) in KINDS.into_iter().zip([131_072 + 300, 8192, 4097]) {
+        let spread = 512 * kind.size() / 4; // words of a lane
         let sampled = |word: usize| {
             let (word, start) = (word % words, word % words / (spread * STEP) * spread * STEP);
             (word - start) / STEP == word % STEP % spread.min((words - start).div_ceil(STEP))

@@ -33,6 +33,6 @@ fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
 
 fn count_key(key: u32, prefix: u32, shift: u32) {
     if ((key >> (shift + LOW_BITS)) == prefix) {
-        count_in((key >> shift) & (LOW_BINS - 1u), 1u);
+        count_in((key >> shift) & (LOW_BINS - 1u));
     }
 }

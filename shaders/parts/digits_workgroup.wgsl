@@ -1,11 +1,11 @@
-// The digits of a workgroup's sums: words of 16 bits worth of value, so that 65536 additions fit before carries must be spread: call
-// `spread_carries` after at most 192 entries a lane.
+// The digits of a workgroup's sums: words of 16 bits worth of value. What an addition carries out of a word goes to the digit after the next one;
+// `spread_carries` after at most 1024 entries a lane keeps that rare.
 
 var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
 var<workgroup> wg_carries: array<u32, DIGITS>;
 
-// Empty the windows of all lanes into the digits: joined lanes whose windows lie alike with one voice. Uniform flow. A lane has at most 192
-// entries, so that the halves of its products are below 2^24 together, and those of 128 lanes below 2^31.
+// Empty the windows of all lanes into the digits: joined lanes whose windows lie alike with one voice. Uniform flow. A lane has at most 1024
+// entries: its limbs are below 2^24 together, the halves of its products below 2^22, and those of 128 lanes below 2^31.
 fn windows_flush(window: ptr<function, Window>, squares: bool) {
     let holds = any((*window).limbs != vec3<u32>(0u));
     let top = joined_max((*window).top * u32(holds));
@@ -36,7 +36,10 @@ fn windows_flush(window: ptr<function, Window>, squares: bool) {
 
 fn add_digit(at: u32, value: u32) {
     if (value != 0u) {
-        atomicAdd(&wg_digits[at], value);
+        let before = atomicAdd(&wg_digits[at], value);
+        if (before + value < before) {
+            atomicAdd(&wg_digits[at + 2u], 1u);
+        }
     }
 }
 

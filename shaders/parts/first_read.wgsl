@@ -10,8 +10,11 @@ var<workgroup> wg_bins: array<atomic<u32>, BINS>;
 // Of a sample, how many have each exponent; where windows begin, and how many of the sample they hold.
 var<workgroup> wg_exponents: array<atomic<u32>, 256>;
 var<workgroup> wg_top: atomic<u32>;
-
-var<private> my_zeros: u32;
+// Entries that are counted in a bin: all but zeros.
+var<workgroup> wg_counted: atomic<u32>;
+// The windows of all lanes, added up: limbs, then products as a `Window` has them.
+var<workgroup> wg_window: array<atomic<u32>, WINDOW_WORDS>;
+const WINDOW_WORDS: u32 = 15u;
 
 // Words that a lane takes before the products are widened, and before the windows are emptied and carries are spread.
 const WIDEN_WORDS: u32 = 16u / PER_WORD;
@@ -20,9 +23,12 @@ const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
 // Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     var window = Window();
-    my_zeros = 0u;
-    my_bin = 0u;
-    my_count = 0u;
+    if (lane == 0u) {
+        atomicStore(&wg_counted, 0u);
+    }
+    if (lane < WINDOW_WORDS) {
+        atomicStore(&wg_window[lane], 0u);
+    }
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
         let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
@@ -30,14 +36,62 @@ fn first_read(first: u32, end: u32, lane: u32) {
         for (var i = 0u; i < words; i += WIDEN_WORDS) {
             read_round(&window, spread + i * LANES, first, end, lane);
         }
-        windows_flush(&window, true);
+        flush_alike(&window, lane);
         spread_carries(lane);
     }
-    end_run();
-    // Zeros are common and would all meet in one bin: they are added here.
-    let zeros = joined(my_zeros);
-    if (is_speaker() && zeros != 0u) {
-        atomicAdd(&wg_bins[0], zeros);
+    count_zeros(end - first, lane);
+}
+
+// Empty windows that lie alike into the digits. Uniform flow; one barrier, and none behind the last addition. A lane has at most 512 entries: the sums of
+// its limbs are below 2^23, those of the halves of its products below 2^21, and of 256 lanes together both fit a word.
+fn flush_alike(window: ptr<function, Window>, lane: u32) {
+    widen_products(window);
+    let speaker = is_speaker();
+    add_three(0u, joined_3((*window).limbs), speaker);
+    add_three(3u, joined_3((*window).low_0), speaker);
+    add_three(6u, joined_3((*window).low_16), speaker);
+    add_three(9u, joined_3((*window).high_0), speaker);
+    add_three(12u, joined_3((*window).high_16), speaker);
+    let top = (*window).top;
+    *window = Window();
+    (*window).top = top;
+    workgroupBarrier();
+    if (lane < WINDOW_WORDS) {
+        let value = vec4<u32>(atomicExchange(&wg_window[lane], 0u), 0u, 0u, 0u);
+        if (lane < 3u) {
+            deposit(SUM, top - 1u + LIMB * lane, value, 1u);
+        } else {
+            // Products of limbs a and b count twice where a is not b, and lie LIMB * (a + b) above the first.
+            let half = (lane / 3u + 1u) % 2u;
+            let high = lane / 9u;
+            let both = lane % 3u + 2u * high;
+            let twice = u32((both & 1u) == 1u || (high == 1u && both == 2u));
+            deposit(SQUARE, 2u * (top - 1u) + LIMB * both + 16u * half + twice, value, 1u);
+        }
+    }
+}
+
+fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
+    if (speaker) {
+        atomicAdd(&wg_window[at], values.x);
+        atomicAdd(&wg_window[at + 1u], values.y);
+        atomicAdd(&wg_window[at + 2u], values.z);
+    }
+}
+
+// Zeros are common, and would all meet in one bin: they are what is in no other. Uniform flow; two barriers.
+fn count_zeros(entries: u32, lane: u32) {
+    var mine = 0u;
+    for (var bin = lane; bin < BINS; bin += LANES) {
+        mine += atomicLoad(&wg_bins[bin]);
+    }
+    let counted = joined(mine);
+    if (is_speaker() && counted != 0u) {
+        atomicAdd(&wg_counted, counted);
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        atomicAdd(&wg_bins[0], entries - atomicLoad(&wg_counted));
     }
     workgroupBarrier();
 }
@@ -46,19 +100,16 @@ fn first_read(first: u32, end: u32, lane: u32) {
 fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, lane: u32) {
     var strays = 0u;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    // Where neighbours share a bin their lanes would meet there: eight lanes each, which read 32 bytes, begin with another word.
-    let turn = (lane / 8u + vec4<u32>(0u, 1u, 2u, 3u)) & vec4<u32>(3u);
     for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
         let four = start + j * LANES;
         let place = j * PER_WORD;
         if (all_ours(four, first, end)) {
-            let at = four + lane + turn * LANES;
+            let at = four + lane + FOUR;
             let words = four_words(at);
-            let places = place + turn * PER_WORD;
-            strays |= read_word(window, words.x, at.x) << places.x;
-            strays |= read_word(window, words.y, at.y) << places.y;
-            strays |= read_word(window, words.z, at.z) << places.z;
-            strays |= read_word(window, words.w, at.w) << places.w;
+            strays |= read_word(window, words.x, at.x) << place;
+            strays |= read_word(window, words.y, at.y) << (place + PER_WORD);
+            strays |= read_word(window, words.z, at.z) << (place + 2u * PER_WORD);
+            strays |= read_word(window, words.w, at.w) << (place + 3u * PER_WORD);
         } else {
             for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
                 for (var half = 0u; half < PER_WORD; half += 1u) {
@@ -96,16 +147,15 @@ fn read_word(window: ptr<function, Window>, word: u32, word_at: u32) -> u32 {
     return strays;
 }
 
-// 1 when it is a stray, or no number: `window_fits` says so of both. Lanes part only where a run ends.
+// 1 when it is a stray, or no number: `window_fits` says so of both. Lanes never part.
 fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
-    let counts = min(key, 1u);
-    my_zeros += 1u - counts;
-    // A zero ends no run.
-    let others = 0u - counts;
-    count_in(((key >> 20u) & others) | (my_bin & ~others), counts);
-    let fits = u32(window_fits((*window).top, key));
-    window_take(window, key, fits, true);
-    return counts & (1u - fits);
+    let is_zero = key == 0u;
+    if (!is_zero) {
+        atomicAdd(&wg_bins[key >> 20u], 1u);
+    }
+    let fits = window_fits((*window).top, key);
+    window_take(window, key, u32(fits), true);
+    return u32(!(fits | is_zero));
 }
 
 // The top of windows that hold most of a sample: of the first entry of one word a lane. Uniform flow; three barriers.

@@ -42,6 +42,8 @@ struct Params {
     mask: u32,
     // Candidates of one contest that there is room for; 0 when none are to be collected.
     capacity: u32,
+    // Workgroups that look at the candidates of one contest in this slice.
+    refiners: u32,
     // 1 when `count` says how many are kept, 0 when beta does.
     counted: u32,
     // Rows and columns of a contest, where contests are the blocks of a matrix of `columns`; else 0.

@@ -4,12 +4,12 @@
 var<private> my_bin: u32;
 var<private> my_count: u32;
 
-fn count_in(bin: u32, times: u32) {
+fn count_in(bin: u32) {
     if (bin != my_bin) {
         end_run();
         my_bin = bin;
     }
-    my_count += times;
+    my_count += 1u;
 }
 
 // Before the barrier behind which bins are read.

@@ -1,8 +1,12 @@
 // What the sums of parts/sums.wgsl cost for every entry. The other choice, for measuring, is parts/sums_skip.wgsl.
 
-// Whether the shift loses no bit.
+// Whether the shift loses no bit, and nothing leaves the window at its top: exponents from top - REACH to top. Where that takes in the least
+// exponent, it does subnormals and zero too. Nothing fits a window that has no top yet. Both bounds are the same for all entries.
 fn window_fits(top: u32, key: u32) -> bool {
-    return exponent(key) + REACH - top <= REACH; // wraps when the score is too small: then it is large
+    let least = max(top, REACH + 1u) - REACH;
+    let lowest = (least << 23u) * u32(least > 1u);
+    let above = (top + u32(top != 0u)) << 23u;
+    return key - lowest < above - lowest; // wraps when the score is too small: then it is large
 }
 
 // Add a score that fits, once or not at all: where lanes differ they need not part.

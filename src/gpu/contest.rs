@@ -73,6 +73,7 @@ impl Engine {
             params.slices = slices;
             params.digits = digits as u32;
             params.capacity = capacity as u32;
+            params.refiners = parts.refiners as u32;
             let piece = Piece { params, start, tensor: 0, in_tensor: 0, loaded: None, bits: Vec::new() };
             start += piece_len;
             first_span += parts.count.div_ceil(span) as u32;

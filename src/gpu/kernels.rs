@@ -337,12 +337,12 @@ impl Kernels {
 
     /// The next digit's histogram among candidates, where there are any.
     pub(crate) fn refine(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * self.tuning().refiners);
+        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * slice.params.refiners);
     }
 
     /// The candidates' own decision, where there are any.
     pub(crate) fn settle(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        self.record_stage(pass, Stage::Settle, slice, write, slice.params.groups * self.tuning().refiners);
+        self.record_stage(pass, Stage::Settle, slice, write, slice.params.groups * slice.params.refiners);
     }
 
     /// All of a contest whose slices are all here: two reads where the first digit's bin is small, else four. Which one is decided on

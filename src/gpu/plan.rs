@@ -98,6 +98,7 @@ impl Batch {
                 mass: mass.into(),
                 mask: 1,
                 capacity: self.capacity as u32,
+                refiners: parts.refiners as u32,
                 ..Params::default()
             };
             first_span += parts.count.div_ceil(self.span) as u32;

@@ -300,8 +300,8 @@ impl Pipeline {
         let (loads, scores) = self.stage.loads();
         // The only part that is no file: numbers from the table of `Tuning`.
         source += &format!("\nconst LANES: u32 = {}u;\n", self.stage.lanes(tuning));
-        let Tuning { refiners, spread, tile_words, .. } = tuning;
-        for (name, value) in [("REFINERS", refiners), ("SPREAD", spread), ("MOST_TILE_WORDS", tile_words)] {
+        let Tuning { spread, tile_words, .. } = tuning;
+        for (name, value) in [("SPREAD", spread), ("MOST_TILE_WORDS", tile_words)] {
             source += &format!("const {name}: u32 = {value}u;\n");
         }
         source += &format!("const HAS_SUMS: bool = {sums};\n");
