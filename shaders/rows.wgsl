@@ -1,14 +1,14 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every 256th word of the row
-// Reads      every weight four times, after the first from a cache that holds a row (three times for 16-bit weights)
+// Reads      every weight twice, the second time from a cache that holds a row; four times where more than 1024 entries share the first digit of the
+//            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about forty, and six per 192 entries a lane and one to four per tile
+// Barriers   about forty, and six per 512 entries a lane and one to four per tile
 // Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
 // Counts of neighbouring bins, for the walk: a lane's own, and those of 16 lanes.
-const LANE_BINS: u32 = BINS / LANES;
 const RUNS: u32 = LANES / 16u;
 var<workgroup> wg_lane_counts: array<u32, LANES>;
 var<workgroup> wg_run_counts: array<u32, RUNS>;
@@ -41,6 +41,8 @@ fn rows(
         wg_record = Record();
         wg_record.cut_span = NO_CUT;
         atomicStore(&wg_bad, 0u);
+        atomicStore(&wg_found, 0u);
+        atomicStore(&wg_tie_total, 0u);
     }
     workgroupBarrier();
     first_read(first, end, lane);
@@ -54,17 +56,30 @@ fn rows(
         row_budget(row);
     }
 
-    // narrow, histogram
+    // narrow; sift, refine or histogram
+    let range = Range(row, 0u, first, first, end);
+    my_origin = first;
     var record = workgroupUniformLoad(&wg_record);
     while (record.digits < params.digits) {
         if (record.digits > 0u) {
-            clear_bins(lane);
+            for (var bin = lane; bin < LOW_BINS; bin += LANES) {
+                atomicStore(&wg_bins[bin], 0u);
+            }
             workgroupBarrier();
-            count_digit(first, end, record.prefix, digit_shift(record.digits), lane);
+            if (record.sifted != 0u) {
+                count_found(record.prefix, digit_shift(record.digits), lane);
+            } else {
+                count_digit(first, end, record.prefix, digit_shift(record.digits), lane);
+            }
             workgroupBarrier();
         }
-        row_narrow(lane);
+        row_narrow(record.digits, lane);
         record = workgroupUniformLoad(&wg_record);
+        if (record.sifted != 0u && record.digits == 1u) {
+            my_sifting = true;
+            carry_out(range, record.prefix << 20u, 0xffffffffu, lane);
+            my_sifting = false;
+        }
     }
 
     // ties
@@ -76,12 +91,20 @@ fn rows(
     }
     var limit = 0xffffffffu;
     if (record.cut_span != NO_CUT) {
-        row_ties(first, end, record.threshold, record.rank.x, lane);
+        if (record.sifted != 0u) {
+            found_ties(record.threshold, record.rank.x, lane);
+        } else {
+            row_ties(first, end, record.threshold, record.rank.x, lane);
+        }
         limit = first + workgroupUniformLoad(&wg_record).cut_index;
     }
 
-    // apply
-    carry_out(Range(row, 0u, first, first, end), record.threshold, limit, lane);
+    // settle or apply
+    if (record.sifted != 0u) {
+        row_settle(range, record.threshold, limit, lane);
+    } else {
+        carry_out(range, record.threshold, limit, lane);
+    }
     workgroupBarrier();
     if (lane == 0u) {
         records[row] = wg_record;
@@ -139,10 +162,12 @@ fn row_write(at: u32, digits: u32, words: u32) {
 }
 
 // One more digit of the threshold: the bin in which the count from the top reaches the rank.
-fn row_narrow(lane: u32) {
+fn row_narrow(digits: u32, lane: u32) {
+    // What lies above the bins of a later digit is something else.
+    let lane_bins = (LOW_BINS << u32(digits == 0u)) / LANES;
     var mine = 0u;
-    for (var i = 0u; i < LANE_BINS; i += 1u) {
-        mine += atomicLoad(&wg_bins[lane * LANE_BINS + i]);
+    for (var i = 0u; i < lane_bins; i += 1u) {
+        mine += atomicLoad(&wg_bins[lane * lane_bins + i]);
     }
     wg_lane_counts[lane] = mine;
     workgroupBarrier();
@@ -167,15 +192,16 @@ fn row_narrow(lane: u32) {
             rank -= wg_lane_counts[owner];
             owner -= 1u;
         }
-        var digit = owner * LANE_BINS + LANE_BINS - 1u;
+        var digit = owner * lane_bins + lane_bins - 1u;
         var count = atomicLoad(&wg_bins[digit]);
-        while (digit > owner * LANE_BINS && count < rank) {
+        while (digit > owner * lane_bins && count < rank) {
             rank -= count;
             digit -= 1u;
             count = atomicLoad(&wg_bins[digit]);
         }
-        if (wg_record.digits == 0u) {
+        if (digits == 0u) {
             wg_record.prefix = digit;
+            wg_record.sifted = u32(count <= ROOM);
         } else {
             wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
         }
@@ -192,15 +218,77 @@ fn row_narrow(lane: u32) {
     }
 }
 
+// The next digit's histogram, among the entries that were found to share the first one.
+fn count_found(prefix: u32, shift: u32, lane: u32) {
+    my_bin = 0u;
+    my_count = 0u;
+    let found = atomicLoad(&wg_found);
+    for (var i = lane; i < found; i += LANES) {
+        count_key(key_at(found_at(i)), prefix, shift);
+    }
+    end_run();
+}
+
+fn found_at(i: u32) -> u32 {
+    return my_origin + atomicLoad(&wg_bins[LOW_BINS + i]);
+}
+
+// As `row_ties`, among what was found: the tie before which there are rank - 1 others. Uniform flow.
+fn found_ties(threshold: u32, rank: u32, lane: u32) {
+    // The digits are known: their bins have room for the ties.
+    let found = atomicLoad(&wg_found);
+    for (var i = lane; i < found; i += LANES) {
+        let at = found_at(i);
+        if (key_at(at) == threshold) {
+            atomicStore(&wg_bins[atomicAdd(&wg_tie_total, 1u)], at);
+        }
+    }
+    workgroupBarrier();
+    let ties = atomicLoad(&wg_tie_total);
+    for (var i = lane; i < ties; i += LANES) {
+        let at = atomicLoad(&wg_bins[i]);
+        var before = 0u;
+        for (var j = 0u; j < ties; j += 1u) {
+            before += u32(atomicLoad(&wg_bins[j]) < at);
+        }
+        if (before + 1u == rank) {
+            wg_record.cut_index = at + 1u - my_origin;
+        }
+    }
+    workgroupBarrier();
+}
+
+// What was found and loses leaves the mask and is zeroed; the rest joins the sum of what is kept. Uniform flow.
+fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
+    // Words of weights and of the mask were written by other lanes.
+    storageBarrier();
+    var window = Window();
+    let found = atomicLoad(&wg_found);
+    for (var i = lane; i < found; i += LANES) {
+        let at = found_at(i);
+        let key = key_at(at);
+        if (key > threshold || (key == threshold && at < limit)) {
+            if (params.mass != 0u) {
+                window_add(&window, key, false);
+            }
+        } else {
+            if (params.mask != 0u) {
+                atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
+            }
+            // The whole word: who looks at another entry of it writes the same.
+            carry_some(at / PER_WORD, 0u, threshold, limit, range.first, range.end);
+        }
+    }
+    if (params.mass != 0u) {
+        windows_flush(&window, false);
+    }
+}
+
 // Neighbouring entries that a lane looks at in one round.
 const RUN: u32 = 16u;
 
 // The entry, counted from the row's first, after the tie number `rank`. Leaves it in `wg_record`.
 fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
-    if (lane == 0u) {
-        atomicStore(&wg_tie_total, 0u);
-    }
-    workgroupBarrier();
     var left = rank;
     var round = first;
     while (round < end) {

@@ -58,17 +58,7 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     }
 }
 
-// A word whose entries are all ours; the lane's word number `i` of the tile.
-fn carry_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) {
-    var bits = 0u;
-    for (var half = 0u; half < PER_WORD; half += 1u) {
-        let at = word_at * PER_WORD + half;
-        bits |= entry_bits(half) * is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit);
-    }
-    keep_bits(word_at, word, bits);
-}
-
-// The same for a word at the range's edge.
+// A word at the range's edge; the lane's word number `i` of the tile.
 fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32) {
     var bits = 0u;
     var ours = 0u;
@@ -91,6 +81,11 @@ fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> u32 {
     my_kept |= kept << place;
     my_found |= (kept & u32(is_candidate(key, threshold))) << place;
     return kept;
+}
+
+// Where candidates are collected, the threshold is the lowest key of the bin that they are in.
+fn is_candidate(key: u32, threshold: u32) -> bool {
+    return collects() & ((key >> 20u) == (threshold >> 20u));
 }
 
 // Kept words have not changed: another look at them, from a cache, keeps the sums out of the loop above.

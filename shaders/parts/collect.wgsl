@@ -3,9 +3,8 @@
 var<workgroup> wg_found: atomic<u32>;
 var<workgroup> wg_place: u32;
 
-// The threshold is the bin's lowest key.
-fn is_candidate(key: u32, threshold: u32) -> bool {
-    return (key >> 20u) == (threshold >> 20u);
+fn collects() -> bool {
+    return true;
 }
 
 // Append the tile's candidates, marked in each lane's `flags`: one addition to the slice's count per tile. Uniform flow; four barriers.

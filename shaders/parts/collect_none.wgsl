@@ -1,6 +1,6 @@
 // Carrying out a final decision: there are no candidates.
 
-fn is_candidate(key: u32, threshold: u32) -> bool {
+fn collects() -> bool {
     return false;
 }
 

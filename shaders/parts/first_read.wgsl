@@ -6,12 +6,6 @@
 //
 // Rust twin: src/cpu/stats.rs
 
-var<workgroup> wg_bins: array<atomic<u32>, BINS>;
-// Of a sample, how many have each exponent; where windows begin, and how many of the sample they hold.
-var<workgroup> wg_exponents: array<atomic<u32>, 256>;
-var<workgroup> wg_top: atomic<u32>;
-// Entries that are counted in a bin: all but zeros.
-var<workgroup> wg_counted: atomic<u32>;
 // The windows of all lanes, added up: limbs, then products as a `Window` has them.
 var<workgroup> wg_window: array<atomic<u32>, WINDOW_WORDS>;
 const WINDOW_WORDS: u32 = 15u;
@@ -23,16 +17,15 @@ const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
 // Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     var window = Window();
-    if (lane == 0u) {
-        atomicStore(&wg_counted, 0u);
-    }
     if (lane < WINDOW_WORDS) {
         atomicStore(&wg_window[lane], 0u);
     }
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
         let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
-        window.top = common_top(spread + (lane % words) * LANES + lane, first, end, lane);
+        let best = common_exponent(spread + (lane % words) * LANES + lane, REACH - HEADROOM, first, end, lane);
+        // No higher than the largest exponent of a number: what is none must not fit.
+        window.top = min(best + HEADROOM, 254u);
         for (var i = 0u; i < words; i += WIDEN_WORDS) {
             read_round(&window, spread + i * LANES, first, end, lane);
         }
@@ -77,23 +70,6 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
         atomicAdd(&wg_window[at + 1u], values.y);
         atomicAdd(&wg_window[at + 2u], values.z);
     }
-}
-
-// Zeros are common, and would all meet in one bin: they are what is in no other. Uniform flow; two barriers.
-fn count_zeros(entries: u32, lane: u32) {
-    var mine = 0u;
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        mine += atomicLoad(&wg_bins[bin]);
-    }
-    let counted = joined(mine);
-    if (is_speaker() && counted != 0u) {
-        atomicAdd(&wg_counted, counted);
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        atomicAdd(&wg_bins[0], entries - atomicLoad(&wg_counted));
-    }
-    workgroupBarrier();
 }
 
 // `WIDEN_WORDS` words a lane, of which those past the last are none.
@@ -156,39 +132,4 @@ fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
     let fits = window_fits((*window).top, key);
     window_take(window, key, u32(fits), true);
     return u32(!(fits | is_zero));
-}
-
-// The top of windows that hold most of a sample: of the first entry of one word a lane. Uniform flow; three barriers.
-fn common_top(word_at: u32, first: u32, end: u32, lane: u32) -> u32 {
-    for (var e = lane; e < 256u; e += LANES) {
-        atomicStore(&wg_exponents[e], 0u);
-    }
-    if (lane == 0u) {
-        atomicStore(&wg_top, 0u);
-    }
-    workgroupBarrier();
-    let entry = word_at * PER_WORD;
-    if (entry >= first && entry < end) {
-        let key = key_of(widen(weights[word_at], 0u), entry);
-        if (key != 0u && key < KEY_END) {
-            atomicAdd(&wg_exponents[exponent(key)], 1u);
-        }
-    }
-    workgroupBarrier();
-    // Where several hold as many, the one that reaches furthest down.
-    var best = 0u;
-    for (var e = lane; e < 256u; e += LANES) {
-        var held = 0u;
-        for (var below = 0u; below <= min(e, REACH - HEADROOM); below += 1u) {
-            held += atomicLoad(&wg_exponents[e - below]);
-        }
-        best = max(best, (held << 8u) | (255u - e));
-    }
-    best = joined_max(best);
-    if (is_speaker()) {
-        atomicMax(&wg_top, best);
-    }
-    workgroupBarrier();
-    // No higher than the largest exponent of a number: what is none must not fit.
-    return min(255u - (atomicLoad(&wg_top) & 0xffu) + HEADROOM, 254u);
 }

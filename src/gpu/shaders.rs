@@ -88,11 +88,12 @@ const COUNT_KEPT: &str = wgsl!("parts/count");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
 const WORDS: &str = wgsl!("parts/words");
 const RUNS: &str = wgsl!("parts/runs");
-const FIRST_READ: &str = wgsl!("parts/first_read");
+const SAMPLE: &str = wgsl!("parts/sample");
 const COUNT_DIGIT: &str = wgsl!("parts/count_digit");
 const MASK_WORDS: &str = wgsl!("parts/mask_words");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
 const COLLECT: &str = wgsl!("parts/collect");
+const COLLECT_ROW: &str = wgsl!("parts/collect_row");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
 const CANDIDATES: &str = wgsl!("parts/candidates");
 const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
@@ -148,7 +149,7 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, SUMS, DIGITS_WORKGROUP, FIRST_READ],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, SUMS, DIGITS_WORKGROUP, SAMPLE],
             Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT],
@@ -175,12 +176,12 @@ impl Stage {
                 WORDS,
                 RUNS,
                 DIGITS_WORKGROUP,
-                FIRST_READ,
+                SAMPLE,
                 COUNT_DIGIT,
                 BUDGET,
                 MASK_WORDS,
                 CARRY_OUT,
-                COLLECT_NONE,
+                COLLECT_ROW,
             ],
             Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, SCALED, MASK_WORDS],
             Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
@@ -307,6 +308,13 @@ impl Pipeline {
         source += &format!("const HAS_SUMS: bool = {sums};\n");
         if self.stage.parts().contains(&SUMS) {
             source.push_str(if sums { wgsl!("parts/sums_take") } else { wgsl!("parts/sums_skip") });
+        }
+        let has_few_levels = self.dtype == Dtype::Bf16 && self.score != Score::Wanda;
+        if self.stage.parts().contains(&CARRY_OUT) {
+            source.push_str(if has_few_levels { wgsl!("parts/carry_word_bf16") } else { wgsl!("parts/carry_word") });
+        }
+        if self.stage.parts().contains(&SAMPLE) {
+            source.push_str(if has_few_levels { wgsl!("parts/first_read_levels") } else { wgsl!("parts/first_read") });
         }
         if let Stage::Teams(i) = self.stage {
             let (_, team) = tuning.teams[i];

@@ -105,6 +105,7 @@ fn structs_have_the_same_layout_on_both_sides() {
             mass,
             mask,
             capacity,
+            refiners,
             counted,
             block_rows,
             block_columns

@@ -1,0 +1,154 @@
+// The first read of some entries of bf16 by one workgroup; leaves what parts/first_read.wgsl does.
+//
+// Of 15 bits of magnitude there are few levels: 128 to an exponent. Those of sixteen exponents, which hold nearly everything, have a counter each, so
+// that an entry costs one addition; what the counters say is multiplied by the levels afterwards. Entries outside, strays, are listed and added one by
+// one; where there are more than the list holds, they are sought in another read.
+//
+// Rust twin: src/cpu/levels.rs
+
+// Levels of an exponent, and of the first digit of a key: their low bits, of 15.
+const EXPONENT_BITS: u32 = 7u;
+const DIGIT_BITS: u32 = 4u;
+// Exponents below the top one that have counters.
+const LEVEL_REACH: u32 = BINS / 128u - 1u;
+const LEVEL_HEADROOM: u32 = 1u;
+
+const MOST_STRAYS: u32 = 256u;
+var<workgroup> wg_strays: array<u32, MOST_STRAYS>;
+var<workgroup> wg_stray_count: atomic<u32>;
+
+// Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
+fn first_read(first: u32, end: u32, lane: u32) {
+    if (lane == 0u) {
+        atomicStore(&wg_stray_count, 0u);
+    }
+    let start = first / PER_WORD;
+    let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
+    let best = common_exponent(start + (lane % lane_words) * LANES + lane, LEVEL_REACH - LEVEL_HEADROOM, first, end, lane);
+    // No higher than the largest exponent of a number: what is none must not have a counter.
+    let top = min(best + LEVEL_HEADROOM, 254u);
+    let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
+
+    for (var four = start; four < end_word; four += 4u * LANES) {
+        if (all_ours(four, first, end)) {
+            let at = four + lane + FOUR;
+            let words = four_words(at);
+            count_word(words.x, at.x, lowest);
+            count_word(words.y, at.y, lowest);
+            count_word(words.z, at.z, lowest);
+            count_word(words.w, at.w, lowest);
+        } else {
+            for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
+                let word = weights[word_at];
+                for (var half = 0u; half < PER_WORD; half += 1u) {
+                    let entry = word_at * PER_WORD + half;
+                    if (entry >= first && entry < end) {
+                        count_level((word >> (16u * half)) & 0x7fffu, entry, lowest);
+                    }
+                }
+            }
+        }
+    }
+    workgroupBarrier();
+    levels_to_digits(lowest, lane);
+    let strays = atomicLoad(&wg_stray_count);
+    if (strays <= MOST_STRAYS) {
+        for (var i = lane; i < strays; i += LANES) {
+            add_stray(wg_strays[i]);
+        }
+    } else {
+        for (var word_at = start + lane; word_at < end_word; word_at += LANES) {
+            let word = weights[word_at];
+            for (var half = 0u; half < PER_WORD; half += 1u) {
+                let entry = word_at * PER_WORD + half;
+                let level = (word >> (16u * half)) & 0x7fffu;
+                if (entry >= first && entry < end && is_stray(level, lowest)) {
+                    add_stray(level);
+                }
+            }
+        }
+    }
+    spread_carries(lane);
+    count_zeros(end - first, lane);
+}
+
+fn count_word(word: u32, word_at: u32, lowest: u32) {
+    count_level(word & 0x7fffu, word_at * PER_WORD, lowest);
+    count_level((word >> 16u) & 0x7fffu, word_at * PER_WORD + 1u, lowest);
+}
+
+fn count_level(level: u32, entry: u32, lowest: u32) {
+    if (level - lowest < BINS) {
+        atomicAdd(&wg_bins[level - lowest], 1u);
+    } else if (level != 0u) {
+        let key = level << 16u;
+        if (key >= KEY_END) {
+            note_bad(bad_word(key, entry));
+        } else {
+            let place = atomicAdd(&wg_stray_count, 1u);
+            if (place < MOST_STRAYS) {
+                wg_strays[place] = level;
+            }
+        }
+    }
+}
+
+fn is_stray(level: u32, lowest: u32) -> bool {
+    return level - lowest >= BINS && level != 0u && (level << 16u) < KEY_END;
+}
+
+fn add_stray(level: u32) {
+    atomicAdd(&wg_bins[level >> DIGIT_BITS], 1u);
+    deposit_score(level << 16u, true);
+}
+
+// A lane's neighbouring counters, all of one exponent and of at most one digit.
+const LANE_LEVELS: u32 = min(BINS / LANES, 1u << DIGIT_BITS);
+const LANE_RUNS: u32 = BINS / LANES / LANE_LEVELS;
+
+// What the counters say goes to the digits of the sums; then the counts of the first digit take their place. Uniform flow; two barriers.
+fn levels_to_digits(lowest: u32, lane: u32) {
+    var counts = array<u32, LANE_RUNS>();
+    for (var run = 0u; run < LANE_RUNS; run += 1u) {
+        let first = (run * LANES + lane) * LANE_LEVELS;
+        // A count is two halves of 16 bits: each, times a level of 8 bits or its square, and eight or sixteen of them together.
+        var count = 0u;
+        var sums = vec2<u32>(0u);
+        var squares = vec2<u32>(0u);
+        var squares_above = vec2<u32>(0u);
+        for (var i = 0u; i < LANE_LEVELS; i += 1u) {
+            let of_level = atomicLoad(&wg_bins[first + i]);
+            let m = significand((lowest + first + i) << 16u) >> 16u;
+            let halves = vec2<u32>(of_level & 0xffffu, of_level >> 16u);
+            let products = halves * (m * m);
+            count += of_level;
+            sums += halves * m;
+            squares += products & vec2<u32>(0xffffu);
+            squares_above += products >> vec2<u32>(16u);
+        }
+        counts[run] = count;
+        if (count != 0u) {
+            let at = exponent((lowest + first) << 16u) + REACH - 1u + 16u;
+            deposit(SUM, at, vec4<u32>(sums.x, 0u, 0u, 0u), 1u);
+            deposit(SQUARE, 2u * at, vec4<u32>(squares.x, 0u, 0u, 0u), 1u);
+            deposit(SQUARE, 2u * at + 16u, vec4<u32>(squares_above.x, 0u, 0u, 0u), 1u);
+            if (sums.y != 0u) {
+                deposit(SUM, at + 16u, vec4<u32>(sums.y, 0u, 0u, 0u), 1u);
+                deposit(SQUARE, 2u * at + 16u, vec4<u32>(squares.y, 0u, 0u, 0u), 1u);
+                deposit(SQUARE, 2u * at + 32u, vec4<u32>(squares_above.y, 0u, 0u, 0u), 1u);
+            }
+        }
+    }
+    workgroupBarrier();
+    for (var bin = lane; bin < BINS; bin += LANES) {
+        atomicStore(&wg_bins[bin], 0u);
+    }
+    workgroupBarrier();
+    for (var run = 0u; run < LANE_RUNS; run += 1u) {
+        let count = counts[run];
+        if (count != 0u) {
+            atomicAdd(&wg_bins[(lowest + (run * LANES + lane) * LANE_LEVELS) >> DIGIT_BITS], count);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// What a first read begins and ends with: a sample of the scores, and the number of zeros.
+//
+// Rust twin: src/cpu/windows.rs
+
+// How many entries have each first digit.
+var<workgroup> wg_bins: array<atomic<u32>, BINS>;
+// Of a sample, how many have each exponent; which one is the best, and how many are near it.
+var<workgroup> wg_exponents: array<atomic<u32>, 256>;
+var<workgroup> wg_top: atomic<u32>;
+// Entries that are counted in a bin: all but zeros.
+var<workgroup> wg_counted: atomic<u32>;
+
+// The exponent that most of a sample is not above, nor more than `reach` below. The sample: the first entry of one word a lane. Uniform flow; three
+// barriers.
+fn common_exponent(word_at: u32, reach: u32, first: u32, end: u32, lane: u32) -> u32 {
+    for (var e = lane; e < 256u; e += LANES) {
+        atomicStore(&wg_exponents[e], 0u);
+    }
+    if (lane == 0u) {
+        atomicStore(&wg_top, 0u);
+    }
+    workgroupBarrier();
+    let entry = word_at * PER_WORD;
+    if (entry >= first && entry < end) {
+        let key = key_of(widen(weights[word_at], 0u), entry);
+        if (key != 0u && key < KEY_END) {
+            atomicAdd(&wg_exponents[exponent(key)], 1u);
+        }
+    }
+    workgroupBarrier();
+    // Where several hold as many, the one that reaches furthest down.
+    var best = 0u;
+    for (var e = lane; e < 256u; e += LANES) {
+        var held = 0u;
+        for (var below = 0u; below <= min(e, reach); below += 1u) {
+            held += atomicLoad(&wg_exponents[e - below]);
+        }
+        best = max(best, (held << 8u) | (255u - e));
+    }
+    best = joined_max(best);
+    if (is_speaker()) {
+        atomicMax(&wg_top, best);
+    }
+    workgroupBarrier();
+    return 255u - (atomicLoad(&wg_top) & 0xffu);
+}
+
+// Zeros are common, and would all meet in one bin: they are what is in no other. Uniform flow; three barriers.
+fn count_zeros(entries: u32, lane: u32) {
+    var mine = 0u;
+    for (var bin = lane; bin < BINS; bin += LANES) {
+        mine += atomicLoad(&wg_bins[bin]);
+    }
+    if (lane == 0u) {
+        atomicStore(&wg_counted, 0u);
+    }
+    workgroupBarrier();
+    let counted = joined(mine);
+    if (is_speaker() && counted != 0u) {
+        atomicAdd(&wg_counted, counted);
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        atomicAdd(&wg_bins[0], entries - atomicLoad(&wg_counted));
+    }
+    workgroupBarrier();
+}
