@@ -347,6 +347,7 @@ impl Bench<'_> {
         }
         Ok(Ok(Line {
             clock: resident.clock().name(),
+            memcpy_by: resident.copied_by().name(),
             variant: Some(gpu.adapter.variant),
             upload_seconds: Some(median(&uploads)),
             readback_seconds: Some(median(&reads)),
@@ -375,6 +376,7 @@ fn line(case: &Case, backend: String, way: &'static str, kept: u64, times: &[f64
         gigabytes_per_second: 1e-9 * case.floor_bytes() as f64 / seconds,
         memcpy_seconds,
         memcpy_ratio: seconds / memcpy_seconds,
+        memcpy_by: "host",
         floor_ratio: case.floor_ratio(),
         clock: "host",
         variant: None,

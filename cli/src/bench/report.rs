@@ -67,6 +67,8 @@ pub(super) struct Line {
     /// The median of copies of the same bytes, taken in turns with the runs.
     pub(super) memcpy_seconds: f64,
     pub(super) memcpy_ratio: f64,
+    /// Who made them: `host`, or on a device the faster of `driver` and `shader`.
+    pub(super) memcpy_by: &'static str,
     /// `floor_bytes` over what a copy moves.
     pub(super) floor_ratio: f64,
     /// `host`, `timestamps` or `batches`.
