@@ -53,7 +53,13 @@ fn rows(
     }
     workgroupBarrier();
     if (lane == 0u) {
-        row_budget(row);
+        row_canonical(SUM, BIG_SUM, 24u);
+        row_canonical(SQUARE, BIG_SQUARE, 44u);
+    }
+    workgroupBarrier();
+    row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
+    if (lane == 0u) {
+        row_budget();
     }
 
     // narrow; sift, refine or histogram
@@ -108,11 +114,17 @@ fn rows(
     workgroupBarrier();
     if (lane == 0u) {
         records[row] = wg_record;
-        for (var i = 0u; i < 24u; i += 1u) {
+    }
+    if (params.mass != 0u) {
+        for (var i = lane; i < SQUARE; i += LANES) {
             wg_carries[i] = atomicLoad(&wg_digits[i]);
         }
-        row_canonical(SUM, BIG_SUM, 24u);
-        row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u);
+        workgroupBarrier();
+        if (lane == 0u) {
+            row_canonical(SUM, BIG_SUM, 24u);
+        }
+        workgroupBarrier();
+        row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u, lane);
     }
 }
 
@@ -126,11 +138,8 @@ fn note_bad(word: u32) {
     atomicMax(&wg_bad, word);
 }
 
-// One lane: carries spread, sums written, the budget in `wg_record`.
-fn row_budget(row: u32) {
-    row_canonical(SUM, BIG_SUM, 24u);
-    row_canonical(SQUARE, BIG_SQUARE, 44u);
-    row_write(row * ROW_SUMS, BIG_SUM, 34u);
+// One lane: the budget in `wg_record`.
+fn row_budget() {
     var record = with_budget(wg_record, vec2<u32>(params.group_len, 0u));
     let bad = atomicLoad(&wg_bad);
     if (bad != 0u) {
@@ -155,8 +164,8 @@ fn row_canonical(at: u32, out: u32, len: u32) {
     }
 }
 
-fn row_write(at: u32, digits: u32, words: u32) {
-    for (var i = 0u; i < words; i += 1u) {
+fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
+    for (var i = lane; i < words; i += LANES) {
         sums[at + i] = wg_big[digits + 2u * i] | (wg_big[digits + 2u * i + 1u] << 16u);
     }
 }

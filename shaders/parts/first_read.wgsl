@@ -32,7 +32,6 @@ fn first_read(first: u32, end: u32, lane: u32) {
         flush_alike(&window, lane);
         spread_carries(lane);
     }
-    count_zeros(end - first, lane);
 }
 
 // Empty windows that lie alike into the digits. Uniform flow; one barrier, and none behind the last addition. A lane has at most 512 entries: the sums of
@@ -125,11 +124,8 @@ fn read_word(window: ptr<function, Window>, word: u32, word_at: u32) -> u32 {
 
 // 1 when it is a stray, or no number: `window_fits` says so of both. Lanes never part.
 fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
-    let is_zero = key == 0u;
-    if (!is_zero) {
-        atomicAdd(&wg_bins[key >> 20u], 1u);
-    }
+    atomicAdd(&wg_bins[key >> 20u], 1u);
     let fits = window_fits((*window).top, key);
     window_take(window, key, u32(fits), true);
-    return u32(!(fits | is_zero));
+    return u32(!(fits | (key == 0u)));
 }

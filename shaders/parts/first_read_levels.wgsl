@@ -21,6 +21,7 @@ var<workgroup> wg_stray_count: atomic<u32>;
 fn first_read(first: u32, end: u32, lane: u32) {
     if (lane == 0u) {
         atomicStore(&wg_stray_count, 0u);
+        atomicStore(&wg_bins[BINS], 0u);
     }
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
@@ -53,6 +54,10 @@ fn first_read(first: u32, end: u32, lane: u32) {
     workgroupBarrier();
     levels_to_digits(lowest, lane);
     let strays = atomicLoad(&wg_stray_count);
+    if (lane == 0u) {
+        // What has no counter and is no stray is zero.
+        atomicAdd(&wg_bins[0], atomicLoad(&wg_bins[BINS]) - strays);
+    }
     if (strays <= MOST_STRAYS) {
         for (var i = lane; i < strays; i += LANES) {
             add_stray(wg_strays[i]);
@@ -70,7 +75,6 @@ fn first_read(first: u32, end: u32, lane: u32) {
         }
     }
     spread_carries(lane);
-    count_zeros(end - first, lane);
 }
 
 fn count_word(word: u32, word_at: u32, lowest: u32) {
@@ -79,16 +83,17 @@ fn count_word(word: u32, word_at: u32, lowest: u32) {
 }
 
 fn count_level(level: u32, entry: u32, lowest: u32) {
-    if (level - lowest < BINS) {
-        atomicAdd(&wg_bins[level - lowest], 1u);
-    } else if (level != 0u) {
+    // What has no counter shares the one behind them: no lane waits for another's branch.
+    let place = min(level - lowest, BINS);
+    atomicAdd(&wg_bins[place], 1u);
+    if (place == BINS && level != 0u) {
         let key = level << 16u;
         if (key >= KEY_END) {
             note_bad(bad_word(key, entry));
         } else {
-            let place = atomicAdd(&wg_stray_count, 1u);
-            if (place < MOST_STRAYS) {
-                wg_strays[place] = level;
+            let number = atomicAdd(&wg_stray_count, 1u);
+            if (number < MOST_STRAYS) {
+                wg_strays[number] = level;
             }
         }
     }

@@ -1,14 +1,12 @@
-// What a first read begins and ends with: a sample of the scores, and the number of zeros.
+// What a first read begins with: a sample of the scores.
 //
 // Rust twin: src/cpu/windows.rs
 
-// How many entries have each first digit.
-var<workgroup> wg_bins: array<atomic<u32>, BINS>;
+// How many entries have each first digit. One more for parts/first_read_levels.wgsl.
+var<workgroup> wg_bins: array<atomic<u32>, BINS + 1u>;
 // Of a sample, how many have each exponent; which one is the best, and how many are near it.
 var<workgroup> wg_exponents: array<atomic<u32>, 256>;
 var<workgroup> wg_top: atomic<u32>;
-// Entries that are counted in a bin: all but zeros.
-var<workgroup> wg_counted: atomic<u32>;
 
 // The exponent that most of a sample is not above, nor more than `reach` below. The sample: the first entry of one word a lane. Uniform flow; three
 // barriers.
@@ -43,25 +41,4 @@ fn common_exponent(word_at: u32, reach: u32, first: u32, end: u32, lane: u32) ->
     }
     workgroupBarrier();
     return 255u - (atomicLoad(&wg_top) & 0xffu);
-}
-
-// Zeros are common, and would all meet in one bin: they are what is in no other. Uniform flow; three barriers.
-fn count_zeros(entries: u32, lane: u32) {
-    var mine = 0u;
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        mine += atomicLoad(&wg_bins[bin]);
-    }
-    if (lane == 0u) {
-        atomicStore(&wg_counted, 0u);
-    }
-    workgroupBarrier();
-    let counted = joined(mine);
-    if (is_speaker() && counted != 0u) {
-        atomicAdd(&wg_counted, counted);
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        atomicAdd(&wg_bins[0], entries - atomicLoad(&wg_counted));
-    }
-    workgroupBarrier();
 }
