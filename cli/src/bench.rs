@@ -348,6 +348,7 @@ impl Bench<'_> {
         Ok(Ok(Line {
             clock: resident.clock().name(),
             memcpy_by: resident.copied_by().name(),
+            driver_copy_seconds: Some(resident.driver_copy()),
             variant: Some(gpu.adapter.variant),
             upload_seconds: Some(median(&uploads)),
             readback_seconds: Some(median(&reads)),
@@ -377,6 +378,7 @@ fn line(case: &Case, backend: String, way: &'static str, kept: u64, times: &[f64
         memcpy_seconds,
         memcpy_ratio: seconds / memcpy_seconds,
         memcpy_by: "host",
+        driver_copy_seconds: None,
         floor_ratio: case.floor_ratio(),
         clock: "host",
         variant: None,

@@ -24,11 +24,19 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
         my_kept = 0u;
         my_found = 0u;
+        // The next four words are asked for before these are worked on.
+        var next = vec4<u32>(0u);
+        if (all_ours(tile / PER_WORD, first, end)) {
+            next = four_words(tile / PER_WORD + lane + FOUR);
+        }
         for (var i = 0u; i < TILE_WORDS; i += 4u) {
             let four = tile / PER_WORD + i * LANES;
+            let words = next;
+            if (i + 4u < TILE_WORDS && all_ours(four + 4u * LANES, first, end)) {
+                next = four_words(four + 4u * LANES + lane + FOUR);
+            }
             if (all_ours(four, first, end)) {
                 let at = four + lane + FOUR;
-                let words = four_words(at);
                 carry_word(words.x, at.x, i, threshold, limit);
                 carry_word(words.y, at.y, i + 1u, threshold, limit);
                 carry_word(words.z, at.z, i + 2u, threshold, limit);

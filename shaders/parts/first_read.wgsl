@@ -75,12 +75,20 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
 fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, lane: u32) {
     var strays = 0u;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    // The next four words are asked for before these are worked on.
+    var next = vec4<u32>(0u);
+    if (all_ours(start, first, end)) {
+        next = four_words(start + lane + FOUR);
+    }
     for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
         let four = start + j * LANES;
         let place = j * PER_WORD;
+        let words = next;
+        if (j + 4u < WIDEN_WORDS && all_ours(four + 4u * LANES, first, end)) {
+            next = four_words(four + 4u * LANES + lane + FOUR);
+        }
         if (all_ours(four, first, end)) {
             let at = four + lane + FOUR;
-            let words = four_words(at);
             strays |= read_word(window, words.x, at.x) << place;
             strays |= read_word(window, words.y, at.y) << (place + PER_WORD);
             strays |= read_word(window, words.z, at.z) << (place + 2u * PER_WORD);

@@ -31,10 +31,18 @@ fn first_read(first: u32, end: u32, lane: u32) {
     let top = min(best + LEVEL_HEADROOM, 254u);
     let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
 
+    // The next four words are asked for before these are worked on.
+    var next = vec4<u32>(0u);
+    if (all_ours(start, first, end)) {
+        next = four_words(start + lane + FOUR);
+    }
     for (var four = start; four < end_word; four += 4u * LANES) {
+        let words = next;
+        if (all_ours(four + 4u * LANES, first, end)) {
+            next = four_words(four + 4u * LANES + lane + FOUR);
+        }
         if (all_ours(four, first, end)) {
             let at = four + lane + FOUR;
-            let words = four_words(at);
             count_word(words.x, at.x, lowest);
             count_word(words.y, at.y, lowest);
             count_word(words.z, at.z, lowest);

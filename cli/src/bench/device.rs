@@ -40,6 +40,8 @@ pub(super) struct Resident<'d> {
     in_place: bool,
     clock: Clock,
     copied_by: CopiedBy,
+    /// Seconds of the driver's own copy.
+    driver_copy: f64,
     /// Repeats in one submission.
     batch: u32,
 }
@@ -294,8 +296,8 @@ impl<'d> Resident<'d> {
         let staging = most.unwrap_or(4).min(STAGING).next_multiple_of(4);
         let staging = device.buffer("staging", staging, BufferUsages::MAP_READ);
         device.check()?;
-        let (clock, copied_by) = (Clock::Batches, CopiedBy::Driver);
-        Ok(Self { device, jobs, slices, records, staging, in_place, clock, copied_by, batch: 1 })
+        let (clock, copied_by, driver_copy) = (Clock::Batches, CopiedBy::Driver, f64::INFINITY);
+        Ok(Self { device, jobs, slices, records, staging, in_place, clock, copied_by, driver_copy, batch: 1 })
     }
 
     /// Write the weights to the device: seconds.
@@ -372,6 +374,7 @@ impl<'d> Resident<'d> {
                 *fastest = fastest.min(self.wall(self.batch, false)?);
             }
         }
+        self.driver_copy = copies[0].1 / f64::from(self.batch);
         self.copied_by = if copies[1].1 < copies[0].1 { CopiedBy::Shader } else { CopiedBy::Driver };
         if self.device.has_timestamps {
             let (wall, times) = self.timestamps(self.batch)?;
@@ -387,6 +390,11 @@ impl<'d> Resident<'d> {
 
     pub(super) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Seconds of the driver's own copy, by the host's clock: of a batch, the fastest of three.
+    pub(super) fn driver_copy(&self) -> f64 {
+        self.driver_copy
     }
 
     pub(super) fn copied_by(&self) -> CopiedBy {

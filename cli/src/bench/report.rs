@@ -69,6 +69,8 @@ pub(super) struct Line {
     pub(super) memcpy_ratio: f64,
     /// Who made them: `host`, or on a device the faster of `driver` and `shader`.
     pub(super) memcpy_by: &'static str,
+    /// On a device, a copy by its driver.
+    pub(super) driver_copy_seconds: Option<f64>,
     /// `floor_bytes` over what a copy moves.
     pub(super) floor_ratio: f64,
     /// `host`, `timestamps` or `batches`.
