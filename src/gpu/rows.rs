@@ -75,6 +75,9 @@ pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Group {
     Quota::decided(&moments, row_len, record.kept()).settle(record.threshold, cut, moments.mass(&kept_sum))
 }
 
+/// Bytes of a mask that are worth a thread's while.
+const MASK_RUN: usize = 1 << 13;
+
 /// Put a device's mask where the caller wants it, and zero what it says in the caller's bytes. The weights are in host memory:
 /// a bit per entry is all that comes back.
 pub(super) fn carry_out(piece: &mut cpu::Piece<'_>, bits: &[u8]) {
@@ -83,7 +86,8 @@ pub(super) fn carry_out(piece: &mut cpu::Piece<'_>, bits: &[u8]) {
     }
     let size = piece.dtype.size();
     if let Some(bytes) = piece.bytes.get_mut() {
-        mask::zero_losers(bits, bytes, size);
+        let runs = bits.chunks(MASK_RUN).zip(bytes.chunks_mut(8 * size * MASK_RUN)).collect();
+        cpu::each_on_all_cores(runs, |_, (bits, bytes)| mask::zero_losers(bits, bytes, size));
     }
 }
 
