@@ -327,14 +327,17 @@ def verdict(reached, must, goal):
 def targets(record):
     """A line for each target that this run says something about: what was reached at the largest size."""
     way = "device" if record["gpu"] else "host"
-    normal, hostile = {}, []
+    normal, hostile, tensors = {}, [], {}
     for line in record["emprune"]["results"]:
         if line["way"] != way or (not record["gpu"] and line["backend"] != "cpu") or line["variant"] not in (None, record["variant"]):
             continue
         kind = line["granularity"], line["dtype"], line["task"]
         if line["input"] != "normal":
             hostile.append((kind, line))
-        elif line["entries"] >= normal.get(kind, line)["entries"]:
+            continue
+        if kind == ("tensor", "f32", "prune"):
+            tensors.setdefault(line["entries"], line)
+        if line["entries"] >= normal.get(kind, line)["entries"]:
             normal[kind] = line
     text = []
     for gpu, *kind, must, goal in TARGETS:
@@ -342,7 +345,7 @@ def targets(record):
         if gpu == record["gpu"] and line:
             reached = line["memcpy_ratio"]
             text.append((f"{' '.join(kind)}, {line['entries']}", f"{line['floor_ratio']:.2f}", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
-            if line["memcpy_by"] == "shader":  # which is faster than the driver's copy
+            if line.get("memcpy_by") == "shader":  # which is faster than the driver's copy
                 reached = line["seconds"] / line["driver_copy_seconds"]
                 text.append(("the same, over the driver's copy", "", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
     for kind, line in hostile:
@@ -351,10 +354,14 @@ def targets(record):
         if base:
             reached, (must, goal) = line["seconds"] / base["seconds"], HOSTILE[line["task"]]
             text.append((f"{line['input']}, {' '.join(kind)}, over normal", "", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
-    line = normal.get(("tensor", "f32", "prune"))
-    for other in record["peers"] + record["emprune"]["results"]:
-        must = SLOWER.get((record["gpu"], other["way"]))
-        if must and line and all(line[key] == other[key] for key in ("granularity", "dtype", "entries")):
+    # Others at the largest size at which we are there too.
+    others = {}
+    for other in sorted(record["peers"] + record["emprune"]["results"], key=lambda line: line["entries"]):
+        if (other["granularity"], other["dtype"]) == ("tensor", "f32") and other["entries"] in tensors:
+            others[other["way"]] = other
+    for other in others.values():
+        must, line = SLOWER.get((record["gpu"], other["way"])), tensors[other["entries"]]
+        if must:
             reached = other["seconds"] / line["seconds"]
             text.append((f"{other['way']} over emprune, {line['entries']}", "", must, "", f"{reached:.1f}", "must" if reached >= must else "missed"))
     return text
