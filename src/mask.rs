@@ -149,7 +149,10 @@ mod tests {
                 zero_losers(&mask, &mut after, size);
                 for (i, (was, is)) in before.chunks(size).zip(after.chunks(size)).enumerate() {
                     let kept = mask[i / 8] >> (i % 8) & 1 == 1;
-                    assert!(if kept { is == was } else { is.iter().all(|&b| b == 0) }, "entry {i} of {len}, {size} bytes");
+                    assert!(
+                        if kept { is == was } else { is.iter().all(|&b| b == 0) },
+                        "entry {i} of {len}, {size} bytes"
+                    );
                 }
             }
         }

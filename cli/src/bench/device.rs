@@ -272,8 +272,10 @@ impl<'d> Resident<'d> {
                 let copy = device.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some("copy"),
                     layout: &device.copier.get_bind_group_layout(0),
-                    entries: &[(0, &pristine), (1, &weights)]
-                        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }),
+                    entries: &[(0, &pristine), (1, &weights)].map(|(binding, buffer)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: buffer.as_entire_binding(),
+                    }),
                 });
                 let mask = device.buffer("mask", mask, storage | source);
                 slices.push(Slice { bytes: start..end, pristine, weights, mask, copy });
