@@ -4,7 +4,7 @@
 // Reads      every weight twice, the second time from a cache that holds a row; four times where more than 1024 entries share the first digit of the
 //            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about forty, and six per 512 entries a lane and one to four per tile
+// Barriers   about forty, and seven per 512 entries a lane and one to four per tile
 // Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 

@@ -3,7 +3,7 @@
 // Grid       one workgroup per part of each contest; a lane takes every 256th word of the part
 // Reads      every weight once (4 bytes an entry of f32, 2 of f16 and bf16), and again from a cache those that fit no window
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins and digits to the contest's tally
-// Barriers   six per 192 entries a lane, two around
+// Barriers   seven per 512 entries a lane, two around; for bf16 ten in all
 // Leaves     tally: histogram of the first digit, digits of both sums; first_bad: the first score that is no number
 // Rust twin  src/cpu/stats.rs
 
