@@ -227,13 +227,24 @@ fn row_narrow(digits: u32, lane: u32) {
     }
 }
 
-// The next digit's histogram, among the entries that were found to share the first one.
+// How many entries were found to share the first digit. The same for all lanes in the eyes of FXC too, which takes barriers behind a lane's own loop for
+// varying flow. Uniform flow.
+fn all_found(lane: u32) -> u32 {
+    if (lane == 0u) {
+        wg_tie_round = atomicLoad(&wg_found);
+    }
+    return workgroupUniformLoad(&wg_tie_round);
+}
+
+// The next digit's histogram among them. Uniform flow.
 fn count_found(prefix: u32, shift: u32, lane: u32) {
     my_bin = 0u;
     my_count = 0u;
-    let found = atomicLoad(&wg_found);
-    for (var i = lane; i < found; i += LANES) {
-        count_key(key_at(found_at(i)), prefix, shift);
+    let found = all_found(lane);
+    for (var round = 0u; round < found; round += LANES) {
+        if (round + lane < found) {
+            count_key(key_at(found_at(round + lane)), prefix, shift);
+        }
     }
     end_run();
 }
@@ -245,22 +256,27 @@ fn found_at(i: u32) -> u32 {
 // As `row_ties`, among what was found: the tie before which there are rank - 1 others. Uniform flow.
 fn found_ties(threshold: u32, rank: u32, lane: u32) {
     // The digits are known: their bins have room for the ties.
-    let found = atomicLoad(&wg_found);
-    for (var i = lane; i < found; i += LANES) {
-        let at = found_at(i);
-        if (key_at(at) == threshold) {
-            atomicStore(&wg_bins[atomicAdd(&wg_tie_total, 1u)], at);
+    let found = all_found(lane);
+    for (var round = 0u; round < found; round += LANES) {
+        if (round + lane < found) {
+            let at = found_at(round + lane);
+            if (key_at(at) == threshold) {
+                atomicStore(&wg_bins[atomicAdd(&wg_tie_total, 1u)], at);
+            }
         }
     }
     workgroupBarrier();
-    let ties = atomicLoad(&wg_tie_total);
-    for (var i = lane; i < ties; i += LANES) {
-        let at = atomicLoad(&wg_bins[i]);
+    if (lane == 0u) {
+        wg_tie_round = atomicLoad(&wg_tie_total);
+    }
+    let ties = workgroupUniformLoad(&wg_tie_round);
+    for (var round = 0u; round < ties; round += LANES) {
+        let at = atomicLoad(&wg_bins[min(round + lane, ROOM - 1u)]);
         var before = 0u;
         for (var j = 0u; j < ties; j += 1u) {
             before += u32(atomicLoad(&wg_bins[j]) < at);
         }
-        if (before + 1u == rank) {
+        if (round + lane < ties && before + 1u == rank) {
             wg_record.cut_index = at + 1u - my_origin;
         }
     }
@@ -272,20 +288,22 @@ fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
     // Words of weights and of the mask were written by other lanes.
     storageBarrier();
     var window = Window();
-    let found = atomicLoad(&wg_found);
-    for (var i = lane; i < found; i += LANES) {
-        let at = found_at(i);
-        let key = key_at(at);
-        if (key > threshold || (key == threshold && at < limit)) {
-            if (params.mass != 0u) {
-                window_add(&window, key, false);
+    let found = all_found(lane);
+    for (var round = 0u; round < found; round += LANES) {
+        if (round + lane < found) {
+            let at = found_at(round + lane);
+            let key = key_at(at);
+            if (key > threshold || (key == threshold && at < limit)) {
+                if (params.mass != 0u) {
+                    window_add(&window, key, false);
+                }
+            } else {
+                if (params.mask != 0u) {
+                    atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
+                }
+                // The whole word: who looks at another entry of it writes the same.
+                carry_some(at / PER_WORD, 0u, threshold, limit, range.first, range.end);
             }
-        } else {
-            if (params.mask != 0u) {
-                atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
-            }
-            // The whole word: who looks at another entry of it writes the same.
-            carry_some(at / PER_WORD, 0u, threshold, limit, range.first, range.end);
         }
     }
     if (params.mass != 0u) {
