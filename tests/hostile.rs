@@ -83,3 +83,29 @@ fn what_is_no_number_is_found_in_mid_run() {
         }
     }
 }
+
+/// A row keeps a list of the entries in its threshold's bin: 1024 of them fit, one more does not. Large ones settle that the threshold is among them, with ties
+/// on both sides of the cut.
+#[test]
+fn a_row_s_list_of_candidates_is_full_or_too_short() {
+    for kind in KINDS {
+        for candidates in [1023, 1024, 1025] {
+            let mut left = candidates;
+            let row: Vec<u32> = (0..5001)
+                .map(|i| {
+                    let magnitude = if i % 5 == 0 {
+                        8.0
+                    } else if left > 0 {
+                        left -= 1;
+                        1.0 + f64::from(i % 7) / 128.0
+                    } else {
+                        1e-4
+                    };
+                    near(kind, magnitude)
+                })
+                .collect();
+            let rows = weights(format!("{candidates} in a bin, {kind:?}"), kind, row.len(), &row.repeat(3));
+            ask(gpus(), std::slice::from_ref(&rows), &question(Contests::Row));
+        }
+    }
+}
