@@ -149,7 +149,7 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, SUMS, DIGITS_WORKGROUP, SAMPLE],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, SUMS, DIGITS_WORKGROUP, SAMPLE],
             Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
             Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT],
