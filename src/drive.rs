@@ -106,8 +106,6 @@ struct Piece {
 const LONG_ROW: u64 = 1 << 20;
 /// So many segments of one length are worth a call of a device.
 const WORTH_A_DEVICE: usize = 16;
-/// Segments from here on are contests of their own; shorter ones are decided many at a time.
-const LONG_SEGMENT: u64 = 1 << 16;
 
 impl Drive<'_> {
     fn run(&mut self) -> Result<Vec<Group>, Error> {
@@ -240,9 +238,10 @@ impl Drive<'_> {
     fn segments(&mut self, tensor: usize, groups: &mut Vec<Group>) -> Result<(), Error> {
         let lens = self.input.segments(tensor).unwrap_or_default().to_vec();
         let most = self.piece_len(tensor).min(self.judge.engine.area_len());
+        let long = most.min(self.judge.engine.long_segment());
         let (mut start, mut first) = (0, 0);
         while first < lens.len() {
-            if lens[first] >= LONG_SEGMENT.min(most) {
+            if lens[first] >= long {
                 groups.push(self.contest(vec![Piece { tensor, range: start..start + lens[first] }])?);
                 start += lens[first];
                 first += 1;
@@ -251,7 +250,7 @@ impl Drive<'_> {
             let mut ends: Vec<u64> = Vec::new();
             for &len in &lens[first..] {
                 let end = ends.last().unwrap_or(&0) + len;
-                if len >= LONG_SEGMENT.min(most) || end > most {
+                if len >= long || end > most {
                     break;
                 }
                 ends.push(end);
@@ -529,12 +528,21 @@ fn cut(whole: &Piece, len: u64) -> Vec<Piece> {
 }
 
 impl Engine {
-    /// Rows up to this length are decided many at a time.
+    /// Rows up to this length are decided many at a time: by a device all that it can be handed at once.
     fn longest_row(&self) -> u64 {
         match self {
             Engine::Cpu => LONG_ROW,
             #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => engine.longest_row(),
+            Engine::Gpu(_) => u64::MAX,
+        }
+    }
+
+    /// Segments from here on are contests of their own; shorter ones are decided many at a time. A device's calls are to be few.
+    fn long_segment(&self) -> u64 {
+        match self {
+            Engine::Cpu => 1 << 16,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_) => 1 << 20,
         }
     }
 

@@ -163,7 +163,7 @@ macro_rules! per_kind_and_backend {
     )*};
 }
 
-per_kind_and_backend! { lengths_around_every_edge row_lengths_around_every_edge many_rows splits_of_one_contest different_rows near_an_integer }
+per_kind_and_backend! { lengths_around_every_edge row_lengths_around_every_edge many_rows rows_that_many_workgroups_share splits_of_one_contest different_rows near_an_integer }
 
 /// One contest of every length; distribution and score change along.
 fn lengths_around_every_edge(backends: &[Named], kind: Kind) {
@@ -226,6 +226,35 @@ fn more_rows_than_a_device_takes_at_once() {
         let (want, got) = (ask(&cpu()[0]), ask(backend));
         assert!(want == got, "{}", backend.name);
         assert_eq!(got.0.kept(), 65_537, "{}: every row keeps its only entry", backend.name);
+    }
+}
+
+/// Rows and columns that are too long for one workgroup: many share each, and one sequence of dispatches serves all.
+fn rows_that_many_workgroups_share(backends: &[Named], kind: Kind) {
+    let question = |contests, wanda, beta| Question { contests, wanda, beta, ..Question::RULE };
+    let mixed = inputs::mixture(kind, 5, 131_073, 570);
+    ask(backends, std::slice::from_ref(&mixed), &question(Contests::Row, false, 0.7));
+    if common::small() {
+        return;
+    }
+    ask(backends, &[with_norms(mixed, 571)], &question(Contests::Row, true, 1.0));
+    let ties = distribution("ternary").weights(kind, 140_003, 3, 572);
+    ask(backends, &[ties], &question(Contests::Column, false, 0.5));
+}
+
+/// Of several such rows with scores that are no numbers, the first one is told of.
+#[test]
+fn the_first_bad_score_of_long_rows() {
+    let weights = distribution("normal").weights(Kind::F32, 3, 140_001, 573);
+    let rule = common::rule(&Question { contests: Contests::Row, wanda: false, beta: 1.0, ..Question::RULE });
+    for bad in [&[140_001 + 70_000, 140_001 + 5, 2 * 140_001][..], &[3 * 140_001 - 1]] {
+        let mut bytes = weights.bytes.clone();
+        bad.iter().for_each(|at| bytes[4 * at..4 * at + 4].copy_from_slice(&f32::NAN.to_le_bytes()));
+        for backend in backends() {
+            let error = backend.pruner.mask(&[tensor(&weights, &bytes)], &rule).unwrap_err();
+            assert_eq!(error.kind(), emprune::ErrorKind::NonFinite, "{}", backend.name);
+            assert_eq!(error.index(), bad.iter().min().map(|&at| at as u64), "{}: {error}", backend.name);
+        }
     }
 }
 

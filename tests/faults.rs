@@ -70,6 +70,35 @@ fn fails_in_the_middle() {
     }
 }
 
+/// All rows of a piece are one submission, be they a workgroup's each or shared by many; columns too.
+#[test]
+fn rows_of_any_length_take_one_call_of_a_device() {
+    for (fault, name) in [("lost:2", "is_asked_once_for_short_rows"), ("lost:2", "is_asked_once_for_long_rows")] {
+        with_fault(fault, name);
+    }
+}
+
+#[test]
+#[ignore = "rows_of_any_length_take_one_call_of_a_device runs it"]
+fn is_asked_once_for_short_rows() {
+    is_asked_once(40, 1000);
+}
+
+#[test]
+#[ignore = "rows_of_any_length_take_one_call_of_a_device runs it"]
+fn is_asked_once_for_long_rows() {
+    is_asked_once(3, 140_001);
+}
+
+fn is_asked_once(rows: usize, row_len: usize) {
+    let weights = distribution("ternary").weights(Kind::Bf16, rows, row_len, 1);
+    let rule = Rule::new().with_granularity(Granularity::Row);
+    let ask = |pruner: &Pruner| pruner.mask(&[tensor(&weights, &weights.bytes)], &rule);
+    assert!(ask(&gpus()[0].pruner).unwrap() == ask(&Pruner::cpu()).unwrap());
+    // The second submission does not come through.
+    assert_eq!(ask(&gpus()[0].pruner).unwrap_err().kind(), ErrorKind::DeviceLost);
+}
+
 /// It is asked once for the segments of a length that many share, and not for those that hardly any does.
 #[test]
 fn ragged_segments_take_few_calls_of_a_device() {
@@ -79,7 +108,7 @@ fn ragged_segments_take_few_calls_of_a_device() {
 #[test]
 #[ignore = "ragged_segments_take_few_calls_of_a_device runs it"]
 fn is_asked_seldom() {
-    let lens: Vec<u64> = (1..=400).chain([33; 100]).chain([1000; 50]).collect();
+    let lens: Vec<u64> = (1..=400).chain([33; 100]).chain([1000; 50]).chain([70_000, 70_001]).collect();
     let weights = distribution("int8_levels").weights(Kind::F32, 1, lens.iter().sum::<u64>() as usize, 1);
     let segments = || [tensor(&weights, &weights.bytes).with_segments(&lens).unwrap()];
     let rule = Rule::new().with_granularity(Granularity::Segments);

@@ -8,7 +8,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::key::{Bad, Keys};
 use crate::narrow;
-use crate::plan;
+use crate::plan::{self, Parts};
 use crate::rule::{Rule, Score};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -82,8 +82,12 @@ impl Engine {
         self.max_binding().min(PIECE_BYTES).min(plan::MOST_ENTRIES) as usize
     }
 
-    pub(crate) fn longest_row(&self) -> u64 {
-        self.kernels.tuning().longest_row
+    /// How `groups` contests of `len` neighbours each are divided: parts, spans of them and how many, candidates.
+    pub(crate) fn divided(&self, len: u64, groups: u64) -> (Parts, u64, u64, u64) {
+        let tuning = self.kernels.tuning();
+        let parts = tuning.parts(len, groups);
+        let (span, all_spans) = tuning.spans(&[parts], groups, self.max_binding());
+        (parts, span, all_spans, tuning.candidates(len, groups, 1, self.max_binding()))
     }
 
     pub(crate) fn most_rows(&self) -> u64 {
@@ -164,7 +168,7 @@ impl Engine {
             groups * tally,
             groups * size_of::<super::Record>() as u64,
             groups * spans * super::layout::LOW_BINS * 4,
-            slices * 4,
+            groups * slices * 4,
             super::layout::candidate_bytes(groups, slices, capacity),
         ];
         if let Some(&size) = sizes.iter().find(|&&size| size > self.max_binding()) {

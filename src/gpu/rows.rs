@@ -1,7 +1,8 @@
-//! Many contests of one workgroup each: upload, one dispatch, decisions and mask back.
+//! Many contests of equal length: upload, one sequence of dispatches for all of them, decisions and mask back.
 
+use super::contest::contest_group;
 use super::engine::{Engine, bad};
-use super::layout::{ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record};
+use super::layout::{ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record, TALLY};
 use super::transfer;
 use crate::cpu;
 use crate::decision::{Group, Quota};
@@ -29,26 +30,47 @@ impl Engine {
         params.len = len as u32;
         params.group_len = row_len as u32;
         params.groups = groups as u32;
-        params.parts = 1;
-        params.part_len = params.len.next_multiple_of(32);
-        let state = self.state(groups as u64, ROW_SUMS * 4, 0, 1, 0)?;
+        // A short row is one workgroup's. Long ones are divided, and each stage is one dispatch for the parts of all.
+        let is_long = row_len as u64 > self.kernels.tuning().longest_row;
+        let stride = if is_long { TALLY * 8 } else { ROW_SUMS * 4 };
+        let state = if is_long {
+            let (parts, span, all_spans, capacity) = self.divided(row_len as u64, groups as u64);
+            params.parts = parts.count as u32;
+            params.part_len = parts.len as u32;
+            params.refiners = parts.refiners as u32;
+            params.span = span as u32;
+            params.all_spans = all_spans as u32;
+            params.capacity = capacity as u32;
+            self.state(groups as u64, stride, all_spans, 1, capacity)?
+        } else {
+            params.parts = 1;
+            params.part_len = params.len.next_multiple_of(32);
+            self.state(groups as u64, stride, 0, 1, 0)?
+        };
         let loaded = self.load(params, &state, &keys)?;
         let mut encoder = self.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            self.kernels.rows(&mut pass, &loaded.slice, false);
+            if is_long {
+                self.kernels.contest(&mut pass, &[&loaded.slice], false);
+            } else {
+                self.kernels.rows(&mut pass, &loaded.slice, false);
+            }
         }
         let record_bytes = (groups * size_of::<Record>()) as u64;
         let mask_bytes = if wants_bits { crate::plan::mask_bytes(len as u64) } else { 0 };
         let wanted = [
-            (&state.first_bad, 4),
+            // One word for all short rows, or one for each long one.
+            (&state.first_bad, if is_long { groups as u64 * 4 } else { 4 }),
             (&state.records, record_bytes),
-            (&state.tally, groups as u64 * ROW_SUMS * 4),
+            (&state.tally, groups as u64 * stride),
             (&loaded.mask, mask_bytes),
         ];
         let back = transfer::read_back(&self.device, encoder, &wanted)?;
         let [first_bad, records, sums, bits] = &back[..] else { unreachable!("four were asked for") };
-        if let Some(bad) = bad(bytemuck::pod_read_unaligned(first_bad)) {
+        // The earlier a score, the larger is its word.
+        let first_bad = first_bad.chunks_exact(4).map(bytemuck::pod_read_unaligned).max();
+        if let Some(bad) = first_bad.and_then(bad) {
             return Err(bad.error(tensor, start));
         }
         if wants_bits {
@@ -57,7 +79,12 @@ impl Engine {
         let row = |i: usize| {
             let record: Record =
                 bytemuck::pod_read_unaligned(&records[i * size_of::<Record>()..][..size_of::<Record>()]);
-            row_group(&record, &sums[i * ROW_SUMS as usize * 4..], row_len as u64)
+            let sums = &sums[i * stride as usize..][..stride as usize];
+            if !is_long {
+                return row_group(&record, sums, row_len as u64);
+            }
+            let cut = if record.cut_span == Record::NO_CUT { row_len as u64 } else { record.cut_index.into() };
+            contest_group(&record, sums, row_len as u64, cut)
         };
         Ok((0..groups).map(row).collect())
     }
