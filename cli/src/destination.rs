@@ -47,7 +47,7 @@ impl Paths<'_> {
         let (file, directory) = self.split(model);
         let targets: Vec<&Path> = [self.masks, self.report, file].into_iter().flatten().collect();
         let inputs: Vec<PathBuf> = model.files().into_iter().chain(inputs).collect();
-        let directories: Vec<&Path> = directory.into_iter().chain(self.plots).collect();
+        let directories: Vec<&Path> = self.plots.into_iter().chain(directory).collect();
         directories.iter().try_for_each(|directory| output::check_apart(directory, &model.path))?;
         output::check(&targets, &inputs, &directories, self.overwrite)
     }
@@ -140,10 +140,9 @@ impl<'a> Destination<'a> {
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(mut self, report: &impl Serialize) -> Result<()> {
         self.complete(report).inspect_err(|_| self.keep_if_terminated())?;
-        let Self { overwrite, masks, report, weights, directory, shards, journal, plots, .. } = self;
-        // From here on there is nothing to go on from.
-        if let (Some(directory), Some(_)) = (&directory, journal) {
-            directory.remove(JOURNAL)?;
+        let Self { overwrite, masks, report, weights, mut directory, shards, journal, plots, .. } = self;
+        if let (Some(directory), Some(_)) = (&mut directory, journal) {
+            directory.remove_at_last(JOURNAL);
         }
         // Elsewhere than on Unix a directory with open files cannot be renamed.
         drop(shards);

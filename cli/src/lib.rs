@@ -41,6 +41,7 @@ mod settings;
 mod sink;
 mod structures;
 mod table;
+mod unfinished;
 mod verify;
 mod weights;
 

@@ -4,6 +4,7 @@
 //! lock is what a killed run left; the next run to the same place takes it away and begins anew.
 
 use crate::events;
+use crate::unfinished::{Identity, Note, Unfinished};
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
 use std::cell::Cell;
@@ -19,6 +20,8 @@ pub(crate) const PARTIAL: &str = ".emprune-partial";
 pub(crate) const REPORT: &str = "emprune_report.json";
 /// The end of the name that a directory has between being replaced and being removed.
 const OLD: &str = ".emprune-old";
+/// The end of the name of a note beside the last of several outputs, while they get their names.
+pub(crate) const NOTE: &str = ".emprune-note";
 /// More lost races than this are something else.
 const ATTEMPTS: usize = 100;
 
@@ -30,7 +33,8 @@ pub(crate) struct NewFile {
 }
 
 /// Look at all the files that will be written, before any work: none is an input, none is another, none is in a directory
-/// that will be replaced, and none exists unless it may be replaced.
+/// that will be replaced, and none exists unless it may be replaced or a killed run has left it. Files and directories come in the order of
+/// [`commit`].
 pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path], overwrite: bool) -> Result<()> {
     let whole = |path: &Path| place(path).map(|(_, whole)| path.canonicalize().unwrap_or(whole));
     let places = directories.iter().map(|path| whole(path)).collect::<Result<Vec<_>>>()?;
@@ -41,6 +45,8 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
         }
     }
     spare(targets, inputs, directories)?;
+    let outputs: Vec<&Path> = targets.iter().chain(directories).copied().collect();
+    let unfinished = outputs.last().map_or(Ok(None), |last| Unfinished::beside(last))?;
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
         let inside = places.iter().any(|directory| place.1.starts_with(directory));
@@ -59,11 +65,12 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
             Ok(metadata) => {
                 let replaceable = metadata.is_file() || metadata.is_symlink();
                 ensure!(replaceable, "{} is not a regular file", target.display());
-                ensure!(overwrite, "{} exists; --overwrite replaces it", target.display());
+                let is_left = unfinished.as_ref().is_some_and(|unfinished| unfinished.has(&metadata));
+                ensure!(overwrite || is_left, "{} exists; --overwrite replaces it", target.display());
             }
         }
     }
-    Ok(())
+    unfinished.map_or(Ok(()), |unfinished| unfinished.remove(&outputs))
 }
 
 /// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced.
@@ -71,7 +78,7 @@ fn spare(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]) -> Result
     let mut taken = Vec::new();
     for target in targets.iter().chain(directories) {
         let (directory, whole) = place(target)?;
-        taken.push(directory.join(affixed(".", &whole, PARTIAL)));
+        taken.extend([PARTIAL, NOTE].map(|end| directory.join(affixed(".", &whole, end))));
         if directories.contains(target) {
             taken.extend(["", PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
             taken.extend(whole.canonicalize().ok());
@@ -105,7 +112,7 @@ pub(crate) fn check_apart(target: &Path, input: &Path) -> Result<()> {
 }
 
 /// The directory of a target, and the target with that directory spelled in the one true way.
-fn place(target: &Path) -> Result<(PathBuf, PathBuf)> {
+pub(crate) fn place(target: &Path) -> Result<(PathBuf, PathBuf)> {
     let name = target.file_name().with_context(|| format!("{} is no name for a file", target.display()))?;
     let directory = match target.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -147,6 +154,10 @@ impl NewFile {
         Ok(Self { target, temporary })
     }
 
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::of(&self.file().metadata()?))
+    }
+
     /// Whether to leave what is there, for another run to go on from.
     pub(crate) fn keep(&mut self, keep: bool) {
         self.temporary.disable_cleanup(keep);
@@ -165,8 +176,14 @@ impl NewFile {
 }
 
 /// The name of a path between two others.
-fn affixed(before: &str, path: &Path, after: &str) -> OsString {
+pub(crate) fn affixed(before: &str, path: &Path, after: &str) -> OsString {
     [before.as_ref(), path.file_name().unwrap_or_default(), after.as_ref()].into_iter().collect::<OsString>()
+}
+
+/// The lock of an output, be it a file or a directory, while this is kept.
+pub(crate) fn claim_of(target: &Path) -> Result<NamedTempFile> {
+    let (directory, target) = place(target)?;
+    claim(&directory.join(affixed(".", &target, PARTIAL)), &target, true)
 }
 
 /// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use: it is taken over if that
@@ -242,6 +259,8 @@ pub(crate) struct NewDirectory {
     target: PathBuf,
     partial: PathBuf,
     keep: Cell<bool>,
+    /// Files in it that are of use only as long as it has this name.
+    passing: Vec<&'static str>,
     /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
     _lock: NamedTempFile,
 }
@@ -278,7 +297,7 @@ impl NewDirectory {
         if !exists(&partial)? {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         }
-        Ok(Self { target: place, partial, keep: Cell::new(false), _lock: lock })
+        Ok(Self { target: place, partial, keep: Cell::new(false), passing: vec![], _lock: lock })
     }
 
     /// Where it is until then.
@@ -306,10 +325,13 @@ impl NewDirectory {
         Ok(())
     }
 
-    /// Remove a file of it.
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        let path = self.partial.join(name);
-        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    /// A file of it is to be gone when it gets its name.
+    pub(crate) fn remove_at_last(&mut self, name: &'static str) {
+        self.passing.push(name);
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::of(&fs::symlink_metadata(&self.partial)?))
     }
 
     /// Open a file that an earlier run wrote into it.
@@ -344,6 +366,7 @@ impl NewDirectory {
     /// Give it its name. Everything in it is on the disk already.
     fn rename(self) -> Result<PathBuf> {
         let (target, cannot) = (self.target.clone(), || format!("cannot create {}", self.target.display()));
+        self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name))).with_context(cannot)?;
         sync_directory(&self.partial);
         let old = target.with_file_name(affixed("", &target, OLD));
         let replaces = exists(&target)?;
@@ -374,7 +397,7 @@ impl Drop for NewDirectory {
 }
 
 /// Whether there is anything of this name, be it a link to nowhere.
-fn exists(path: &Path) -> Result<bool> {
+pub(crate) fn exists(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -382,7 +405,7 @@ fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-fn is_empty(path: &Path) -> Result<bool> {
+pub(crate) fn is_empty(path: &Path) -> Result<bool> {
     // A link to a directory is not replaced: what it leads to would stay where nobody looks for it.
     let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     ensure!(is_directory, "{} is not a directory, and the input is one", path.display());
@@ -409,7 +432,7 @@ fn discard(old: &Path, partial: &Path) -> Result<()> {
 }
 
 /// So that new names survive a power cut. Some file systems cannot do this; the files are complete anyway.
-fn sync_directory(path: &Path) {
+pub(crate) fn sync_directory(path: &Path) {
     #[cfg(unix)]
     let _ = File::open(path).and_then(|directory| directory.sync_all());
     #[cfg(not(unix))]
@@ -425,7 +448,9 @@ pub(crate) fn commit(
     for file in &files {
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
     }
+    let directories: Vec<_> = directories.into_iter().collect();
     let mut renamed = Vec::new();
+    let note = if overwrite { None } else { note(&files, &directories)? };
     let files = files.into_iter().map(|file| file.rename(overwrite));
     // Lazily: directories come last, and not at all after an error.
     let directories = directories.into_iter().map(NewDirectory::rename);
@@ -443,5 +468,15 @@ pub(crate) fn commit(
         }
     }
     renamed.iter().filter_map(|target| target.parent()).for_each(sync_directory);
+    drop(note);
     Ok(())
+}
+
+/// Say which outputs are ours, where others may have their names when the last has not.
+fn note(files: &[NewFile], directories: &[NewDirectory]) -> Result<Option<Note>> {
+    let files = files.iter().map(|file| (&file.target, file.identity()));
+    let mut outputs: Vec<_> = files.chain(directories.iter().map(|new| (&new.target, new.identity()))).collect();
+    let Some((last, _)) = outputs.pop().filter(|_| !outputs.is_empty()) else { return Ok(None) };
+    let others = outputs.into_iter().map(|(_, identity)| identity).collect::<io::Result<Vec<_>>>();
+    Note::write(last, &others.context("cannot look at what was written")?).map(Some)
 }

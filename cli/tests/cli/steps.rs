@@ -5,6 +5,7 @@
 use crate::desk::{Desk, texts, tree};
 use crate::shards::{A, INDEX, checkpoint};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
@@ -285,4 +286,82 @@ fn a_run_that_goes_on_and_is_interrupted_at_any_step_leaves_all_or_nothing() {
         assert!(is_right, "{step:?}: {:?} {:?}", status, texts(&output));
         story.goes_on(step);
     }
+}
+
+/// Several outputs cannot get their names at once. Whichever of them a killed run had named: the same command completes, though nobody
+/// allowed it to overwrite anything.
+#[test]
+fn a_run_that_is_killed_between_its_outputs_is_no_burden_to_the_next() {
+    if !is_traced() {
+        return;
+    }
+    let file = format!("in/{A}");
+    let several = ["--masks", "masks", "--report", "report"];
+    let pruned = ["masks", "out", "report"];
+    let drawn = ["masks", "out", "plots", "report"];
+    for (args, outputs) in [
+        (&[&["prune", "in", "-o", "out"], &several[..]].concat(), &pruned[..]),
+        (&[&["prune", &file, "-o", "out"], &several[..]].concat(), &pruned),
+        (&[&["prune", "in", "-o", "out", "--plot", "plots"], &several[..]].concat(), &drawn),
+        (&[&["inspect", "in"], &several[..]].concat(), &["masks", "report"]),
+    ] {
+        let desk = checkpoint();
+        let mut killed_between = 0;
+        for call in ["rename", "renameat2", "unlink", "unlinkat"] {
+            for nth in 1..100 {
+                let (output, _) = trace(&desk, call, Some(&format!("{call}:signal=KILL:when={nth}")), args);
+                let named = desk.names();
+                let there = outputs.iter().filter(|name| named.iter().any(|other| other == *name)).count();
+                let case = format!("{args:?}, {call} {nth}: {named:?}, {:?}", texts(&output));
+                let is_done = there == outputs.len();
+                assert!(is_done || output.status.signal() == Some(9), "{case}");
+                killed_between += usize::from(there > 0 && !is_done);
+                if is_done && !output.status.success() {
+                    // All is there. Without leave to replace it nothing is done, and what the note said is gone.
+                    desk.run(args);
+                } else if !is_done {
+                    desk.succeed(args);
+                }
+                let mut expected: Vec<_> =
+                    outputs.iter().map(|name| (*name).to_owned()).chain(["in".to_owned()]).collect();
+                expected.sort();
+                assert_eq!(desk.names(), expected, "{case}");
+                for name in outputs {
+                    let path = desk.path(name);
+                    if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+                }
+                if output.status.success() {
+                    break;
+                }
+            }
+        }
+        assert!(killed_between >= outputs.len() - 1, "{args:?}: {killed_between}");
+    }
+}
+
+/// What somebody else put there is not taken for what a killed run left.
+#[test]
+fn a_note_is_about_no_other_file() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let args = ["prune", "in", "-o", "out", "--report", "report"];
+    for call in ["rename", "renameat2"] {
+        for nth in 1..10 {
+            let (output, _) = trace(&desk, call, Some(&format!("{call}:signal=KILL:when={nth}")), &args);
+            if !desk.path("report").exists() || desk.path("out").exists() {
+                assert!(output.status.success() || !desk.path("out").exists());
+                continue;
+            }
+            fs::remove_file(desk.path("report")).unwrap();
+            desk.write("report", b"of somebody else");
+            let output = desk.run(&args);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(texts(&output).1.contains("report exists; --overwrite replaces it"), "{:?}", texts(&output));
+            assert_eq!(desk.read("report"), b"of somebody else");
+            return;
+        }
+    }
+    panic!("it was never killed between its outputs");
 }
