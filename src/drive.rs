@@ -17,6 +17,7 @@ use contest::Contest;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+mod blocks;
 mod contest;
 mod structures;
 
@@ -162,78 +163,6 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Every block of a tensor whose blocks are no runs.
-    fn blocks(&mut self, tensor: usize, grid: &Grid, groups: &mut Vec<Group>) -> Result<(), Error> {
-        let piece_len = self.piece_len(tensor);
-        let bands_at_once = piece_len / grid.band_len();
-        let all = 0..grid.bands();
-        if bands_at_once == 0 {
-            return all.into_iter().try_for_each(|band| self.wide_band(tensor, grid, band, groups));
-        }
-        for first in all.step_by(bands_at_once as usize) {
-            let bands = first..(first + bands_at_once).min(grid.bands());
-            let part = grid.part(&bands, &(0..grid.stripes()));
-            let start = first * grid.band_len();
-            let piece = Piece { tensor, range: start..start + part.rows * part.columns };
-            let decided = self.with_piece(&piece, |judge, work| {
-                if matches!(judge.engine, Engine::Cpu) && cpu::takes(&part, work.mask.is_some()) {
-                    return cpu::blocks(work, &part, judge.rule).map_err(|bad| bad.error(tensor, start));
-                }
-                let decided = judge.areas(&part, &work.keys());
-                let fates: Vec<Fate> = decided.iter().flatten().map(Fate::from).collect();
-                if decided.is_ok() {
-                    cpu::carry_out_fates(work, &Fates::Blocks(&part, &fates), 0);
-                }
-                decided
-            });
-            append(groups, self.or_first_bad(tensor, decided)?);
-        }
-        Ok(())
-    }
-
-    /// A row of blocks that is too much for one piece: some columns of it at a time are decided, and all of that is carried out
-    /// at the end.
-    fn wide_band(&mut self, tensor: usize, grid: &Grid, band: u64, groups: &mut Vec<Group>) -> Result<(), Error> {
-        let spec = self.input.tensors()[tensor];
-        let part = grid.part(&(band..band + 1), &(0..grid.stripes()));
-        let top = band * grid.band_len();
-        let stripes_at_once = (self.piece_len(tensor) / (part.rows * grid.block_columns)).max(1);
-        let mut decided = Vec::new();
-        for first in (0..grid.stripes()).step_by(stripes_at_once as usize) {
-            let stripes = first..(first + stripes_at_once).min(grid.stripes());
-            let strip = part.part(&(0..1), &stripes);
-            let left = first * grid.block_columns;
-            let mut keys = vec![0u32; (strip.rows * strip.columns) as usize];
-            for (row, out) in keys.chunks_mut(strip.columns as usize).enumerate() {
-                let start = top + row as u64 * grid.columns + left;
-                let row = Piece { tensor, range: start..start + strip.columns };
-                let mut filled = 0;
-                for piece in cut(&row, self.piece_len(tensor)) {
-                    let len = (piece.range.end - piece.range.start) as usize;
-                    self.with_keys(&piece, spec, |keys| {
-                        keys.fill(0, &mut out[filled..filled + len]);
-                        Ok(())
-                    })?;
-                    filled += len;
-                }
-            }
-            let keys = Keys::new(bytemuck::cast_slice(&keys), Dtype::F32, None);
-            let groups = self.judge.areas(&strip, &keys);
-            decided.extend(self.or_first_bad(tensor, groups)?);
-        }
-        let fates: Vec<Fate> = decided.iter().map(Fate::from).collect();
-        groups.extend(decided);
-        let whole = Piece { tensor, range: top..top + part.rows * part.columns };
-        for piece in cut(&whole, self.piece_len(tensor)) {
-            let start = piece.range.start - top;
-            self.with_piece(&piece, |_, work| {
-                cpu::carry_out_fates(work, &Fates::Blocks(&part, &fates), start);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
     /// Every segment: long ones one by one, the shorter ones between them together.
     fn segments(&mut self, tensor: usize, groups: &mut Vec<Group>) -> Result<(), Error> {
         let lens = self.input.segments(tensor).unwrap_or_default().to_vec();
@@ -277,23 +206,8 @@ impl Drive<'_> {
         let pieces: Vec<_> = parts.iter().flat_map(|p| cut(p, self.piece_len(p.tensor))).collect();
         let dtypes: Vec<_> = pieces.iter().map(|p| self.key_dtype(p.tensor)).collect();
         let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
-        let mut contest = match self.judge.engine {
-            Engine::Cpu => {
-                let len = pieces.iter().map(|p| p.range.end - p.range.start).sum();
-                let levels = dtypes.first().filter(|first| {
-                    len >= cpu::WORTH_LEVELS
-                        && digits == 2
-                        && first.size() == 2
-                        && dtypes.iter().all(|dtype| dtype == *first)
-                });
-                Contest::Cpu(Box::new(cpu::Contest::new(self.judge.rule, len, digits, levels.copied())), PhantomData)
-            }
-            #[cfg(feature = "gpu")]
-            Engine::Gpu(engine) => {
-                let lens = pieces.iter().zip(dtypes).map(|(p, dtype)| (p.range.end - p.range.start, dtype));
-                Contest::Gpu(Box::new(engine.contest(self.judge.rule, digits, lens.collect())?))
-            }
-        };
+        let lens = pieces.iter().zip(dtypes).map(|(piece, dtype)| (piece.range.end - piece.range.start, dtype));
+        let mut contest = self.judge.contest(digits, lens.collect(), 1)?;
         for (i, piece) in pieces.iter().enumerate() {
             let spec = self.input.tensors()[piece.tensor];
             self.with_keys(piece, spec, |keys| contest.stats(i, keys, piece))?;
@@ -429,25 +343,24 @@ impl Drive<'_> {
     }
 }
 
-impl Judge<'_> {
-    /// Decide the blocks of a grid, a cache's fill of them at a time. Blocks are numbered as in the grid.
-    fn areas(&self, grid: &Grid, keys: &Keys<'_>) -> Result<Vec<Group>, Error> {
-        let most = self.engine.area_len();
-        let stripe_len = grid.block_rows * grid.block_columns;
-        let bands_at_once = (most / grid.band_len()).max(1);
-        let stripes_at_once = if grid.band_len() <= most { grid.stripes() } else { (most / stripe_len).max(1) };
-        let mut groups = Vec::with_capacity((grid.bands() * grid.stripes()) as usize);
-        for band in (0..grid.bands()).step_by(bands_at_once as usize) {
-            let bands = band..(band + bands_at_once).min(grid.bands());
-            for stripe in (0..grid.stripes()).step_by(stripes_at_once as usize) {
-                let stripes = stripe..(stripe + stripes_at_once).min(grid.stripes());
-                let area = grid.part(&bands, &stripes);
-                let first = band * grid.band_len() + stripe * grid.block_columns;
-                let staged = cpu::arrange(keys, &area, first as usize, grid.columns as usize);
-                groups.extend(self.staged(&staged, area.classes(), area.by_class(), 1)?);
+impl<'a> Judge<'a> {
+    /// A contest over pieces of these lengths, of so many that go on side by side.
+    fn contest(&self, digits: usize, pieces: Vec<(u64, Dtype)>, side_by_side: usize) -> Result<Contest<'a>, Error> {
+        Ok(match self.engine {
+            Engine::Cpu => {
+                let len = pieces.iter().map(|(len, _)| len).sum();
+                let levels = pieces.first().map(|&(_, dtype)| dtype).filter(|first| {
+                    len >= cpu::WORTH_LEVELS
+                        && digits == 2
+                        && first.size() == 2
+                        && pieces.iter().all(|(_, dtype)| dtype == first)
+                });
+                let contest = cpu::Contest::new(self.rule, len, digits, levels).side_by_side(side_by_side);
+                Contest::Cpu(Box::new(contest), PhantomData)
             }
-        }
-        Ok(groups)
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(engine) => Contest::Gpu(Box::new(engine.contest(self.rule, digits, pieces)?)),
+        })
     }
 
     /// Decide contests whose keys lie end to end, equal lengths together; `numbers` says which is which. Where fewer have a length than
@@ -543,6 +456,15 @@ impl Engine {
             Engine::Cpu => 1 << 16,
             #[cfg(feature = "gpu")]
             Engine::Gpu(_) => 1 << 20,
+        }
+    }
+
+    /// Contests that go on at once: each has 130 KB of counters, and a device's are one call's at a time.
+    fn side_by_side(&self) -> u64 {
+        match self {
+            Engine::Cpu => 256,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(_) => 1,
         }
     }
 

@@ -98,9 +98,9 @@ impl Members<'_> {
         self.groups.is_none()
     }
 
-    /// Whether they are structures, and runs of neighbouring entries.
+    /// Whether they are runs of neighbouring entries.
     pub(crate) fn are_runs(&self) -> bool {
-        self.are_structures() && self.grid.run().is_some() && self.grid.block_columns == self.grid.columns
+        self.grid.run().is_some() && self.grid.block_columns == self.grid.columns
     }
 
     /// The structure of a member.

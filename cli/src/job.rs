@@ -140,8 +140,20 @@ impl<'a> Selected<'a> {
 
     /// So many of its entries, in its rows.
     fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
-        let spec = TensorSpec::new(self.dtype, len, part.norms_len().unwrap_or(self.row_len()))?;
+        self.spec_of_rows(len, part.norms_len().unwrap_or(self.row_len()), part)
+    }
+
+    fn spec_of_rows(&self, len: u64, row_len: u64, part: &Part) -> Result<TensorSpec> {
+        let spec = TensorSpec::new(self.dtype, len, row_len)?;
         Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
+    }
+
+    /// The length of contests that are parts of a row.
+    fn part_of_row(&self) -> Result<Option<u64>> {
+        Ok(match self.settings.rule(&self.info.shape)?.granularity {
+            Granularity::Chunks(len) | Granularity::Block { rows: 1, columns: len } => Some(len),
+            _ => None,
+        })
     }
 }
 
@@ -400,15 +412,24 @@ impl<'a> Stream<'a> {
         let by_row = one.settings.granularity() != Granularity::Tensor;
         let ((band, contests_of_band), count) = (one.band(whole.row_len)?, one.contests(whole.row_len)?);
         let most = (self.job.piece_bytes / size_of::<Group>()) as u64;
-        let run = ((most / contests_of_band).max(1) * band * whole.row_len).min(info.len);
+        // A row may have more contests than that. Norms are of whole rows, and as long.
+        let part_of_row = one.part_of_row()?.filter(|_| contests_of_band > most && part.norms_len().is_none());
+        let run = match part_of_row {
+            Some(part_len) => most * part_len,
+            None => (most / contests_of_band).max(1) * band * whole.row_len,
+        };
         let (mut rows, mut kept, mut contests) = (Rows::new(count, self.lists_rows), 0, 0);
         let mut report = TensorReport::default();
         let mut start = 0;
         while start < info.len {
-            let len = run.min(info.len - start);
+            let (left, row_len) = match part_of_row {
+                Some(_) => (whole.row_len - start % whole.row_len, run),
+                None => (info.len - start, whole.row_len),
+            };
+            let len = run.min(left);
             let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
             let then = self.job.places(one, start + len..info.len).into_iter().chain(later).take(MOST_REQUESTS);
-            let (specs, then) = (vec![one.spec(len, &part)?], then.collect());
+            let (specs, then) = (vec![one.spec_of_rows(len, row_len.min(len), &part)?], then.collect());
             let (decision, structures, parts) = self.run(&[*one], specs, vec![part], start, then, Step::Both)?;
             report.kept_structures = structures.first().map(numbers);
             part = parts.into_iter().next().unwrap_or_default();

@@ -40,6 +40,7 @@ pub(crate) struct Contest {
     seen: u64,
     cut: Cut,
     kept_sum: Sum,
+    most_candidates: u64,
 }
 
 /// What a first pass with a guess adds up.
@@ -107,7 +108,13 @@ impl Contest {
             seen: 0,
             cut: Cut::At(0),
             kept_sum: Sum::default(),
+            most_candidates: MOST_CANDIDATES,
         }
+    }
+
+    /// With its share of the memory, where so many contests go on at once.
+    pub(crate) fn side_by_side(self, contests: usize) -> Self {
+        Self { most_candidates: MOST_CANDIDATES / contests as u64, ..self }
     }
 
     /// Pass one.
@@ -117,18 +124,18 @@ impl Contest {
             && keys.len() >= WORTH_A_GUESS
             && !matches!(self.rule.budget, Budget::Count(_))
         {
-            let found = stats::sample(keys, &self.rule, self.len, MOST_CANDIDATES);
+            let found = stats::sample(keys, &self.rule, self.len, self.most_candidates);
             self.guess = found.map(|range| Guess { bracket: Bracket::of(range), tally: Tally::default() });
         }
         match (&mut self.levels, &mut self.guess) {
             (Some(levels), _) => levels.add(keys)?,
             (None, None) => self.histogram.add(&stats::stats(keys)?),
             (None, Some(guess)) => {
-                let room = MOST_CANDIDATES.saturating_sub(guess.bracket.from.len() as u64) as usize;
+                let room = self.most_candidates.saturating_sub(guess.bracket.from.len() as u64) as usize;
                 let Stats { tally, bracket, candidates } = stats::stats_about(keys, &guess.bracket.keys, room)?;
                 guess.tally.merge(&tally);
                 guess.bracket.add(&bracket);
-                if guess.bracket.from.len() as u64 <= MOST_CANDIDATES {
+                if guess.bracket.from.len() as u64 <= self.most_candidates {
                     self.find(keys, candidates);
                 }
             }
@@ -224,7 +231,7 @@ impl Contest {
         }
         match &self.guess {
             Some(Guess { bracket, tally })
-                if bracket.has(quota.kept) && bracket.from.len() as u64 <= MOST_CANDIDATES =>
+                if bracket.has(quota.kept) && bracket.from.len() as u64 <= self.most_candidates =>
             {
                 self.kept_sum = tally.kept;
                 narrowed.rank -= bracket.from.start as u64;
@@ -249,7 +256,7 @@ impl Contest {
         narrowed.narrow(self.histogram.counts());
         self.kept_sum = self.histogram.sum_above(narrowed.prefix);
         let bin = self.histogram.bin(narrowed.prefix as usize);
-        self.pass = if bin.count <= MOST_CANDIDATES.min(seen / FEW) { Pass::Candidates } else { Pass::Digit };
+        self.pass = if bin.count <= self.most_candidates.min(seen / FEW) { Pass::Candidates } else { Pass::Digit };
         if let Some(levels) = &self.levels {
             let (ties, kept) = levels.finish(narrowed, self.digits);
             self.kept_sum.add(kept, stats::place(narrowed.threshold()));

@@ -93,36 +93,41 @@ impl Drive<'_> {
             }
             return Ok(keys);
         }
-        if members[0].are_runs() {
-            return self.run_keys(first, &members[0].grid, norm);
-        }
-        let mut structures = Vec::new();
+        // Of a structure that is one row, column or head the key is enough: a tally takes many times as much.
+        let (mut keys, mut structures) = (Vec::new(), Vec::new());
         if !members[0].are_structures() {
             structures.resize(count, Tally::default());
         }
         for (tensor, members) in (first..).zip(members) {
-            let spec = self.input.tensors()[tensor];
-            let mut tallies = vec![Tally::default(); members.len()];
-            for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
-                self.with_keys(&piece, spec, |keys| {
-                    cpu::tally(keys, &members.grid, piece.range.start, &mut tallies)
-                        .map_err(|bad| bad.error(tensor, piece.range.start))
-                })?;
-            }
-            if members.are_structures() {
-                structures = tallies;
+            let add = |member: usize, tally: &Tally| {
+                if members.are_structures() {
+                    keys.push(tally.key(norm, member).map_err(|e| e.of_tensor(tensor))?);
+                } else {
+                    structures[members.structure(member)].merge(tally);
+                }
+                Ok(())
+            };
+            if members.are_runs() {
+                self.each_run(tensor, &members.grid, add)?;
             } else {
-                let each = tallies.iter().enumerate();
-                each.for_each(|(member, tally)| structures[members.structure(member)].merge(tally));
+                let tallied = self.each_column(tensor, &members.grid, add);
+                self.or_first_bad(tensor, tallied)?;
             }
+        }
+        if members[0].are_structures() {
+            return Ok(keys);
         }
         structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
     }
 
-    /// The keys of rows or heads, which come one after the other: a tally takes many times as much as its key, and there may be many.
-    fn run_keys(&mut self, tensor: usize, grid: &Grid, norm: Norm<'_>) -> Result<Vec<u32>, Error> {
+    /// Tally rows or heads, one after the other.
+    fn each_run(
+        &mut self,
+        tensor: usize,
+        grid: &Grid,
+        mut add: impl FnMut(usize, &Tally) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let (spec, run) = (self.input.tensors()[tensor], grid.band_len());
-        let mut all = Vec::with_capacity(grid.contests());
         // Of the run that the next entry belongs to.
         let mut open = Tally::default();
         for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
@@ -136,16 +141,47 @@ impl Drive<'_> {
                         .map_err(|bad| bad.error(tensor, start))?;
                     let whole = (end / run - first) as usize;
                     for (i, tally) in tallies[..whole].iter().enumerate() {
-                        all.push(tally.key(norm, first as usize + i).map_err(|e| e.of_tensor(tensor))?);
+                        add(first as usize + i, tally)?;
                     }
                     open = tallies.get(whole).copied().unwrap_or_default();
                 }
                 Ok(())
             })?;
         }
-        Ok(all)
+        Ok(())
+    }
+
+    /// Tally columns: all of them at once or, where they are very many, some in every read.
+    fn each_column(
+        &mut self,
+        tensor: usize,
+        grid: &Grid,
+        mut add: impl FnMut(usize, &Tally) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let spec = self.input.tensors()[tensor];
+        let width = grid.columns.min(TALLIED as u64);
+        for left in (0..grid.columns).step_by(width as usize) {
+            let strip = Grid { columns: width.min(grid.columns - left), ..*grid };
+            let mut tallies = vec![Tally::default(); strip.columns as usize];
+            // What lies between two rows of a strip is left out.
+            let (lines, len) = if strip.columns == grid.columns { (1, spec.len) } else { (grid.rows, strip.columns) };
+            for line in 0..lines {
+                let start = line * grid.columns + left;
+                for piece in cut(&Piece { tensor, range: start..start + len }, self.piece_len(tensor)) {
+                    let at = piece.range.start - start;
+                    self.with_keys(&piece, spec, |keys| {
+                        let counted = cpu::tally(keys, &strip, at, &mut tallies);
+                        counted.map_err(|bad| bad.error(tensor, piece.range.start))
+                    })?;
+                }
+            }
+            for (i, tally) in tallies.iter().enumerate() {
+                add(left as usize + i, tally)?;
+            }
+        }
+        Ok(())
     }
 }
 
-/// Entries whose runs are tallied at once: each may be one.
+/// Entries whose runs are tallied at once, each of which may be one; and columns.
 const TALLIED: usize = 1 << 17;

@@ -29,6 +29,10 @@ fn memory_stays_below_what_is_allowed() {
     // Few rows and so many that what is decided about each fills more than is allowed: 56 bytes and more.
     zeros(&desk, "few", 64 << 10, 4 << 10);
     zeros(&desk, "many", 4 << 20, 16);
+    // One row, in which there are as many contests; and columns of which each is more than is held at once.
+    zeros(&desk, "flat", 1, 64 << 20);
+    zeros(&desk, "wide", 2, 2 << 20);
+    zeros(&desk, "tall", 32 << 20, 3);
     for (input, question) in [
         ("few", &["--granularity", "row"][..]),
         ("few", &["--granularity", "tensor"]),
@@ -38,6 +42,11 @@ fn memory_stays_below_what_is_allowed() {
         ("few", &["--nm", "2:4"]),
         ("many", &["--granularity", "row"]),
         ("many", &["--structure", "row", "--norm", "l2"]),
+        ("few", &["--granularity", "block:65536x1024"]),
+        ("flat", &["--nm", "2:4"]),
+        ("flat", &["--granularity", "block:1x16"]),
+        ("wide", &["--structure", "column", "--norm", "l1"]),
+        ("tall", &["--granularity", "column"]),
     ] {
         let args = ["prune", input, "-o", "out", "--memory", "128MiB", "--backend", "cpu"];
         let most = peak_of(&desk, &[&args[..], question].concat());
