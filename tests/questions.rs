@@ -310,11 +310,26 @@ fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>]
             common::check::check_pruned(weights, &spread, &copies[t]).unwrap_or_else(|wrong| panic!("{what}: {wrong}"));
         }
         let want_all = Want { zeros: true, masks: true };
-        let mut pieces = Pieces::new(tensors, 100, want_all);
+        let most = tensors.iter().map(|weights| weights.bytes.len()).max().unwrap_or_default();
+        let mut pieces = Pieces::new(tensors, (most / 50).max(100), want_all);
         pieces.strips = true;
         let streamed = backend.pruner.stream_structures(&mut pieces, *structure, *norm, &rule, want_all).unwrap();
         assert_eq!(streamed.0, decision, "{what}: in small pieces");
         assert_eq!(pieces.pruned_bytes(), copies, "{what}: in small pieces");
+    }
+}
+
+/// More columns than are counted in one read.
+#[test]
+fn very_many_columns() {
+    let tensors = [distribution("normal").weights(Kind::Bf16, 3, 131_100, 7)];
+    let number = |_: usize, entry: usize| entry % 131_100;
+    for (want_norm, norm) in NORMS {
+        let scores = [oracle::structure_scores(&tensors, number, want_norm).unwrap()];
+        let question = Question { contests: Contests::Tensor, beta: 0.8, ..Question::RULE };
+        let structure = Structure::Column;
+        let what = format!("{norm:?} of 131100 columns");
+        judge_structures(cpu(), &tensors, &scores, &Structural { what, structure, norm, question, number: &number });
     }
 }
 
