@@ -21,7 +21,7 @@ mod blocks;
 mod contest;
 mod structures;
 
-pub(crate) use structures::drive_structures;
+pub(crate) use structures::{carry_out_structures, decide_structures};
 
 /// Who does the work.
 #[derive(Debug)]

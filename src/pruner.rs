@@ -2,7 +2,7 @@
 
 use crate::cpu;
 use crate::decision::{Decision, Group};
-use crate::drive::{Engine, carry_out, check, drive, drive_structures};
+use crate::drive::{Engine, carry_out, carry_out_structures, check, decide_structures, drive};
 use crate::error::Error;
 #[cfg(feature = "gpu")]
 use crate::gpu;
@@ -206,7 +206,7 @@ impl Pruner {
         norm: Norm<'_>,
         rule: &Rule,
     ) -> Result<(Decision, Vec<Mask>), Error> {
-        drive_structures(&self.engine, &mut InPlace::new(tensors), (structure, norm), rule)
+        prune_structures(&self.engine, &mut InPlace::new(tensors), (structure, norm), rule)
     }
 
     /// As [`prune_structures`](Self::prune_structures), for weights that are read piece by piece: once for their norms, where these are not given, and once to be stored.
@@ -221,7 +221,39 @@ impl Pruner {
         rule: &Rule,
         want: Want,
     ) -> Result<(Decision, Vec<Mask>), Error> {
-        drive_structures(&self.engine, &mut Streamed::new(source, want), (structure, norm), rule)
+        prune_structures(&self.engine, &mut Streamed::new(source, want), (structure, norm), rule)
+    }
+
+    /// Decide about structures, and store nothing: the first half of [`stream_structures`](Self::stream_structures). The masks, one per tensor
+    /// with a bit per structure, say which are kept.
+    ///
+    /// # Errors
+    /// As it.
+    pub fn decide_structures(
+        &self,
+        source: &mut dyn Source,
+        structure: Structure<'_>,
+        norm: Norm<'_>,
+        rule: &Rule,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        decide_structures(&self.engine, &mut Streamed::looked_at(source), (structure, norm), rule)
+    }
+
+    /// Carry out what was decided about structures: the second half of [`stream_structures`](Self::stream_structures). Everything is read once,
+    /// and stored. Tensors that competed together may be carried out one by one, each with its own mask.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the masks are not as many as the tensors, or not as long as they have structures; and as
+    /// [`stream`](Self::stream).
+    pub fn carry_out_structures(
+        &self,
+        source: &mut dyn Source,
+        structure: Structure<'_>,
+        rule: &Rule,
+        masks: &[Mask],
+        want: Want,
+    ) -> Result<(), Error> {
+        carry_out_structures(&mut Streamed::new(source, want), structure, rule, masks)
     }
 
     /// Decide about weights that are read piece by piece, several times over, and carry the decision out on each piece.
@@ -252,6 +284,17 @@ impl Pruner {
     pub fn carry_out(&self, source: &mut dyn Source, rule: &Rule, groups: &[Group], want: Want) -> Result<(), Error> {
         carry_out(&mut Streamed::new(source, want), rule, groups)
     }
+}
+
+fn prune_structures(
+    engine: &Engine,
+    input: &mut dyn Input,
+    (structure, norm): (Structure<'_>, Norm<'_>),
+    rule: &Rule,
+) -> Result<(Decision, Vec<Mask>), Error> {
+    let (decision, masks) = decide_structures(engine, input, (structure, norm), rule)?;
+    carry_out_structures(input, structure, rule, &masks)?;
+    Ok((decision, masks))
 }
 
 /// Carry masks out.
@@ -320,7 +363,7 @@ impl Watched<'_> {
         want: Want,
     ) -> Result<(Decision, Vec<Mask>), Error> {
         let question = (structure, norm);
-        self.observe(&mut Streamed::new(source, want), |engine, input| drive_structures(engine, input, question, rule))
+        self.observe(&mut Streamed::new(source, want), |engine, input| prune_structures(engine, input, question, rule))
     }
 
     /// As [`Pruner::decide`]. `done` stands still to the end.
@@ -343,6 +386,36 @@ impl Watched<'_> {
         want: Want,
     ) -> Result<(), Error> {
         self.observe(&mut Streamed::new(source, want), |_, input| carry_out(input, rule, groups))
+    }
+
+    /// As [`Pruner::decide_structures`]. `done` stands still to the end.
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`.
+    pub fn decide_structures(
+        &mut self,
+        source: &mut dyn Source,
+        structure: Structure<'_>,
+        norm: Norm<'_>,
+        rule: &Rule,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        let question = (structure, norm);
+        self.observe(&mut Streamed::looked_at(source), |engine, input| decide_structures(engine, input, question, rule))
+    }
+
+    /// As [`Pruner::carry_out_structures`].
+    ///
+    /// # Errors
+    /// As it, and `Cancelled`: ranges that were stored by then stay stored.
+    pub fn carry_out_structures(
+        &mut self,
+        source: &mut dyn Source,
+        structure: Structure<'_>,
+        rule: &Rule,
+        masks: &[Mask],
+        want: Want,
+    ) -> Result<(), Error> {
+        self.observe(&mut Streamed::new(source, want), |_, input| carry_out_structures(input, structure, rule, masks))
     }
 
     fn observe<T>(

@@ -103,6 +103,12 @@ impl Members<'_> {
         self.grid.run().is_some() && self.grid.block_columns == self.grid.columns
     }
 
+    /// The largest number of a structure.
+    pub(crate) fn most(&self) -> u64 {
+        let members = self.len() as u64 - 1;
+        self.groups.map_or(members, |groups| groups.iter().max().map_or(0, |&most| most.into()))
+    }
+
     /// The structure of a member.
     pub(crate) fn structure(&self, member: usize) -> usize {
         self.groups.map_or(member, |groups| groups[member] as usize)

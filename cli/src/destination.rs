@@ -52,10 +52,9 @@ impl Paths<'_> {
         output::check(&targets, &inputs, &directories, self.overwrite)
     }
 
-    /// Whether a run that is ended can be gone on from: one that writes several shards. Not so with plots, for those of finished shards
-    /// are gone.
+    /// Whether a run that is ended can be gone on from: one that writes several shards.
     pub(crate) fn resumes(&self, model: &Checkpoint) -> bool {
-        self.weights.is_some() && model.shards.len() > 1 && self.plots.is_none()
+        self.weights.is_some() && model.shards.len() > 1
     }
 
     fn split(&self, model: &Checkpoint) -> (Option<&Path>, Option<&Path>) {
@@ -65,7 +64,7 @@ impl Paths<'_> {
 
 impl<'a> Destination<'a> {
     /// Start all the files. With what is asked about each shard, a directory goes on where a killed run stopped.
-    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, asked: Vec<Option<Asked>>) -> Result<Self> {
+    pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, asked: Vec<Asked>) -> Result<Self> {
         let (file, directory) = paths.split(model);
         let resumes = !asked.is_empty() && paths.resumes(model);
         let goes_on = |partial: &Path| resumes && journal::is_in(partial);

@@ -2,6 +2,7 @@
 //! takes part in a decision.
 
 use emprune::{Dtype, Mask};
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// Bins of one octave: as many as the first bits of a mantissa tell apart.
@@ -56,7 +57,7 @@ impl Counts {
 }
 
 /// What a histogram comes down to: the bins from the first to the last that is not empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// They are not made of the weights.
     pub(crate) given: bool,
@@ -67,7 +68,7 @@ pub(crate) struct Spread {
 }
 
 /// Counts between two scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bin {
     /// The lowest score that is in it, and the lowest that is above.
     pub(crate) from: f64,

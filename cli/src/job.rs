@@ -56,16 +56,23 @@ struct Work<'a> {
 struct Decided {
     /// What was counted meanwhile.
     part: Part,
+    fate: Fate,
+}
+
+/// What a contest over many says about one tensor.
+enum Fate {
     /// As if it were a contest of its own.
-    group: Group,
+    Group(Group),
+    /// Which of its structures are kept; of groups that tensors share, all are numbered.
+    Structures(Mask),
 }
 
 /// How far the library is to go.
 #[derive(Clone, Copy)]
-enum Step {
+enum Step<'f> {
     Decide,
     /// What was decided about the only tensor.
-    CarryOut(Group),
+    CarryOut(&'f Fate),
     Both,
 }
 
@@ -98,11 +105,6 @@ impl<'a> Selected<'a> {
 
     pub(crate) fn is_global(&self) -> bool {
         self.settings.granularity() == Granularity::Global
-    }
-
-    /// Whether it is decided and written together with others: structures are not told apart from tensors.
-    pub(crate) fn is_together(&self) -> bool {
-        self.is_global() && self.settings.structure.is_some()
     }
 
     /// Whether all its entries compete, and it does not matter which of them are a row.
@@ -166,18 +168,17 @@ impl<'a> Job<'a> {
             Some(file) => masks::start(file, &infos).context("the masks file")?.into_iter().map(Some).collect(),
             None => selected.iter().map(|_| None).collect::<Vec<_>>(),
         };
-        let (mut of_rules, mut together) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-        let mut of_shards = BTreeMap::<_, Vec<_>>::new();
+        let (mut of_rules, mut of_shards) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
         for (one, place) in selected.iter().copied().zip(places) {
             let work = Work { one, place, decided: None };
-            match (one.is_together(), one.is_global()) {
-                (true, _) => together.entry(one.rule).or_default().push(work),
-                (_, true) => of_rules.entry(one.rule).or_default().push(work),
-                _ => of_shards.entry(one.info.shard).or_default().push(work),
+            if one.is_global() {
+                of_rules.entry(one.rule).or_default().push(work);
+            } else {
+                of_shards.entry(one.info.shard).or_default().push(work);
             }
         }
         let is_done = |number: usize| self.journal.is_some_and(|journal| journal.has(&self.shards[number]));
-        let to_do = selected.iter().filter(|one| !one.is_together() && !is_done(one.info.shard));
+        let to_do = selected.iter().filter(|one| !is_done(one.info.shard));
         let to_do = to_do.map(Selected::bytes).sum();
         thread::scope(|scope| {
             let buffers = Buffers::new(HELD * self.piece_bytes);
@@ -201,11 +202,6 @@ impl<'a> Job<'a> {
                 let mut works = of_shards.remove(&number).unwrap_or_default();
                 works.sort_by(|a, b| a.one.info.name.cmp(&b.one.info.name));
                 reports.extend(stream.shard(number, selected, works)?);
-            }
-            for (rule, works) in together {
-                let (contest, of_tensors) = stream.contest(works)?;
-                reports.extend(of_tensors);
-                contests.extend(contest.map(|contest| (rule, contest)));
             }
             stream.finish()?;
             reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
@@ -295,7 +291,7 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Write a shard, but for the tensors of contests that are written together, unless an earlier run has done that.
+    /// Write a shard, unless an earlier run has done that.
     fn shard(&mut self, number: usize, selected: &[Selected<'a>], works: Vec<Work<'a>>) -> Result<Vec<TensorReport>> {
         let Job { shards, outputs, masks, journal, .. } = *self.job;
         let shard = &shards[number];
@@ -331,14 +327,15 @@ impl<'a> Stream<'a> {
     /// Decide about tensors as one contest, in this order.
     fn decide(&mut self, works: &mut [Work<'a>]) -> Result<Option<GlobalReport>> {
         let (selected, specs, parts) = self.start(works)?;
-        let (decision, _, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
+        let (decision, masks, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
         let Some(contest) = decision.groups().first() else { return Ok(None) };
-        let mut before = 0;
+        let (mut before, mut masks) = (0, masks.into_iter());
         for (work, part) in works.iter_mut().zip(parts) {
             let (mut group, len) = (*contest, work.one.info.len);
             (group.len, group.cut) = (len, contest.cut.saturating_sub(before).min(len));
-            work.decided = Some(Decided { part, group });
             before += len;
+            let fate = masks.next().map_or(Fate::Group(group), Fate::Structures);
+            work.decided = Some(Decided { part, fate });
         }
         Ok(Some(GlobalReport::new(contest)))
     }
@@ -360,7 +357,7 @@ impl<'a> Stream<'a> {
     fn carry_out(
         &mut self,
         one: &Selected<'a>,
-        Decided { mut part, group }: Decided,
+        Decided { mut part, fate }: Decided,
         later: &[Selected<'a>],
         hashes: Option<&mut Hashes>,
     ) -> Result<TensorReport> {
@@ -368,10 +365,14 @@ impl<'a> Stream<'a> {
         part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
         let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
         let (specs, then) = (vec![one.spec(info.len, &part)?], later.take(MOST_REQUESTS).collect());
-        let (_, _, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(group))?;
+        let (_, _, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(&fate))?;
         part = parts.into_iter().next().unwrap_or_default();
         self.end(info, &mut part, hashes)?;
-        Ok(counted(info, 1, part.kept, &mut part))
+        let kept_structures = match &fate {
+            Fate::Group(_) => None,
+            Fate::Structures(kept) => Some(numbers(kept)),
+        };
+        Ok(TensorReport { kept_structures, ..counted(info, 1, part.kept, &mut part) })
     }
 
     /// A tensor is written.
@@ -381,20 +382,6 @@ impl<'a> Stream<'a> {
             hashes.add(info.bytes.start, hasher.0.finalize());
         }
         Ok(())
-    }
-
-    /// Prune tensors as one contest of structures, in this order.
-    fn contest(&mut self, mut works: Vec<Work<'a>>) -> Result<(Option<GlobalReport>, Vec<TensorReport>)> {
-        let (selected, specs, parts) = self.start(&mut works)?;
-        let (decision, structures, mut parts) = self.run(&selected, specs, parts, 0, vec![], Step::Both)?;
-        parts.iter_mut().try_for_each(|part| part.finish(self.job.masks)).context("the masks file")?;
-        let reports = selected.iter().zip(&mut parts).map(|(one, part)| counted(one.info, 1, part.kept, part));
-        let mut reports: Vec<_> = reports.collect();
-        for (report, kept) in reports.iter_mut().zip(&structures) {
-            report.kept_structures = Some(numbers(kept));
-        }
-        reports.iter().try_for_each(tell)?;
-        Ok((decision.groups().first().map(GlobalReport::new), reports))
     }
 
     /// Prune one tensor, in runs of as many contests as there is memory for their decisions.
@@ -461,7 +448,7 @@ impl<'a> Stream<'a> {
         parts: Vec<Part>,
         start: u64,
         then: Vec<Place<'a>>,
-        step: Step,
+        step: Step<'_>,
     ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
         let Job { shards, beside, workers, outputs, masks, plots, .. } = *self.job;
         // All of one contest have the same settings.
@@ -510,14 +497,19 @@ impl<'a> Stream<'a> {
             };
             let pruner = workers.current();
             let decided = match (&structures, step) {
-                (Some(structures), _) => structures.stream(pruner, &mut weights, &rule, want),
-                (None, Step::Both) => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
-                (None, Step::Decide) => pruner.decide(&mut weights, &rule).map(|decision| (decision, Vec::new())),
-                (None, Step::CarryOut(group)) => {
+                (Some(structures), Step::Both) => structures.stream(pruner, &mut weights, &rule, want),
+                (Some(structures), Step::Decide) => structures.decide(pruner, &mut weights, &rule),
+                (Some(structures), Step::CarryOut(Fate::Structures(kept))) => structures
+                    .carry_out(pruner, &mut weights, &rule, kept, want)
+                    .map(|()| (Decision::default(), Vec::new())),
+                (_, Step::Both) => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
+                (_, Step::Decide) => pruner.decide(&mut weights, &rule).map(|decision| (decision, Vec::new())),
+                (_, Step::CarryOut(Fate::Group(group))) => {
                     let rule = rule.with_granularity(Granularity::Tensor);
-                    let done = pruner.carry_out(&mut weights, &rule, &[group], want);
+                    let done = pruner.carry_out(&mut weights, &rule, std::slice::from_ref(group), want);
                     done.map(|()| (Decision::default(), Vec::new()))
                 }
+                (None, Step::CarryOut(Fate::Structures(_))) => unreachable!("structures were decided about"),
             };
             let error = match decided {
                 Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
@@ -538,11 +530,17 @@ fn decided(works: &[Work<'_>]) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
     let mut any = false;
     for work in works {
-        if let Some(Decided { group, .. }) = &work.decided {
-            hasher
-                .update(format!("{:?} {:x} {}\n", work.one.info.name, group.threshold.to_bits(), group.cut).as_bytes());
-            any = true;
+        let Some(Decided { fate, .. }) = &work.decided else { continue };
+        hasher.update(format!("{:?} ", work.one.info.name).as_bytes());
+        match fate {
+            Fate::Group(group) => {
+                hasher.update(format!("{:x} {}\n", group.threshold.to_bits(), group.cut).as_bytes());
+            }
+            Fate::Structures(kept) => {
+                hasher.update(kept.as_bytes());
+            }
         }
+        any = true;
     }
     any.then(|| hasher.finalize().to_string())
 }

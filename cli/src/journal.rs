@@ -5,6 +5,7 @@
 //! off says nothing, and the last one about a shard counts.
 
 use crate::events;
+use crate::histogram::Spread;
 use crate::interrupt;
 use crate::output::NewDirectory;
 use crate::positioned::read_exact_at;
@@ -40,16 +41,27 @@ struct Line {
     #[serde(default)]
     decided: Option<String>,
     tensors: Vec<TensorReport>,
+    /// What is to be drawn of each of them, which no report has.
+    #[serde(default)]
+    spreads: Vec<Option<Spread>>,
 }
 
 impl Line {
     /// Takes back what was said about a shard: nobody asks this.
     fn of_nothing(shard: String) -> Self {
-        Self { shard, input: String::new(), settings: String::new(), masks: None, decided: None, tensors: vec![] }
+        Self {
+            shard,
+            input: String::new(),
+            settings: String::new(),
+            masks: None,
+            decided: None,
+            tensors: vec![],
+            spreads: vec![],
+        }
     }
 }
 
-/// What is asked of a shard that can be finished before all is.
+/// What is asked of a shard.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// Hash of what is asked about its tensors.
@@ -110,17 +122,15 @@ fn read(directory: &Path) -> BTreeMap<String, Line> {
 }
 
 impl Journal {
-    /// Go on in a directory: `asked` is of each shard what is asked now, if it can be finished before all is. Files of shards that cannot be
-    /// trusted, and all others, are removed.
+    /// Go on in a directory: `asked` is of each shard what is asked now. Files of shards that cannot be trusted, and all others, are removed.
     pub(crate) fn open(
         directory: &NewDirectory,
         shards: &[Model],
-        asked: Vec<Option<Asked>>,
+        asked: Vec<Asked>,
         masks: Option<&File>,
     ) -> Result<Self> {
         let mut old = read(directory.partial());
-        let named = shards.iter().zip(asked).filter_map(|(shard, asked)| Some((name(shard), asked?)));
-        let asked: BTreeMap<_, _> = named.collect();
+        let asked: BTreeMap<_, _> = shards.iter().map(name).zip(asked).collect();
         let mut finished = BTreeMap::new();
         for shard in shards {
             let name = name(shard);
@@ -160,7 +170,9 @@ impl Journal {
     pub(crate) fn take(&self, shard: &Model, decided: Option<&str>) -> Result<Option<Vec<TensorReport>>> {
         let Some(line) = self.finished.borrow_mut().remove(&name(shard)) else { return Ok(None) };
         if line.decided.as_deref() == decided {
-            return Ok(Some(line.tensors));
+            let mut tensors = line.tensors;
+            tensors.iter_mut().zip(line.spreads).for_each(|(tensor, spread)| tensor.spread = spread);
+            return Ok(Some(tensors));
         }
         events::note(&format!("{} is written anew: another tensor of its contest has changed", shard.path.display()));
         // From the first byte on that is written anew, nobody may trust what was there.
@@ -191,9 +203,10 @@ impl Journal {
         let of_masks = |file: &File| file.sync_data().and_then(|()| Hashes::of(file, &asked.masks));
         let masks = masks.map(of_masks).transpose().context("the masks file")?;
         let (input, settings) = (input.finish(), asked.settings.clone());
+        let spreads = tensors.iter().map(|tensor| tensor.spread.clone()).collect();
         append(
             &mut self.file.borrow_mut(),
-            &Line { shard, input, settings, masks, decided, tensors: tensors.to_vec() },
+            &Line { shard, input, settings, masks, decided, tensors: tensors.to_vec(), spreads },
         )?;
         self.count.set(self.count.get() + 1);
         Ok(())

@@ -51,7 +51,11 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         }),
     );
     // Files beside the model are hashed for it.
-    let asked = if paths.resumes(model) { question.asked_of_shards(paths.masks.is_some())? } else { vec![] };
+    let asked = if paths.resumes(model) {
+        question.asked_of_shards(paths.masks.is_some(), paths.plots.is_some())?
+    } else {
+        vec![]
+    };
     let mut destination = Destination::create(model, &paths, asked)?;
     let answer = question.answer(
         &workers,
@@ -130,26 +134,24 @@ impl<'a> Question<'a> {
         selected.collect()
     }
 
-    /// What is asked of each shard, unless its tensors take part in contests of structures over many: of such a contest nothing is finished
-    /// before all is.
-    fn asked_of_shards(&self, masks: bool) -> Result<Vec<Option<Asked>>> {
+    /// What is asked of each shard.
+    fn asked_of_shards(&self, masks: bool, plots: bool) -> Result<Vec<Asked>> {
         let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.beside.hashes()?);
         let selected = self.selected();
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let masks = if masks { masks::layout(&infos)?.1 } else { vec![] };
         let of_shard = |number: usize| {
-            let mut text = format!("{} {norms:?}", env!("CARGO_PKG_VERSION"));
+            let mut text = format!("{} {norms:?} {plots}", env!("CARGO_PKG_VERSION"));
             for Selected { info, settings, rule, .. } in selected.iter().filter(|one| one.info.shard == number) {
                 text += &format!("\n{:?} {settings:?} {rule:?}", info.name);
             }
             let regions = regions(&self.model.shards[number], number, infos.iter().copied());
             let masks = infos.iter().zip(&masks).filter(|(info, _)| info.shard == number);
-            let apart = !selected.iter().any(|one| one.info.shard == number && one.is_together());
-            apart.then(|| Asked {
+            Asked {
                 settings: blake3::hash(text.as_bytes()).to_string(),
                 regions: regions.into_iter().map(|(bytes, _)| bytes).collect(),
                 masks: masks.map(|(_, mask)| mask.clone()).collect(),
-            })
+            }
         };
         Ok((0..self.model.shards.len()).map(of_shard).collect())
     }

@@ -3,15 +3,15 @@
 use crate::beside::{Beside, GroupPlace, Scores};
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
-use crate::settings::{Settings, Structure};
+use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
-use emprune::{Decision, Dtype, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Want};
+use emprune::{Decision, Dtype, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
 
 /// The question, and for each tensor its groups and its structures' scores, where files have them.
 #[derive(Debug)]
 pub(crate) struct Structures<'a> {
     settings: &'a Settings,
-    structure: &'a Structure,
+    structure: &'a settings::Structure,
     groups: Vec<TensorGroups>,
     scores: Vec<Vec<f32>>,
 }
@@ -57,20 +57,46 @@ impl<'a> Structures<'a> {
         rule: &Rule,
         want: Want,
     ) -> Result<(Decision, Vec<Mask>), Error> {
+        self.ask(rule, |structure, norm, rule| pruner.stream_structures(source, structure, norm, rule, want))
+    }
+
+    /// As [`stream`](Self::stream), its first half.
+    pub(crate) fn decide(
+        &self,
+        pruner: &Pruner,
+        source: &mut dyn Source,
+        rule: &Rule,
+    ) -> Result<(Decision, Vec<Mask>), Error> {
+        self.ask(rule, |structure, norm, rule| pruner.decide_structures(source, structure, norm, rule))
+    }
+
+    /// As [`stream`](Self::stream), its second half, for one tensor.
+    pub(crate) fn carry_out(
+        &self,
+        pruner: &Pruner,
+        source: &mut dyn Source,
+        rule: &Rule,
+        kept: &Mask,
+        want: Want,
+    ) -> Result<(), Error> {
+        let masks = std::slice::from_ref(kept);
+        self.ask(rule, |structure, _, rule| pruner.carry_out_structures(source, structure, rule, masks, want))
+    }
+
+    fn ask<T>(&self, rule: &Rule, ask: impl FnOnce(Structure<'_>, Norm<'_>, &Rule) -> T) -> T {
         let groups: Vec<_> = self.groups.iter().map(TensorGroups::lend).collect();
         let scores: Vec<_> = self.scores.iter().map(Vec::as_slice).collect();
         let structure = match *self.structure {
-            Structure::Row => emprune::Structure::Row,
-            Structure::Column => emprune::Structure::Column,
-            Structure::Heads(heads) => emprune::Structure::Heads(heads),
-            Structure::Groups(_) => emprune::Structure::Groups(&groups),
+            settings::Structure::Row => Structure::Row,
+            settings::Structure::Column => Structure::Column,
+            settings::Structure::Heads(heads) => Structure::Heads(heads),
+            settings::Structure::Groups(_) => Structure::Groups(&groups),
         };
-        let (norm, rule) = match scores.is_empty() {
-            true => (self.settings.norm().into(), *rule),
+        match scores.is_empty() {
+            true => ask(structure, self.settings.norm().into(), rule),
             // Nothing is asked about weights then.
-            false => (Norm::Given(&scores), rule.with_score(Score::Magnitude)),
-        };
-        pruner.stream_structures(source, structure, norm, &rule, want)
+            false => ask(structure, Norm::Given(&scores), &rule.with_score(Score::Magnitude)),
+        }
     }
 }
 

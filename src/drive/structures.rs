@@ -10,11 +10,11 @@ use crate::mask::Mask;
 use crate::rule::{Granularity, Rule, Score};
 use crate::source::{Borrowed, Input};
 use crate::structure::{self, Members, Norm, Structure, Tally};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorSpec};
 
-/// Decide about structures, and carry that out on their weights. The contests are over structures: one per tensor, or one over all. The
-/// masks say which structures are kept, tensor by tensor.
-pub(crate) fn drive_structures(
+/// Decide about structures. The contests are over structures: one per tensor, or one over all. The masks say which structures are kept,
+/// tensor by tensor.
+pub(crate) fn decide_structures(
     engine: &Engine,
     input: &mut dyn Input,
     (structure, norm): (Structure<'_>, Norm<'_>),
@@ -25,8 +25,7 @@ pub(crate) fn drive_structures(
     check(input, rule)?;
     let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
     let mut asked = Drive { judge: Judge { engine, rule }, input, norms };
-    let members = specs.iter().enumerate().map(|(i, spec)| structure.members(i, *spec).map_err(|e| e.of_tensor(i)));
-    let members = members.collect::<Result<Vec<_>, _>>()?;
+    let members = all_members(&specs, structure)?;
     // Tensors whose structures are numbered together.
     let shared = matches!(structure, Structure::Groups(_)) && rule.granularity == Granularity::Global;
     let together = if shared { specs.len() } else { 1 };
@@ -40,8 +39,35 @@ pub(crate) fn drive_structures(
         .collect::<Result<_, _>>()?;
     let mut scored = Borrowed::new(&tensors);
     let decision = drive(engine, &mut scored, &rule.with_score(Score::Magnitude))?;
-    let masks: Vec<Mask> = (0..specs.len()).map(|tensor| scored.masks[tensor / together].clone()).collect();
-    for ((tensor, members), mask) in members.iter().enumerate().zip(&masks) {
+    let masks = (0..specs.len()).map(|tensor| scored.masks[tensor / together].clone()).collect();
+    Ok((decision, masks))
+}
+
+/// Carry out on the weights of all structures what these masks say, one for each tensor with a bit for each structure.
+pub(crate) fn carry_out_structures(
+    input: &mut dyn Input,
+    structure: Structure<'_>,
+    rule: &Rule,
+    masks: &[Mask],
+) -> Result<(), Error> {
+    let specs = input.tensors().to_vec();
+    check_lists(specs.len(), structure)?;
+    check(input, rule)?;
+    if masks.len() != specs.len() {
+        return Err(Error::invalid(format!("{} masks of structures for {} tensors", masks.len(), specs.len())));
+    }
+    let all = all_members(&specs, structure)?;
+    for (tensor, (members, mask)) in all.iter().zip(masks).enumerate() {
+        // Of groups one tensor may have some, and others the rest.
+        let (most, len) = (members.most(), mask.len());
+        if len <= most || members.are_structures() && len != most + 1 {
+            let message = format!("a mask of {len} structures, and they are numbered up to {most}");
+            return Err(Error::invalid(message).of_tensor(tensor));
+        }
+    }
+    let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
+    let mut asked = Drive { judge: Judge { engine: &Engine::Cpu, rule }, input, norms };
+    for (tensor, (members, mask)) in all.iter().zip(masks).enumerate() {
         let fate = |member| if mask.get(members.structure(member) as u64) { Fate::KEPT } else { Fate::LOST };
         let grid = members.grid;
         // Of columns all are in every piece, of runs only some.
@@ -56,7 +82,12 @@ pub(crate) fn drive_structures(
             })?;
         }
     }
-    Ok((decision, masks))
+    Ok(())
+}
+
+fn all_members<'a>(specs: &[TensorSpec], structure: Structure<'a>) -> Result<Vec<Members<'a>>, Error> {
+    let members = specs.iter().enumerate().map(|(i, spec)| structure.members(i, *spec).map_err(|e| e.of_tensor(i)));
+    members.collect()
 }
 
 /// What cannot be asked about the structures of so many tensors.
@@ -66,15 +97,22 @@ fn check_structures(tensors: usize, structure: Structure<'_>, norm: Norm<'_>, ru
         (Granularity::Tensor | Granularity::Global, ..) => {}
         (other, ..) => return wrong(format!("structures compete by tensor or global, and the granularity is {other}")),
     }
+    check_lists(tensors, structure)?;
     match (structure, norm) {
-        (Structure::Groups(lists), _) if lists.len() != tensors => {
-            wrong(format!("{} lists of groups for {tensors} tensors", lists.len()))
-        }
         (_, Norm::Given(lists)) if lists.len() != tensors => {
             wrong(format!("{} lists of structures' scores for {tensors} tensors", lists.len()))
         }
         (_, Norm::Given(_)) if rule.score != Score::Magnitude => {
             wrong(format!("the structures' scores are given, and those of the weights are {}", rule.score))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_lists(tensors: usize, structure: Structure<'_>) -> Result<(), Error> {
+    match structure {
+        Structure::Groups(lists) if lists.len() != tensors => {
+            Err(Error::invalid(format!("{} lists of groups for {tensors} tensors", lists.len())))
         }
         _ => Ok(()),
     }

@@ -111,33 +111,67 @@ fn finished_shards_of_a_killed_run_are_not_computed_again() {
     assert!(is_whole(&desk, &[]));
 }
 
-/// A contest over all shards is decided again, and what it said of finished ones is not written again, unless it says something else now.
+/// A contest over all shards is decided again, and what it said of finished ones is not written again, unless it says something else now;
+/// be it a contest of weights, of rows, or of groups that the shards share.
 #[test]
 fn a_contest_over_all_shards_goes_on_too() {
     const GLOBAL: [&str; 4] = ["--granularity", "global", "--beta", "0.5"];
-    for changes in [false, true] {
-        let desk = checkpoint();
-        let mut child = start_with(&desk, LARGE, &GLOBAL);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
-        *marked.last_mut().unwrap() ^= 1;
-        desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
-        if changes {
-            // Larger weights than all before: fewer of those are kept.
-            let values = f32s(&[1000.0; 64]);
-            desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], values)]));
-        }
-        let stderr = go_on(&desk, &GLOBAL);
-        assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
-        assert_eq!(stderr.contains("is written anew"), changes, "{stderr}");
-        assert_eq!(desk.read("out/a.safetensors") == marked, !changes, "{stderr}");
-        if !changes {
+    for structure in [&[][..], &["--structure", "row"], &["--structure", "column", "--norm", "max"]] {
+        let options = [&GLOBAL[..], structure].concat();
+        for changes in [false, true] {
+            let desk = checkpoint();
+            let mut child = start_with(&desk, LARGE, &options);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
             *marked.last_mut().unwrap() ^= 1;
-            desk.write("out/a.safetensors", &marked);
+            desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+            if changes {
+                // Larger weights than all before: fewer of those are kept.
+                let values = f32s(&[1000.0; 64]);
+                desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], values)]));
+            }
+            let stderr = go_on(&desk, &options);
+            assert!(stderr.contains("note: 2 of 3 shards were finished"), "{options:?}: {stderr}");
+            assert_eq!(stderr.contains("is written anew"), changes, "{options:?}: {stderr}");
+            assert_eq!(desk.read("out/a.safetensors") == marked, !changes, "{options:?}: {stderr}");
+            if !changes {
+                *marked.last_mut().unwrap() ^= 1;
+                desk.write("out/a.safetensors", &marked);
+            }
+            assert!(is_whole(&desk, &options), "{options:?}, {changes}");
         }
-        assert!(is_whole(&desk, &GLOBAL), "{changes}");
     }
+}
+
+/// What is drawn of finished shards is remembered with them. A run that drew nothing has nothing to remember.
+#[test]
+fn plots_are_those_of_a_run_that_nobody_ended() {
+    const PLOT: [&str; 2] = ["--plot", "plots"];
+    let desk = checkpoint();
+    let mut child = start_with(&desk, 1 << 17, &PLOT);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.write("in/c.safetensors", &shard(2));
+    let stderr = go_on(&desk, &PLOT);
+    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert_eq!(desk.names(), ["in", "out", "plots"]);
+    let drawn = |desk: &Desk| {
+        let mut files = tree(&desk.path("plots"));
+        files.retain(|name, _| name.ends_with(".svg"));
+        files
+    };
+    let gone_on = drawn(&desk);
+    assert!(gone_on.len() == 4, "one for the model, and one for each tensor: {:?}", gone_on.keys());
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    fs::remove_dir_all(desk.path("plots")).unwrap();
+    go_on(&desk, &PLOT);
+    assert!(gone_on == drawn(&desk), "other pictures");
+
+    let desk = killed();
+    let stderr = go_on(&desk, &PLOT);
+    assert!(!stderr.contains("were finished"), "{stderr}");
+    assert!(drawn(&desk) == gone_on, "other pictures");
 }
 
 /// Killed while a shard is written anew that an earlier run had finished: what that run said of it holds no more.
