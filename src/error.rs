@@ -73,6 +73,13 @@ impl Error {
         error
     }
 
+    /// About the score of a structure, and not about an entry.
+    pub(crate) fn of_score(structure: usize, message: String) -> Self {
+        let mut error = Self::new(ErrorKind::NonFinite, message);
+        error.0.index = Some(structure as u64);
+        error
+    }
+
     pub(crate) fn io(tensor: usize, source: io::Error) -> Self {
         let mut error = Self::new(ErrorKind::Io, "the source of the weights failed");
         error.0.tensor = Some(tensor);
@@ -95,7 +102,7 @@ impl Error {
         self.0.tensor
     }
 
-    /// Flat index of the first bad entry in that tensor, for [`ErrorKind::NonFinite`].
+    /// Flat index of the first bad entry in that tensor, for [`ErrorKind::NonFinite`]; or the number of the structure whose score is bad.
     pub fn index(&self) -> Option<u64> {
         self.0.index
     }

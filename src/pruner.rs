@@ -197,8 +197,9 @@ impl Pruner {
     /// and the masks, one per tensor with a bit per structure, say which are kept.
     ///
     /// # Errors
-    /// As [`prune`](Self::prune); `InvalidInput` for another granularity, for heads that do not divide the rows, for groups and scores
-    /// that do not fit the tensors, and for a norm that is too large for an `f32`. All weights are untouched then.
+    /// As [`prune`](Self::prune); `InvalidInput` for another granularity, for heads that do not divide the rows or channels the columns, and for
+    /// groups and scores that do not fit the tensors; `NonFinite` for a structure's score that is not finite, or too large for an `f32`. All
+    /// weights are untouched then.
     pub fn prune_structures(
         &self,
         tensors: &mut [TensorMut<'_>],

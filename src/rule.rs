@@ -195,7 +195,7 @@ impl Rule {
         self
     }
 
-    /// Keep `n` of every `m` entries along a row; a shorter last run keeps `n` too, or all of it.
+    /// Keep `n` of every `m` entries along a row; a shorter last run keeps `n` too, or all of it. `n` is at most `m`.
     pub const fn n_of_m(self, n: u64, m: u64) -> Self {
         self.with_budget(Budget::Count(n)).with_granularity(Granularity::Chunks(m))
     }
@@ -208,6 +208,9 @@ impl Rule {
             (Granularity::Block { rows: 0, .. } | Granularity::Block { columns: 0, .. }, _) => zero("a block"),
             (Granularity::Heads(0), _) => Err(Error::invalid("0 heads hold no rows")),
             (_, Budget::Count(0)) => zero("a budget"),
+            (Granularity::Chunks(len), Budget::Count(count)) if count > len => {
+                Err(Error::invalid(format!("{count} of every {len} cannot be kept")))
+            }
             _ => Ok(()),
         }
     }

@@ -18,6 +18,9 @@ pub enum Structure<'a> {
     Column,
     /// So many equal groups of neighbouring rows; the number must divide that of the rows.
     Heads(u64),
+    /// For each tensor, so many equal groups of neighbouring columns; the number must divide that of the columns. The input channels of a
+    /// convolution are such groups: each is as many columns as its kernel has places.
+    Channels(&'a [u64]),
     /// Groups of rows or columns that the caller names, tensor by tensor. They are numbered from 0, and none is empty.
     ///
     /// With [`Granularity::Global`] a number means one group in all tensors: the rows of a layer, say, with the columns of the
@@ -55,27 +58,37 @@ pub enum Norm<'a> {
 pub(crate) struct Members<'a> {
     /// Its blocks are members of structures.
     pub(crate) grid: Grid,
-    /// The structure of each, where members are not structures themselves.
+    /// The structure of each, where the caller names that.
     groups: Option<&'a [u32]>,
+    /// Else so many neighbours are one.
+    of_structure: usize,
 }
 
 impl<'a> Structure<'a> {
     /// What belongs together in a tensor.
     ///
     /// # Errors
-    /// `InvalidInput` when the number of heads does not divide that of the rows, and when there are not as many groups' numbers as rows
-    /// or columns.
+    /// `InvalidInput` when the number of heads does not divide that of the rows, or that of channels the columns, and when there are not as
+    /// many groups' numbers as rows or columns.
     pub(crate) fn members(self, tensor: usize, spec: TensorSpec) -> Result<Members<'a>, Error> {
         let (granularity, what, groups) = match self {
             Self::Row => (Granularity::Row, "rows", None),
             Self::Column => (Granularity::Column, "columns", None),
             Self::Heads(heads) => (Granularity::Heads(heads), "heads", None),
+            Self::Channels(all) if all[tensor] == 0 || !spec.row_len.is_multiple_of(all[tensor]) => {
+                return Err(Error::invalid(format!("{} channels do not divide {} columns", all[tensor], spec.row_len)));
+            }
+            Self::Channels(_) => (Granularity::Column, "columns", None),
             Self::Groups(all) => match all[tensor] {
                 Groups::Rows(groups) => (Granularity::Row, "rows", Some(groups)),
                 Groups::Columns(groups) => (Granularity::Column, "columns", Some(groups)),
             },
         };
-        let members = Members { grid: Grid::of(spec, granularity)?, groups };
+        let of_structure = match self {
+            Self::Channels(all) => (spec.row_len / all[tensor]) as usize,
+            _ => 1,
+        };
+        let members = Members { grid: Grid::of(spec, granularity)?, groups, of_structure };
         match groups {
             Some(groups) if groups.len() != members.len() => Err(Error::invalid(format!(
                 "numbers of groups for {} {what}, and there are {}",
@@ -95,6 +108,11 @@ impl Members<'_> {
 
     /// Whether each is a structure of its own.
     pub(crate) fn are_structures(&self) -> bool {
+        self.groups.is_none() && self.of_structure == 1
+    }
+
+    /// Whether every tensor has all the structures that it numbers.
+    pub(crate) fn are_own(&self) -> bool {
         self.groups.is_none()
     }
 
@@ -105,13 +123,13 @@ impl Members<'_> {
 
     /// The largest number of a structure.
     pub(crate) fn most(&self) -> u64 {
-        let members = self.len() as u64 - 1;
-        self.groups.map_or(members, |groups| groups.iter().max().map_or(0, |&most| most.into()))
+        let last = self.structure(self.len() - 1) as u64;
+        self.groups.map_or(last, |groups| groups.iter().max().map_or(0, |&most| most.into()))
     }
 
     /// The structure of a member.
     pub(crate) fn structure(&self, member: usize) -> usize {
-        self.groups.map_or(member, |groups| groups[member] as usize)
+        self.groups.map_or(member / self.of_structure, |groups| groups[member] as usize)
     }
 }
 
@@ -139,13 +157,13 @@ pub(crate) fn count(of: &[Members<'_>]) -> Result<usize, Error> {
 /// The keys of scores that are given: the largest of each structure.
 ///
 /// # Errors
-/// `InvalidInput` when there are not as many as structures, or when one is not finite.
+/// `InvalidInput` when there are not as many as structures, `NonFinite` when one is not finite.
 pub(crate) fn join_given(scores: &[f32], keys: &mut [u32]) -> Result<(), Error> {
     if scores.len() != keys.len() {
         return Err(Error::invalid(format!("{} scores for {} structures", scores.len(), keys.len())));
     }
     if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-        return Err(Error::invalid(format!("the score of structure {at} is {}", scores[at])));
+        return Err(Error::of_score(at, format!("the score of structure {at} is {}", scores[at])));
     }
     keys.iter_mut().zip(scores).for_each(|(key, score)| *key = (*key).max(score.abs().to_bits()));
     Ok(())
@@ -168,14 +186,14 @@ impl Tally {
     /// The key of the score.
     ///
     /// # Errors
-    /// `InvalidInput` when it is too large for an `f32`; `number` says whose it is.
+    /// `NonFinite` when it is too large for an `f32`; `number` says whose it is.
     pub(crate) fn key(&self, norm: Norm<'_>, number: usize) -> Result<u32, Error> {
         let key = match norm {
             Norm::L1 => nearest(&self.moments.sum.wide()),
             Norm::L2 => nearest_root(&self.moments.square.wide()),
             Norm::Max | Norm::Given(_) => Some(self.most),
         };
-        key.ok_or_else(|| Error::invalid(format!("the score of structure {number} overflows f32")))
+        key.ok_or_else(|| Error::of_score(number, format!("the score of structure {number} overflows f32")))
     }
 }
 

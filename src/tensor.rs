@@ -132,14 +132,28 @@ macro_rules! shared_methods {
             }
 
             /// One score per weight, for [`Score::Given`](crate::Score::Given): numbers of any dtype, of which the magnitude
-            /// counts.
+            /// counts. Set the row length first, where the scores have one. Scores without any weights are a tensor like others, under
+            /// [`Score::Magnitude`](crate::Score::Magnitude).
             ///
             /// # Errors
-            /// `InvalidInput` when there are not as many as weights.
+            /// `InvalidInput` when there are not as many as weights, when they come in rows of another length, or with something beside
+            /// them.
             pub fn with_scores(mut self, scores: impl Into<Tensor<'a>>) -> Result<Self, Error> {
                 let scores = scores.into();
                 if scores.len() != self.len() {
                     return Err(Error::invalid(format!("{} scores for {} weights", scores.len(), self.len())));
+                }
+                let (theirs, ours) = (scores.row_len(), self.row_len());
+                if theirs != scores.len() && theirs != ours {
+                    return Err(Error::invalid(format!("scores in rows of {theirs} for weights in rows of {ours}")));
+                }
+                let Beside { norms, scores: more, segments } = scores.beside;
+                for (there, what) in
+                    [(norms.is_some(), "norms"), (more.is_some(), "scores"), (segments.is_some(), "segments")]
+                {
+                    if there {
+                        return Err(Error::invalid(format!("scores of weights, with {what} of their own")));
+                    }
                 }
                 self.shape.scores = Some(scores.dtype());
                 self.beside.scores = Some(Scores { bytes: scores.bytes, dtype: scores.dtype() });

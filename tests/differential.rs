@@ -41,6 +41,11 @@ fn every_gpu_says_what_the_processor_says_about_anything() {
                 let labels: Vec<_> = case.tensors.iter().map(|tensor| &tensor.label).collect();
                 panic!("EMPRUNE_SEED={seed}: {} on {:?} of {labels:?}: {wrong}", gpu.name, case.question)
             });
+            let len = case.tensors.iter().map(|tensor| tensor.len()).sum::<usize>();
+            if seed.is_multiple_of(16) && len <= 2000 {
+                // Two that agree may be wrong together.
+                case.check(std::slice::from_ref(gpu));
+            }
             refused += u64::from(!answered);
             entries += case.tensors.iter().map(|tensor| tensor.len() as u64).sum::<u64>();
             let kind = format!("{:?}", case.question.contests);

@@ -14,6 +14,7 @@ use emprune::{
 };
 
 const KINDS: [Kind; 3] = [Kind::F32, Kind::F16, Kind::Bf16];
+const KINDS_AND_BYTES: [Kind; 5] = [Kind::F32, Kind::F16, Kind::Bf16, Kind::E4m3, Kind::E5m2];
 
 macro_rules! per_backend {
     ($($test:ident)*) => {$(
@@ -42,6 +43,7 @@ mod suite {
         the_first_bad_score_is_named
         small_pieces_and_two_halves
         whole_rows_columns_and_heads
+        structures_as_they_come
         groups_that_the_caller_names
         structures_with_scores_of_the_callers
     }
@@ -111,6 +113,11 @@ fn every_shape_with_every_budget(backends: &[Named]) {
         for (j, contests) in shapes(6, 10).into_iter().enumerate().filter(|(j, _)| (i + j) % 3 == 0) {
             let name = ["all_zeros", "ternary", "normal", "all_equal"][(i + j) % 4];
             let weights = distribution(name).weights(KINDS[(i + j) % 3], 6, 10, j as u64);
+            // Of a chunk no more can be kept than it has.
+            let keep = match (contests, keep) {
+                (Contests::Chunks(len), Keep::Count(count)) => Keep::Count(count.min(len)),
+                (_, keep) => keep,
+            };
             ask(backends, &[weights], &Question { contests, keep, least: j % 3, ..Question::RULE });
         }
     }
@@ -291,7 +298,8 @@ fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>]
         let bits: Vec<u32> = scores.iter().map(|score| score.to_bits()).collect();
         inputs::weights("scores".into(), Kind::F32, bits.len(), &bits)
     };
-    let want = oracle::answer(&scores.iter().map(as_weights).collect::<Vec<_>>(), question).unwrap();
+    let of_scores = Question { wanda: false, given: false, ..*question };
+    let want = oracle::answer(&scores.iter().map(as_weights).collect::<Vec<_>>(), &of_scores).unwrap();
     let rule = common::rule(question);
     for backend in backends {
         let what = format!("{}: {what}", backend.name);
@@ -314,8 +322,133 @@ fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>]
         let mut pieces = Pieces::new(tensors, (most / 50).max(100), want_all);
         pieces.strips = true;
         let streamed = backend.pruner.stream_structures(&mut pieces, *structure, *norm, &rule, want_all).unwrap();
-        assert_eq!(streamed.0, decision, "{what}: in small pieces");
+        assert_eq!(streamed, (decision.clone(), masks.clone()), "{what}: in small pieces");
         assert_eq!(pieces.pruned_bytes(), copies, "{what}: in small pieces");
+        for (t, bits) in pieces.masks().iter().enumerate() {
+            let spread = |entry: u64| masks[t].get(number(t, entry as usize) as u64);
+            assert!((0..bits.len()).all(|entry| bits.get(entry) == spread(entry)), "{what}: bits of tensor {t}");
+        }
+        let mut looked_at = Pieces::new(tensors, (most / 50).max(100), want_all);
+        looked_at.strips = true;
+        let decided = backend.pruner.decide_structures(&mut looked_at, *structure, *norm, &rule).unwrap();
+        assert_eq!((looked_at.stored, decided), (0, (decision, masks.clone())), "{what}: the first half");
+        for (t, weights) in tensors.iter().enumerate() {
+            carry_out_one(
+                backend,
+                weights,
+                of_one(*structure, t).as_structure(*structure),
+                &rule,
+                &masks[t],
+                &copies[t],
+            );
+        }
+    }
+}
+
+/// What a structure says of one tensor of several.
+struct OfOne<'a>(Option<[Groups<'a>; 1]>, Option<[u64; 1]>);
+
+fn of_one(structure: Structure<'_>, t: usize) -> OfOne<'_> {
+    match structure {
+        Structure::Groups(all) => OfOne(Some([all[t]]), None),
+        Structure::Channels(all) => OfOne(None, Some([all[t]])),
+        _ => OfOne(None, None),
+    }
+}
+
+impl OfOne<'_> {
+    fn as_structure<'s>(&'s self, structure: Structure<'s>) -> Structure<'s> {
+        match self {
+            OfOne(Some(groups), _) => Structure::Groups(groups),
+            OfOne(_, Some(channels)) => Structure::Channels(channels),
+            _ => structure,
+        }
+    }
+}
+
+/// The second half, for one tensor alone.
+fn carry_out_one(
+    backend: &Named,
+    weights: &Weights,
+    structure: Structure<'_>,
+    rule: &emprune::Rule,
+    mask: &emprune::Mask,
+    want: &[u8],
+) {
+    let (want_all, alone) = (Want { zeros: true, masks: true }, std::slice::from_ref(weights));
+    let mut source = Pieces::new(alone, 1000, want_all);
+    let masks = std::slice::from_ref(mask);
+    backend.pruner.carry_out_structures(&mut source, structure, rule, masks, want_all).unwrap();
+    assert!(source.pruned_bytes()[0] == want, "{}: {structure:?} of {}", backend.name, weights.label);
+    let none = emprune::Mask::from_bytes(vec![], 0).unwrap();
+    for wrong in [&[][..], &[none], &[mask.clone(), mask.clone()]] {
+        let mut source = Pieces::new(alone, 1000, want_all);
+        let error = backend.pruner.carry_out_structures(&mut source, structure, rule, wrong, want_all).unwrap_err();
+        assert_eq!((error.kind(), source.stored), (ErrorKind::InvalidInput, 0), "{error}");
+    }
+}
+
+/// Any structures of any scores under any budget.
+fn structures_as_they_come(backends: &[Named]) {
+    let cases = if common::small() { 24 } else { 120 };
+    for seed in 0..cases {
+        let mut rng = Rng(seed * 7919 + 5);
+        let pick = rng.below(6);
+        let given = rng.below(3) == 1;
+        let wanda = !given && rng.below(3) == 1;
+        let count = 1 + rng.below(2);
+        let kind = KINDS_AND_BYTES[rng.below(5)];
+        let tensors: Vec<Weights> = (0..count)
+            .map(|t| {
+                let (rows, columns) = (3 * (1 + rng.below(9)), 2 * (1 + rng.below(40)));
+                let name = ["normal", "ternary", "lognormal_2", "all_zeros", "int8_levels"][rng.below(5)];
+                let weights = distribution(name).weights(kind, rows, columns, seed + t as u64);
+                let weights = if wanda { with_norms(weights, seed) } else { weights };
+                let scores = || Box::new(distribution("normal").weights(Kind::Bf16, rows, columns, seed + 9));
+                Weights { scores: given.then(scores), ..weights }
+            })
+            .collect();
+        let (rows_of, columns_of) = (|t: usize| tensors[t].len() / tensors[t].row_len, |t: usize| tensors[t].row_len);
+        let channels: Vec<u64> = (0..count).map(|t| columns_of(t) as u64 / 2).collect();
+        // Neighbours in pairs; the last one may be alone.
+        let pairs: Vec<Vec<u32>> = (0..count)
+            .map(|t| (0..if pick == 4 { rows_of(t) } else { columns_of(t) }).map(|i| i as u32 / 2).collect())
+            .collect();
+        let groups: Vec<Groups<'_>> =
+            pairs.iter().map(|list| if pick == 4 { Groups::Rows(list) } else { Groups::Columns(list) }).collect();
+        let structure = match pick {
+            0 => Structure::Row,
+            1 => Structure::Column,
+            2 => Structure::Heads(3),
+            3 => Structure::Channels(&channels),
+            _ => Structure::Groups(&groups),
+        };
+        let number = |t: usize, entry: usize| {
+            let (row, column) = (entry / columns_of(t), entry % columns_of(t));
+            match pick {
+                0 => row,
+                1 => column,
+                2 => row / (rows_of(t) / 3),
+                4 => row / 2,
+                _ => column / 2,
+            }
+        };
+        let contests = [Contests::Tensor, Contests::Global][rng.below(2)];
+        let keep = [Keep::Effective, Keep::Count(1 + rng.below(4)), Keep::AllBut(0.4)][rng.below(3)];
+        let question = Question { contests, wanda, given, keep, beta: 0.8, least: rng.below(3) };
+        let (want_norm, norm) = NORMS[rng.below(3)];
+        let shared = pick >= 4 && contests == Contests::Global;
+        let scores: Vec<_> = if shared {
+            vec![oracle::structure_scores(&tensors, number, want_norm, &question).unwrap()]
+        } else {
+            let of = |t: usize| {
+                let alone = std::slice::from_ref(&tensors[t]);
+                oracle::structure_scores(alone, |_, entry| number(t, entry), want_norm, &question).unwrap()
+            };
+            (0..count).map(of).collect()
+        };
+        let what = format!("seed {seed}: {structure:?} {norm:?} {question:?}");
+        judge_structures(backends, &tensors, &scores, &Structural { what, structure, norm, question, number: &number });
     }
 }
 
@@ -325,7 +458,7 @@ fn very_many_columns() {
     let tensors = [distribution("normal").weights(Kind::Bf16, 3, 131_100, 7)];
     let number = |_: usize, entry: usize| entry % 131_100;
     for (want_norm, norm) in NORMS {
-        let scores = [oracle::structure_scores(&tensors, number, want_norm).unwrap()];
+        let scores = [oracle::structure_scores(&tensors, number, want_norm, &Question::RULE).unwrap()];
         let question = Question { contests: Contests::Tensor, beta: 0.8, ..Question::RULE };
         let structure = Structure::Column;
         let what = format!("{norm:?} of 131100 columns");
@@ -348,7 +481,7 @@ fn whole_rows_columns_and_heads(backends: &[Named]) {
                 };
                 let scores = [0, 1].map(|t| {
                     let of = std::slice::from_ref(&tensors[t]);
-                    oracle::structure_scores(of, |_, entry| number(t, entry), want_norm).unwrap()
+                    oracle::structure_scores(of, |_, entry| number(t, entry), want_norm, &Question::RULE).unwrap()
                 });
                 let contests = [Contests::Tensor, Contests::Global][(i + j) % 2];
                 let question = Question { contests, beta: 0.8, ..Question::RULE };
@@ -381,11 +514,12 @@ fn groups_that_the_caller_names(backends: &[Named]) {
             };
             for contests in [Contests::Tensor, Contests::Global] {
                 let scores: Vec<_> = if contests == Contests::Global {
-                    vec![oracle::structure_scores(&tensors, number, want_norm).unwrap()]
+                    vec![oracle::structure_scores(&tensors, number, want_norm, &Question::RULE).unwrap()]
                 } else {
                     let of = |t: usize| {
                         let tensor = std::slice::from_ref(&tensors[t]);
-                        oracle::structure_scores(tensor, |_, entry| number(t, entry), want_norm).unwrap()
+                        oracle::structure_scores(tensor, |_, entry| number(t, entry), want_norm, &Question::RULE)
+                            .unwrap()
                     };
                     vec![of(0), of(1)]
                 };
@@ -452,7 +586,11 @@ fn structures_that_cannot_be_judged_are_refused() {
     let groups = |numbers| [Groups::Rows(numbers)];
     let (short, gap, far, good) = (groups(&[0, 1]), groups(&[0, 2, 2]), groups(&[0, 0, u32::MAX]), groups(&[0, 1, 0]));
     for backend in backends() {
+        let told = |error: &emprune::Error| (error.kind(), error.tensor(), error.index());
         for (structure, norm, rule, words) in [
+            (Structure::Channels(&[4]), Norm::L1, Rule::new(), ["4 channels", "2 columns"]),
+            (Structure::Channels(&[0]), Norm::L1, Rule::new(), ["0 channels", "2 columns"]),
+            (Structure::Channels(&[1, 1]), Norm::L1, Rule::new(), ["channels for 2 tensors", "there are 1"]),
             (Structure::Row, Norm::L1, Rule::new(), ["structure 0", "overflows"]),
             (Structure::Heads(2), Norm::Max, Rule::new(), ["2 heads", "3 rows"]),
             (Structure::Row, Norm::Max, by_row, ["tensor or global", "row"]),
@@ -472,6 +610,20 @@ fn structures_that_cannot_be_judged_are_refused() {
             let text = error.to_string();
             assert!(words.iter().all(|word| text.contains(word)), "{text:?} must name {words:?}");
             assert_eq!(copy, before, "nothing is pruned");
+            match words {
+                ["structure 0", "overflows"] => assert_eq!(told(&error), (ErrorKind::NonFinite, Some(0), Some(0))),
+                ["structure 1", "NaN"] => assert_eq!(told(&error), (ErrorKind::NonFinite, Some(0), Some(1))),
+                _ => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}"),
+            }
+        }
+        // A weight that is no number, wherever it is, under every norm and structure.
+        for structure in [Structure::Row, Structure::Column, Structure::Heads(3), Structure::Groups(&good)] {
+            let mut copy = [1.0f32; 6];
+            (copy[5], copy[3]) = (f32::INFINITY, f32::NAN);
+            let tensor = emprune::TensorMut::from(&mut copy[..]).with_row_len(2).unwrap();
+            let error = backend.pruner.prune_structures(&mut [tensor], structure, Norm::Max, &Rule::new()).unwrap_err();
+            assert_eq!(told(&error), (ErrorKind::NonFinite, Some(0), Some(3)), "{structure:?}: {error}");
+            assert!(copy[3].is_nan() && copy[0] == 1.0, "nothing is pruned");
         }
     }
 }
@@ -492,6 +644,7 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
     let matrix = || Tensor::from(&weights[..]).with_row_len(4).unwrap();
     let scores = [1.0f32; 12];
     let count = |n| Rule::new().with_budget(Budget::Count(n));
+    let turned = Tensor::from(&scores[..]).with_row_len(3).unwrap();
     for (tensor, rule, words) in [
         (matrix(), Rule::new().with_granularity(Granularity::Heads(2)), ["2 heads", "3 rows"]),
         (matrix(), Rule::new().with_granularity(Granularity::Heads(0)), ["0 heads", "rows"]),
@@ -499,6 +652,7 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
         (matrix(), Rule::new().with_granularity(Granularity::Block { rows: 0, columns: 1 }), ["block", "0"]),
         (matrix(), Rule::new().with_granularity(Granularity::Segments), ["segments", "none"]),
         (matrix(), count(0), ["budget", "0"]),
+        (matrix(), Rule::new().n_of_m(5, 4), ["5 of every 4", "kept"]),
         (matrix(), Rule::new().with_score(Score::Given), ["given", "no scores"]),
         (matrix().with_scores(&scores[..]).unwrap(), Rule::new(), ["magnitude", "scores"]),
         (matrix().with_segments(&[5, 7]).unwrap(), Rule::new(), ["tensor", "2 segments"]),
@@ -512,6 +666,16 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
     }
     for (error, words) in [
         (matrix().with_scores(&scores[..11]).unwrap_err(), ["11 scores", "12 weights"]),
+        // The scores of the transposed matrix would be those of other weights.
+        (matrix().with_scores(turned).unwrap_err(), ["rows of 3", "rows of 4"]),
+        (
+            matrix().with_scores(matrix().with_norms(&scores[..4]).unwrap()).unwrap_err(),
+            ["scores", "norms of their own"],
+        ),
+        (
+            matrix().with_scores(matrix().with_scores(&scores[..]).unwrap()).unwrap_err(),
+            ["scores of", "scores of their own"],
+        ),
         (matrix().with_segments(&[5, 6]).unwrap_err(), ["11", "12"]),
         (matrix().with_segments(&[12, 0]).unwrap_err(), ["segment 1", "0"]),
         (matrix().with_segments(&[u64::MAX, 13]).unwrap_err(), ["2^64", "12"]),

@@ -5,9 +5,10 @@ use crate::journal;
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::Settings;
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use emprune::Dtype;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of all settings, each opened once.
 #[derive(Debug, Default)]
@@ -75,7 +76,21 @@ impl Beside {
     /// Whether what is there fits a weight, as far as headers tell.
     pub(crate) fn check(&self, weight: &TensorInfo, settings: &Settings) -> Result<()> {
         self.groups(weight, settings)?;
-        self.scores(weight, settings).map(drop)
+        let own = matches!(self.scores(weight, settings)?, Some(Scores::Structures(..)));
+        match settings.norm.filter(|_| own).and_then(|norm| norm.to_possible_value()) {
+            Some(norm) => bail!(
+                "the structures of tensor {:?} have scores of their own in {}, and --norm {} would make them of its weights",
+                weight.name,
+                settings.scores().unwrap_or(Path::new("")).display(),
+                norm.get_name()
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether structures of these settings have scores of their own, as far as this weight tells.
+    pub(crate) fn has_structure_scores(&self, weight: &TensorInfo, settings: &Settings) -> bool {
+        matches!(self.scores(weight, settings), Ok(Some(Scores::Structures(..))))
     }
 
     /// The scores of a weight, if a file has them: one for each entry, or one for each structure.

@@ -69,6 +69,7 @@ fn question(settings: &SettingsReport) -> String {
     };
     let contests = match (&settings.structure, &settings.norm) {
         (Some(structure), Some(norm)) => format!("{contests} over whole structures ({structure}, {norm})"),
+        (Some(structure), None) => format!("{contests} over whole structures ({structure}, with scores of their own)"),
         _ => contests,
     };
     let budget = match settings {
@@ -77,7 +78,11 @@ fn question(settings: &SettingsReport) -> String {
         SettingsReport { sparsity: Some(sparsity), .. } => format!(", sparsity {sparsity}"),
         _ => String::new(),
     };
-    format!("{contests}, score: {}{budget}", settings.score)
+    let least = match settings.min_kept {
+        0 => String::new(),
+        least => format!(", at least {least}"),
+    };
+    format!("{contests}, score: {}{budget}{least}", settings.score)
 }
 
 /// What was asked about one tensor, and the contest over many that it took part in.

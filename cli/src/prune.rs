@@ -14,7 +14,7 @@ use crate::masks;
 use crate::norms::Norms;
 use crate::plot;
 use crate::recipe::Recipe;
-use crate::report::{Report, RuleReport, SCHEMA, TensorReport, Totals, sparsity, write_json};
+use crate::report::{Report, RuleReport, SCHEMA, SettingsReport, TensorReport, Totals, sparsity, write_json};
 use crate::select::{Selection, select};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
@@ -180,6 +180,16 @@ impl<'a> Question<'a> {
         Ok(self.report(workers, tensors.collect(), contests))
     }
 
+    /// What was asked about the tensors to which this rule applies.
+    fn settings_report(&self, rule: Option<usize>) -> SettingsReport {
+        let report = self.settings(rule).report();
+        let with_own =
+            |one: &Selected<'_>| one.rule == rule && self.beside.has_structure_scores(one.info, one.settings);
+        // No norm made those scores.
+        let norm = report.norm.clone().filter(|_| !self.selected().iter().any(with_own));
+        SettingsReport { norm, ..report }
+    }
+
     fn report(&self, workers: &Workers, tensors: Vec<TensorReport>, mut contests: Contests) -> Report {
         let mut totals = Totals::default();
         for tensor in tensors.iter().filter(|tensor| tensor.skipped.is_none()) {
@@ -192,7 +202,7 @@ impl<'a> Question<'a> {
         let rules = self.recipe.rules.iter().enumerate().map(|(at, rule)| RuleReport {
             pattern: rule.patterns.clone(),
             skip: rule.skip,
-            settings: rule.settings.report(),
+            settings: self.settings_report(Some(at)),
             tensors: self.selection.rules.iter().filter(|rule| **rule == Some(at)).count(),
             global: contests.remove(&Some(at)),
         });
@@ -204,7 +214,7 @@ impl<'a> Question<'a> {
             adapter: workers.backend().adapter().map(str::to_owned),
             variant: backend::variant(workers.backend()),
             fallback: workers.fallback().cloned(),
-            settings: self.args.settings.report(),
+            settings: self.settings_report(None),
             recipe,
             totals,
             global: contests.remove(&None),

@@ -35,8 +35,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "WHO", value_parser = granularity)]
     pub(crate) granularity: Option<Granularity>,
 
-    /// Keep or zero whole rows, columns or heads (row, column, head:N), or groups of rows or columns that belong together
-    /// (groups:FILE). The contest is over them, within their tensor, or with --granularity global over all
+    /// Keep or zero whole rows, columns, heads or input channels (row, column, head:N, channel), or groups of rows or columns that belong
+    /// together (groups:FILE). The contest is over them, within their tensor, or with --granularity global over all
     #[arg(long, value_name = "WHAT", value_parser = structure)]
     pub(crate) structure: Option<Structure>,
 
@@ -71,6 +71,8 @@ pub(crate) enum Structure {
     Row,
     Column,
     Heads(u64),
+    /// One index of the axis that follows those of the rows: of a convolution an input channel, of a matrix a column.
+    Channel,
     /// Numbers of groups in a file, a tensor for each weight.
     Groups(PathBuf),
 }
@@ -105,6 +107,7 @@ impl fmt::Display for Structure {
             Self::Row => f.write_str("row"),
             Self::Column => f.write_str("column"),
             Self::Heads(heads) => write!(f, "head:{heads}"),
+            Self::Channel => f.write_str("channel"),
             Self::Groups(_) => f.write_str("groups"),
         }
     }
@@ -130,11 +133,14 @@ fn structure(text: &str) -> Result<Structure, String> {
     if let Some(file) = text.strip_prefix("groups:").filter(|file| !file.is_empty()) {
         return Ok(Structure::Groups(file.into()));
     }
+    if text == "channel" {
+        return Ok(Structure::Channel);
+    }
     match text.parse() {
         Ok(Granularity::Row) => Ok(Structure::Row),
         Ok(Granularity::Column) => Ok(Structure::Column),
         Ok(Granularity::Heads(heads)) => Ok(Structure::Heads(heads)),
-        _ => Err("there are row, column, head:N and groups:FILE".to_owned()),
+        _ => Err("there are row, column, head:N, channel and groups:FILE".to_owned()),
     }
 }
 
@@ -177,6 +183,10 @@ impl Settings {
             false => Err(Usage(format!("head:{heads} does not divide its {rows} rows"))),
         };
         match (&self.structure, self.granularity()) {
+            _ if self.fixed().is_some_and(|count| count < self.min_kept) => {
+                let (count, least) = (self.fixed().unwrap_or_default(), self.min_kept);
+                return Err(Usage(format!("{count} are to be kept, and --min-kept is {least}")));
+            }
             (None, _) if self.norm.is_some() => return Err(Usage("--norm is for --structure".into())),
             (None, _) => {}
             (Some(Structure::Heads(heads)), _) if among_rows(*heads).is_err() => among_rows(*heads).map(drop)?,
@@ -197,13 +207,18 @@ impl Settings {
             Score::Wanda => emprune::Score::Wanda,
             Score::Given(_) => emprune::Score::Given,
         };
-        let budget = match (self.count, self.sparsity, self.nm) {
-            (Some(count), ..) | (.., Some(NOfM { n: count, .. })) => Budget::Count(count),
-            (_, Some(sparsity), _) => Budget::Sparsity(sparsity),
-            (None, None, None) => Budget::Effective(self.beta),
+        let budget = match (self.fixed(), self.sparsity) {
+            (Some(count), _) => Budget::Count(count),
+            (None, Some(sparsity)) => Budget::Sparsity(sparsity),
+            (None, None) => Budget::Effective(self.beta),
         };
         let rule = Rule::new().with_granularity(granularity).with_score(score);
         Ok(rule.with_budget(budget).with_min_kept(self.min_kept))
+    }
+
+    /// How many are kept of every contest, if that was said.
+    fn fixed(&self) -> Option<u64> {
+        self.count.or(self.nm.map(|nm| nm.n))
     }
 
     /// Who competes. Structures do within their tensor, unless something else was said.
@@ -223,8 +238,15 @@ impl Settings {
             Structure::Row => shape.iter().product::<u64>().checked_div(row_len),
             Structure::Column => Some(row_len),
             Structure::Heads(heads) => Some(*heads),
+            Structure::Channel => Some(self.channels(shape)),
             Structure::Groups(_) => None,
         }
+    }
+
+    /// How many input channels a tensor of this shape has.
+    pub(crate) fn channels(&self, shape: &[u64]) -> u64 {
+        let axis = usize::from(self.row_axes).min(shape.len().saturating_sub(1));
+        shape.get(axis).copied().unwrap_or(1)
     }
 
     /// How a structure comes by its score, unless a file has that.

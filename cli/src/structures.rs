@@ -14,6 +14,8 @@ pub(crate) struct Structures<'a> {
     structure: &'a settings::Structure,
     groups: Vec<TensorGroups>,
     scores: Vec<Vec<f32>>,
+    /// Input channels of every tensor.
+    channels: Vec<u64>,
 }
 
 /// The number of each row's or column's group.
@@ -27,7 +29,8 @@ impl<'a> Structures<'a> {
     /// Those of some tensors, if structures are what is kept or zeroed.
     pub(crate) fn load(tensors: &[&TensorInfo], settings: &'a Settings, beside: &Beside) -> Result<Option<Self>> {
         let Some(structure) = &settings.structure else { return Ok(None) };
-        let mut all = Self { settings, structure, groups: Vec::new(), scores: Vec::new() };
+        let mut all = Self { settings, structure, groups: Vec::new(), scores: Vec::new(), channels: Vec::new() };
+        all.channels.extend(tensors.iter().map(|info| settings.channels(&info.shape)));
         let (mut with, mut without) = (None, None);
         for info in tensors {
             if let Some(place) = beside.groups(info, settings)? {
@@ -90,6 +93,7 @@ impl<'a> Structures<'a> {
             settings::Structure::Row => Structure::Row,
             settings::Structure::Column => Structure::Column,
             settings::Structure::Heads(heads) => Structure::Heads(heads),
+            settings::Structure::Channel => Structure::Channels(&self.channels),
             settings::Structure::Groups(_) => Structure::Groups(&groups),
         };
         match scores.is_empty() {

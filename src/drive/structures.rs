@@ -60,7 +60,7 @@ pub(crate) fn carry_out_structures(
     for (tensor, (members, mask)) in all.iter().zip(masks).enumerate() {
         // Of groups one tensor may have some, and others the rest.
         let (most, len) = (members.most(), mask.len());
-        if len <= most || members.are_structures() && len != most + 1 {
+        if len <= most || members.are_own() && len != most + 1 {
             let message = format!("a mask of {len} structures, and they are numbered up to {most}");
             return Err(Error::invalid(message).of_tensor(tensor));
         }
@@ -113,6 +113,9 @@ fn check_lists(tensors: usize, structure: Structure<'_>) -> Result<(), Error> {
     match structure {
         Structure::Groups(lists) if lists.len() != tensors => {
             Err(Error::invalid(format!("{} lists of groups for {tensors} tensors", lists.len())))
+        }
+        Structure::Channels(all) if all.len() != tensors => {
+            Err(Error::invalid(format!("numbers of channels for {} tensors, and there are {tensors}", all.len())))
         }
         _ => Ok(()),
     }

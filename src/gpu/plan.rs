@@ -64,12 +64,20 @@ pub(super) struct Scratch {
 
 impl Batch {
     /// `runs` says that contests are runs of one slice, of which a short one is a workgroup's.
-    fn new(tuning: &Tuning, slices: Vec<TensorSpec>, groups: u64, runs: bool, digits: usize, most_bytes: u64) -> Self {
+    fn new(
+        tuning: &Tuning,
+        slices: Vec<TensorSpec>,
+        groups: u64,
+        runs: bool,
+        digits: usize,
+        (most_bytes, most_candidates): (u64, u64),
+    ) -> Self {
         let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
         let rows = runs && contest_len <= tuning.longest_row;
         let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups)).collect();
         let (span, all_spans) = tuning.spans(&parts, groups, most_bytes);
-        let capacity = if rows { 0 } else { tuning.candidates(contest_len, groups, slices.len() as u64, most_bytes) };
+        let capacity =
+            if rows { 0 } else { tuning.candidates(contest_len, groups, slices.len() as u64, most_candidates) };
         Self { slices, parts, groups, contest_len, rows, digits: digits as u32, span, all_spans, capacity }
     }
 
@@ -358,13 +366,15 @@ impl Kernels {
         let limits = self.device().limits();
         // Shaders count words in 32 bits.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(16 << 30);
+        // In one buffer with the rest of the workspace.
+        let room = (most, most.min(limits.max_buffer_size / 2));
         let digits = slices.iter().map(|s| narrow::digits_of(s.key_dtype(rule.score), rule.score)).max().unwrap_or(3);
         let judged: Vec<_> =
             slices.iter().map(|s| TensorSpec { dtype: s.key_dtype(rule.score), scores: None, ..*s }).collect();
         let mut grid = None;
         let batches = match rule.granularity {
             Granularity::Global | Granularity::Tensor => {
-                vec![Batch::new(self.tuning(), judged, 1, false, digits, most)]
+                vec![Batch::new(self.tuning(), judged, 1, false, digits, room)]
             }
             Granularity::Segments => {
                 return Err(Error::invalid("a job decides about contests of a matrix, and segments are none"));
@@ -372,13 +382,13 @@ impl Kernels {
             granularity => {
                 let blocks = Grid::of(slices[0], granularity)?;
                 if let Some(run) = blocks.run() {
-                    vec![Batch::new(self.tuning(), judged, slices[0].len / run, true, digits, most)]
+                    vec![Batch::new(self.tuning(), judged, slices[0].len / run, true, digits, room)]
                 } else {
                     grid = Some(blocks);
                     let keys = |Class { count, len }| {
                         let (groups, len) = (count as u64, len as u64);
                         let spec = TensorSpec { dtype: Dtype::F32, len: groups * len, row_len: len, scores: None };
-                        Batch::new(self.tuning(), vec![spec], groups, true, digits, most)
+                        Batch::new(self.tuning(), vec![spec], groups, true, digits, room)
                     };
                     blocks.classes().map(keys).collect()
                 }

@@ -94,7 +94,11 @@ pub(crate) fn case(choices: &mut impl Choices, size: Size) -> Case {
     };
     let score = choices.below(4);
     let keep = match choices.below(6) {
-        4 => Keep::Count(1 + choices.below(40)),
+        // Of a chunk no more can be kept than it has.
+        4 => Keep::Count(match (contests, 1 + choices.below(40)) {
+            (Contests::Chunks(len), count) => count.min(len),
+            (_, count) => count,
+        }),
         5 => Keep::AllBut(choices.below(101) as f64 / 100.0),
         _ => Keep::Effective,
     };
@@ -139,8 +143,11 @@ fn tensor(choices: &mut impl Choices, size: Size, question: &Question) -> Weight
     }
     if question.contests == Contests::Segments {
         let (mut lens, mut left) = (Vec::new(), n);
+        // Many of one length are one call of a device.
+        let alike = choices.one_in(3).then(|| 1 + choices.below(40));
         while left > 0 {
-            let len = (1 + choices.below(if lens.len() < 8 { 60 } else { n })).min(left);
+            let one = alike.filter(|_| !choices.one_in(9));
+            let len = one.unwrap_or_else(|| 1 + choices.below(if lens.len() < 8 { 60 } else { n })).min(left);
             lens.push(len as u64);
             left -= len;
         }

@@ -207,14 +207,19 @@ pub(crate) enum Norm {
     Max,
 }
 
-/// The scores of structures, each the nearest f32 to the exact norm of its entries; none when one is infinite. `structure` says of each
-/// tensor's entries which they belong to.
+/// The scores of structures, each the nearest f32 to the exact norm of its entries' scores under this question; none when one is infinite.
+/// `structure` says of each tensor's entries which they belong to.
 pub(crate) fn structure_scores(
     tensors: &[Weights],
     structure: impl Fn(usize, usize) -> usize,
     norm: Norm,
+    question: &Question,
 ) -> Option<Vec<f32>> {
-    let scores: Vec<_> = tensors.iter().map(|weights| scores_of(weights, false).expect("numbers")).collect();
+    let scores = |weights: &Weights| {
+        let judged = weights.scores.as_deref().filter(|_| question.given).unwrap_or(weights);
+        scores_of(judged, question.wanda).expect("numbers")
+    };
+    let scores: Vec<_> = tensors.iter().map(scores).collect();
     let mut places: Vec<Vec<(usize, usize)>> = Vec::new();
     for (t, scores) in scores.iter().enumerate() {
         for i in 0..scores.len() {

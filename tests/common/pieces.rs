@@ -68,6 +68,11 @@ impl<'a> Pieces<'a> {
         &self.pruned
     }
 
+    /// The mask bits that were stored, per tensor.
+    pub(crate) fn masks(&self) -> &[Mask] {
+        &self.masks
+    }
+
     /// Stream everything; the outcome is that of one call with the same weights.
     pub(crate) fn stream(mut self, pruner: &Pruner, rule: &Rule) -> Result<Outcome, Error> {
         let want = self.want;

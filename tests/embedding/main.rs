@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod anything;
 mod bad_input;
 mod beside;
 mod buffers;

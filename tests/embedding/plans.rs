@@ -92,19 +92,25 @@ fn a_plan_of_scores_knows_its_sizes() {
     }
 }
 
-/// A model in slices that a binding holds is one contest, however many they are.
+/// A model in slices that a binding holds is one contest, however many they are; also where a buffer is no larger than a binding.
 #[test]
 fn a_contest_larger_than_any_binding_is_planned() {
-    for turn in turns() {
-        let gpu = turn.gpu;
+    let check = |gpu: &Gpu| {
         let binding = gpu.device.limits().max_storage_buffer_binding_size.min(1 << 30);
-        let slice = |dtype: Dtype| (dtype, binding / dtype.size() as u64, 1024);
+        let slice = |dtype: Dtype| (dtype, binding / dtype.size() as u64 / 1024 * 1024, 1024);
         // Half a billion entries of f32, and seven billion of bf16.
         for (dtype, entries) in [(Dtype::F32, 500_000_000), (Dtype::Bf16, 7_000_000_000)] {
             let slices = vec![slice(dtype); (entries / slice(dtype).1) as usize];
             let planned = plan(gpu, &slices, GLOBAL);
             assert!(planned.is_ok(), "{}: {} slices of {dtype}: {planned:?}", gpu.name, slices.len());
         }
+    };
+    turns().for_each(|turn| check(turn.gpu));
+    for adapter in adapters() {
+        let limits = wgpu::Limits { max_buffer_size: 128 << 20, ..wgpu::Limits::default() };
+        let (name, device, queue) = open(&adapter, "small buffers", wgpu::Features::empty(), limits);
+        let kernels = Kernels::new(&device);
+        check(&Gpu { name, device, queue, kernels });
     }
 }
 

@@ -1,7 +1,7 @@
 //! One answer, whoever does the work. Without an adapter these tests fail, unless `EMPRUNE_NO_GPU=1` says that none is wanted.
 #![cfg(feature = "gpu")]
 
-use crate::desk::{Desk, Part, f32s, floats, model, texts};
+use crate::desk::{Desk, Part, backends, f32s, floats, model, texts, tree};
 
 fn is_wanted() -> bool {
     std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
@@ -64,6 +64,58 @@ fn the_gpu_writes_the_same_files_as_the_cpu() {
             };
             assert_eq!(numbers("cpu"), numbers("gpu"), "{what}");
         }
+    }
+}
+
+/// Whatever is asked, and whatever other files say: weights, masks, pictures and all but the names of a report.
+#[test]
+fn every_question_has_one_answer() {
+    let backends = backends();
+    let [cpu, gpu] = &backends[..] else { return };
+    let desk = Desk::new();
+    let shapes: [&[u64]; 3] = [&[33, 129], &[12, 4, 3, 3], &[7, 1025]];
+    let names = ["a", "b", "c"];
+    let part = |seed: u64, dtype: &'static str, i: usize| -> Part<'static> {
+        (names[i], dtype, shapes[i], floats(dtype, &values(seed + i as u64, shapes[i].iter().product())))
+    };
+    desk.write("in", &model(&[part(0, "F32", 0), part(0, "BF16", 1), part(0, "F16", 2)]));
+    desk.write("scores", &model(&[part(9, "F16", 0), part(9, "F32", 1), part(9, "BF16", 2)]));
+    let columns = [129u64, 36, 1025];
+    let norm = |i: usize| -> Part<'_> {
+        (names[i], "F32", std::slice::from_ref(&columns[i]), f32s(&values(50 + i as u64, columns[i])))
+    };
+    desk.write("norms", &model(&[norm(0), norm(1), norm(2)]));
+    for args in [
+        &["--score", "scores", "--granularity", "row"][..],
+        &["--score", "scores", "--granularity", "global", "--beta", "0.7"],
+        &["--score", "scores", "--granularity", "block:4x5"],
+        &["--score", "scores", "--granularity", "column", "--sparsity", "0.3"],
+        &["--score", "wanda", "--norms", "norms", "--granularity", "block:3x7", "--min-kept", "2"],
+        &["--score", "wanda", "--norms", "norms", "--nm", "2:4"],
+        &["--granularity", "chunk:7", "--count", "3"],
+        &["--structure", "row", "--norm", "l1", "--score", "scores"],
+        &["--structure", "column", "--norm", "l2"],
+        &["--structure", "head:1", "--norm", "max", "--granularity", "global"],
+        &["--structure", "channel", "--norm", "max", "--score", "wanda", "--norms", "norms", "--beta", "0.5"],
+    ] {
+        let all = |backend: &[&str]| {
+            let files = ["prune", "in", "-o", "out", "--masks", "masks", "--report", "report", "--plot", "plots"];
+            let output = desk.run(&[&files[..], args, backend, &["--overwrite"]].concat());
+            assert_eq!(output.status.code(), Some(0), "{args:?}: {}", texts(&output).1);
+            desk.succeed(&[&["verify", "in", "out", "--masks", "masks"], args].concat());
+            let mut report = desk.json("report");
+            ["backend", "adapter", "variant"].into_iter().for_each(|name| drop(report[name].take()));
+            for tensor in report["tensors"].as_array_mut().unwrap() {
+                tensor["seconds"].take();
+            }
+            let mut plots = tree(&desk.path("plots"));
+            plots.retain(|name, _| name.ends_with(".svg"));
+            (desk.read("out"), desk.read("masks"), report, plots)
+        };
+        let (want, got) = (all(cpu), all(gpu));
+        assert_eq!(want.2, got.2, "{args:?}");
+        assert!(want == got, "{args:?}: weights, masks or plots differ");
+        assert!(want.3.len() == 4, "{args:?}: {:?}", want.3.keys());
     }
 }
 

@@ -5,9 +5,22 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// A temporary directory with the program in it.
 pub(crate) struct Desk(tempfile::TempDir);
+
+/// The options for the CPU and, unless `EMPRUNE_NO_GPU=1` says that none is wanted, for the adapter that `EMPRUNE_TEST_ADAPTER` names, or
+/// any.
+pub(crate) fn backends() -> Vec<Vec<&'static str>> {
+    static ADAPTER: OnceLock<String> = OnceLock::new();
+    let adapter = ADAPTER.get_or_init(|| std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default());
+    let mut backends = vec![vec!["--backend", "cpu"]];
+    if cfg!(feature = "gpu") && std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1") {
+        backends.push(vec!["--backend", "gpu", "--adapter", adapter]);
+    }
+    backends
+}
 
 /// One tensor of a file: name, dtype, shape, bytes.
 pub(crate) type Part<'a> = (&'a str, &'a str, &'a [u64], Vec<u8>);
@@ -47,6 +60,14 @@ impl Desk {
         let (stdout, stderr) = texts(&output);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
         (stdout, stderr)
+    }
+
+    /// Run it with each of the [`backends`].
+    pub(crate) fn succeed_everywhere(&self, args: &[&str]) {
+        for backend in backends() {
+            let output = self.run(&[args, &backend].concat());
+            assert_eq!(output.status.code(), Some(0), "{args:?} {backend:?}: {}", texts(&output).1);
+        }
     }
 
     /// Run it and see it fail with this exit code, with an error of one line that has all `parts`, without a word on stdout,

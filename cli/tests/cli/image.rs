@@ -1,6 +1,6 @@
 //! `emprune image`: every kind of picture against the rule in big integers, and pictures that are none.
 
-use crate::desk::{Desk, texts};
+use crate::desk::{Desk, backends, texts};
 use crate::schema::obeys;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use num_bigint::BigUint;
@@ -234,17 +234,30 @@ fn a_flat_picture_stays_as_it_is() {
 
 #[test]
 fn every_backend_makes_the_same_picture() {
-    if !cfg!(feature = "gpu") || std::env::var_os("EMPRUNE_NO_GPU").is_some_and(|value| value == "1") {
-        return;
-    }
-    let adapter = std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default();
+    let backends = backends();
+    let [_, gpu] = &backends[..] else { return };
     let desk = Desk::new();
-    for (kind, patch) in [("RGB8", None), ("RGBA16", None), ("RGB8", Some("8")), ("L16", Some("50"))] {
-        desk.write("in", &encoded(&picture(kind, 301, 203), ImageFormat::Png));
-        let patch: Vec<&str> = patch.into_iter().flat_map(|side| ["--patch", side]).collect();
-        desk.succeed(&[&["image", "in", "-o", "cpu.png", "--overwrite", "--report", "cpu"], &*patch].concat());
-        let gpu = ["image", "in", "-o", "gpu.png", "--overwrite", "--report", "gpu", "--backend", "gpu"];
-        let output = desk.run(&[&gpu[..], &["--adapter", &adapter], &*patch].concat());
+    for (kind, patch) in [
+        ("RGB8", &[][..]),
+        ("RGBA16", &[]),
+        ("RGB8", &["--patch", "8"]),
+        ("L16", &["--patch", "50"]),
+        ("L8", &["--beta", "0.7"]),
+        ("LA8", &[]),
+        ("LA16", &["--patch", "301"]),
+        ("RGBA8", &["--patch", "16", "--beta", "1.3"]),
+        ("RGB16", &[]),
+        ("JPEG", &["--patch", "8"]),
+    ] {
+        let picture = if kind == "JPEG" {
+            encoded(&picture("RGB8", 301, 203), ImageFormat::Jpeg)
+        } else {
+            encoded(&picture(kind, 301, 203), ImageFormat::Png)
+        };
+        desk.write("in", &picture);
+        desk.succeed(&[&["image", "in", "-o", "cpu.png", "--overwrite", "--report", "cpu"], patch].concat());
+        let args = ["image", "in", "-o", "gpu.png", "--overwrite", "--report", "gpu"];
+        let output = desk.run(&[&args[..], gpu, patch].concat());
         assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
         assert!(desk.read("cpu.png") == desk.read("gpu.png"), "{kind} {patch:?}");
         let (mut cpu, mut gpu) = (desk.json("cpu"), desk.json("gpu"));

@@ -1,6 +1,6 @@
 //! `--norms` with llama.cpp's importance matrix: its names, its norms, and what is missing.
 
-use crate::desk::{Desk, f32s, model};
+use crate::desk::{Desk, backends, f32s, model};
 
 /// A GGUF file with these tensors; the first axis of a shape varies fastest.
 fn gguf(tensors: &[(&str, [u64; 2], Vec<f32>)]) -> Vec<u8> {
@@ -53,9 +53,12 @@ fn an_importance_matrix_gives_the_norms_that_a_file_of_norms_would() {
     desk.write("norms", &model(&[(Q, "F32", &[4], f32s(&q)), (EXPERT, "F32", &[4], f32s(&expert))]));
     for granularity in ["row", "tensor", "global"] {
         let options = ["--granularity", granularity, "--overwrite"];
-        desk.succeed(&[&["prune", "in", "-o", "a"], &WANDA[..], &options].concat());
         desk.succeed(&[&["prune", "in", "-o", "b", "--score", "wanda", "--norms", "norms"], &options[..]].concat());
-        assert!(desk.read("a") == desk.read("b"), "{granularity}");
+        for backend in backends() {
+            let output = desk.run(&[&["prune", "in", "-o", "a"], &WANDA[..], &options, &backend].concat());
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert!(desk.read("a") == desk.read("b"), "{granularity} {backend:?}");
+        }
         assert_ne!(desk.read("a"), desk.read("in"), "{granularity}");
     }
     desk.succeed(&[&["prune", "in", "-o", "a", "--overwrite"], &WANDA[..]].concat());
@@ -74,7 +77,7 @@ fn a_map_gives_names_that_cannot_be_guessed() {
         &["imatrix.gguf has no norms for tensor \"something.of.its.own.weight\"", "needs 4", "2 other"],
     );
     desk.write("map", format!(r#"{{"{ODD}":"blk.1.ffn_down_exps.weight#1"}}"#).as_bytes());
-    desk.succeed(&[&prune[..], &["--norm-map", "map"]].concat());
+    desk.succeed_everywhere(&[&prune[..], &["--norm-map", "map", "--overwrite"]].concat());
     assert_eq!(crate::desk::tensor(&desk.read("out"), ODD), f32s(&[[1.0f32, 0.0, 0.0, 1.0]; 3].concat()));
     // One of several matrices must be meant.
     desk.write("map", format!(r#"{{"{ODD}":"blk.1.ffn_down_exps.weight"}}"#).as_bytes());

@@ -1,22 +1,21 @@
 //! Other scores, other contests, other budgets: cases that can be decided on paper, on every backend.
 
-use crate::desk::{Desk, f32s, model, names, tensor, texts};
+use crate::desk::{Desk, backends, f32s, model, names, tensor, texts};
 
 /// What is kept of the rows of `w` by the CPU, and by every GPU that is there.
 fn kept(values: &[f32], shape: &[u64], args: &[&str]) -> Vec<u8> {
     let desk = Desk::new();
     desk.write("in", &model(&[("w", "F32", shape, f32s(values))]));
     let mut answers = Vec::new();
-    let backends: &[&str] = if std::env::var_os("EMPRUNE_NO_GPU").is_some() { &["cpu"] } else { &["cpu", "gpu"] };
-    for backend in backends {
-        let all = ["prune", "in", "-o", "out", "--overwrite", "--masks", "masks", "--backend", backend];
-        let output = desk.run(&[&all[..], args].concat());
+    for backend in backends() {
+        let all = ["prune", "in", "-o", "out", "--overwrite", "--masks", "masks"];
+        let output = desk.run(&[&all[..], &backend, args].concat());
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", texts(&output).1);
         desk.succeed(&[&["verify", "in", "out", "--masks", "masks"], args].concat());
         let bits = tensor(&desk.read("masks"), "w");
         let kept: Vec<u8> = (0..values.len()).map(|i| bits[i / 8] >> (i % 8) & 1).collect();
         let after: Vec<f32> = values.iter().zip(&kept).map(|(&value, &kept)| value * f32::from(kept)).collect();
-        assert_eq!(desk.read("out"), model(&[("w", "F32", shape, f32s(&after))]), "{backend} {args:?}");
+        assert_eq!(desk.read("out"), model(&[("w", "F32", shape, f32s(&after))]), "{backend:?} {args:?}");
         answers.push(kept);
     }
     assert!(answers.windows(2).all(|two| two[0] == two[1]), "{args:?}: the backends differ: {answers:?}");
@@ -158,15 +157,17 @@ fn questions_that_cannot_be_meant() {
         (&["--nm", "2:4", "--beta", "1"], "--beta"),
         (&["--sparsity", "0.5", "--nm", "2:4"], "nm"),
         (&["--nm", "5:4"], "5 of every 4"),
+        (&["--nm", "2:4", "--min-kept", "3"], "2 are to be kept, and --min-kept is 3"),
+        (&["--count", "2", "--min-kept", "3"], "2 are to be kept, and --min-kept is 3"),
         (&["--nm", "2"], "2:4"),
         (&["--nm", "2:4", "--granularity", "row"], "granularity"),
         (&["--granularity", "head:2"], "3 rows"),
         (&["--granularity", "segments"], "block:RxC"),
         (&["--granularity", "block:0x1"], "block:RxC"),
         (&["--score", "magnitude", "--norms", "n"], "--norms"),
-        (&["--structure", "block:2x2"], "row, column, head:N and groups:FILE"),
-        (&["--structure", "groups:"], "row, column, head:N and groups:FILE"),
-        (&["--structure", "head:0"], "row, column, head:N and groups:FILE"),
+        (&["--structure", "block:2x2"], "row, column, head:N, channel and groups:FILE"),
+        (&["--structure", "groups:"], "row, column, head:N, channel and groups:FILE"),
+        (&["--structure", "head:0"], "row, column, head:N, channel and groups:FILE"),
         (&["--norm", "l1"], "--structure"),
         (&["--structure", "row", "--granularity", "row"], "by row"),
         (&["--structure", "head:2"], "3 rows"),

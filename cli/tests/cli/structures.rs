@@ -1,6 +1,6 @@
 //! `--structure` with what files say: which rows or columns belong together, and what structures are worth. On every backend.
 
-use crate::desk::{Desk, Part, f32s, model, tensor, texts};
+use crate::desk::{Desk, Part, backends, f32s, model, tensor, texts};
 use serde_json::json;
 
 /// Rows weigh 5, 0.5, 13 and 0.1; columns 8.3 and 16.5.
@@ -12,11 +12,10 @@ fn up(values: &[f32]) -> Part<'static> {
 
 /// Prune `in` on every backend, verify it, and return `out` and the report.
 fn prune(desk: &Desk, args: &[&str]) -> (Vec<u8>, serde_json::Value) {
-    let backends: &[&str] = if std::env::var_os("EMPRUNE_NO_GPU").is_some() { &["cpu"] } else { &["cpu", "gpu"] };
     let mut answers = Vec::new();
-    for backend in backends {
-        let all = ["prune", "in", "-o", "out", "--report", "report", "--overwrite", "--backend", backend];
-        let output = desk.run(&[&all[..], args].concat());
+    for backend in backends() {
+        let all = ["prune", "in", "-o", "out", "--report", "report", "--overwrite"];
+        let output = desk.run(&[&all[..], &backend, args].concat());
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", texts(&output).1);
         desk.succeed(&[&["verify", "in", "out"], args].concat());
         answers.push((desk.read("out"), desk.json("report")));
@@ -78,7 +77,8 @@ fn coupled_layers_are_cut_together() {
     // Of scores that both give, the larger counts: 9 1 1 8, and S = 19, Q = 147, N_eff = 2.5.
     let part = |name, scores: [f32; 4]| -> Part<'_> { (name, "F32", &[4], f32s(&scores)) };
     desk.write("scores", &model(&[part("up", [-9.0, 1.0, 0.0, 1.0]), part("down", [1.0, 1.0, 1.0, 8.0])]));
-    let (out, _) = prune(&desk, &[&coupled[..], &["--score", "scores"]].concat());
+    let given = ["--structure", "groups:groups", "--granularity", "global", "--score", "scores"];
+    let (out, _) = prune(&desk, &given);
     assert_eq!(tensor(&out, "down"), f32s(&[0.1, 0.0, 0.0, 0.1]));
 }
 
@@ -100,11 +100,46 @@ fn structures_with_scores_of_their_own() {
         let expected: Vec<f32> = weights.iter().zip(kept).map(|(&w, kept)| if kept == 1 { w } else { 0.0 }).collect();
         assert_eq!(tensor(&out, "up"), f32s(&expected), "{structure}");
         assert_eq!(report["tensors"][0]["kept_structures"], stay, "{structure}");
+        assert_eq!((&report["score"], &report["norm"]), (&json!("given"), &json!(null)), "no norm made them");
     }
     // One for each weight, and the norm makes those of rows: 5 0.2 0.1 0.1.
     desk.write("scores", &model(&[("up", "F32", &[4, 2], f32s(&[3.0, 4.0, 0.2, 0.0, 0.1, 0.0, 0.0, 0.1]))]));
-    let (out, _) = prune(&desk, &["--structure", "row", "--score", "scores"]);
+    let (out, report) = prune(&desk, &["--structure", "row", "--score", "scores"]);
+    assert_eq!(report["norm"], "l2");
     assert_eq!(tensor(&out, "up"), f32s(&[f32::NAN, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
+}
+
+/// Of a convolution all places of the kernel go together; of a matrix a channel is a column.
+#[test]
+fn input_channels() {
+    let desk = Desk::new();
+    #[rustfmt::skip]
+    let conv = [
+        1.0, 1.0, 1.0, 1.0,  5.0, 0.0, 0.0, 4.0,  0.1, 0.1, 0.1, 0.1,
+        1.0, 1.0, 1.0, 1.0,  0.0, 3.0, 6.0, 0.0,  0.1, 0.2, 0.1, 0.1,
+    ];
+    let matrix: Part<'_> = ("up", "F32", &[4, 2], f32s(&UP));
+    desk.write("in", &model(&[("conv", "F32", &[2, 3, 2, 2], f32s(&conv)), matrix]));
+    // 8, 18, 0.9: 723.61 / 388.81 = 1.86; 8.3 and 16.5: 1.80. Of all five 2675 / 730 = 3.66.
+    let kept = |channels: &[usize]| -> Vec<f32> {
+        let is_kept = |at: usize| channels.contains(&(at % 12 / 4));
+        conv.iter().enumerate().map(|(at, &weight)| if is_kept(at) { weight } else { 0.0 }).collect()
+    };
+    let (out, report) = prune(&desk, &["--structure", "channel", "--norm", "l1"]);
+    assert_eq!(tensor(&out, "conv"), f32s(&kept(&[1])));
+    assert_eq!(report["structure"], "channel");
+    assert_eq!(report["tensors"][0]["kept_structures"], json!([1]));
+    assert_eq!(report["tensors"][1]["kept_structures"], json!([1]));
+    let (out, report) = prune(&desk, &["--structure", "channel", "--norm", "l1", "--granularity", "global"]);
+    assert_eq!(tensor(&out, "conv"), f32s(&kept(&[1])));
+    assert_eq!(report["tensors"][1]["kept_structures"], json!([0, 1]));
+    // Of experts in one tensor, the axis after those that number the rows.
+    let (_, report) = prune(&desk, &["--structure", "channel", "--row-axes", "2", "--targets", "conv", "--count", "1"]);
+    assert_eq!(report["tensors"][0]["kept_structures"], json!([1]), "38.07 and 56.04: rows of the kernel");
+    // With a score for each.
+    desk.write("scores", &model(&[("conv", "F32", &[3], f32s(&[0.0, 1.0, 7.0]))]));
+    let given = ["--structure", "channel", "--score", "scores", "--targets", "conv"];
+    assert_eq!(tensor(&prune(&desk, &given).0, "conv"), f32s(&kept(&[2])));
 }
 
 #[test]
@@ -129,6 +164,8 @@ fn what_does_not_fit_names_both_sides() {
     refuse(&[("up", "F32", &[3], f32s(&[1.0; 3]))], &one, &["\"up\"", "[3]", "[4, 2]", "row structures [4]"]);
     refuse(&[("up", "I32", &[4], f32s(&[1.0; 4]))], &one, &["\"up\"", "I32", "F32, F16 or BF16"]);
     refuse(&[("up", "F32", &[4], f32s(&[1.0, f32::NAN, 1.0, 1.0]))], &one, &["\"up\"", "structure 1", "NaN"]);
+    let normed = [&one[..], &["--norm", "l1"]].concat();
+    refuse(&[("up", "F32", &[4], f32s(&[1.0; 4]))], &normed, &["\"up\" have scores of their own", "--norm l1"]);
     let both = [("up", "F32", &[4][..], f32s(&[1.0; 4])), ("down", "F32", &[3, 4][..], f32s(&[1.0; 12]))];
     let all = [&scores[..], &["--granularity", "global"]].concat();
     refuse(&both, &all, &["one contest", "\"up\" have scores", "\"down\" have none"]);
