@@ -3,7 +3,7 @@
 //! Indices that name tensors which no shard has, and shards with tensors that no index names, go around and are loaded as
 //! garbage or not at all. Here both must agree before anything is written.
 
-use crate::output::{PARTIAL, REPORT};
+use crate::output::{NOTE, OLD, PARTIAL, REPORT};
 use crate::safetensors::{MOST_TENSORS, Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -77,8 +77,8 @@ impl Directory {
     fn add(&mut self, of: &Path, place: &Path) -> Result<()> {
         let path = of.join(place);
         let shown = path.display();
-        if place.as_os_str().to_string_lossy().ends_with(PARTIAL) {
-            return Ok(()); // what a killed run left is nobody's
+        if is_left(place.as_os_str()) {
+            return Ok(());
         }
         let is_hidden = place.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let metadata = fs::symlink_metadata(&path).with_context(|| format!("cannot look at {shown}"))?;
@@ -101,7 +101,7 @@ impl Directory {
                 fs::metadata(of.join(&inner)).with_context(|| format!("cannot look at {}", inner.display()))?;
             if !metadata.is_file() {
                 self.add(of, &inner)?;
-            } else if !name.to_string_lossy().ends_with(PARTIAL) {
+            } else if !is_left(&name) {
                 self.others.push(inner);
             }
         }
@@ -140,18 +140,23 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     }
     // A report about the input would be taken for one about the output; what a killed run left is nobody's.
     names.remove(OsStr::new(REPORT));
-    names.retain(|name| !name.to_string_lossy().ends_with(PARTIAL));
+    names.retain(|name| !is_left(name));
     directory.others.extend(names.into_iter().map(PathBuf::from));
     directory.others.sort();
     let weights = |file: &&PathBuf| file.extension().is_some_and(|end| end == "safetensors" || end == "bin");
     for file in directory.others.iter().filter(weights) {
         directory.notes.push(format!("{} is not part of the model and is copied unpruned", path.join(file).display()));
     }
-    if directory.others.iter().any(|file| file == Path::new(CONFIG)) && ties_embeddings(&path.join(CONFIG)) {
+    if directory.others.iter().any(|file| file == Path::new(CONFIG)) && ties_embeddings(&path.join(CONFIG), &shards) {
         let note = format!("{CONFIG} ties the output layer to the embedding: who prunes the one prunes the other");
         directory.notes.push(note);
     }
     Ok((shards, directory))
+}
+
+/// What a killed run left is nobody's.
+fn is_left(name: &OsStr) -> bool {
+    [PARTIAL, NOTE, OLD].iter().any(|end| name.to_string_lossy().ends_with(end))
 }
 
 /// Open what the index names, and compare both ways.
@@ -167,7 +172,8 @@ fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec
         let is_plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
         let is_plain = is_plain && !name.contains(['/', '\\', ':', '\0']);
         ensure!(is_plain, "the shard {name:?} is not the name of a file in this directory");
-        ensure!(name != INDEX && name != CONFIG && name != REPORT, "{name:?} is no name for a shard");
+        let is_ours = name == INDEX || name == CONFIG || name == REPORT || is_left(OsStr::new(name));
+        ensure!(!is_ours, "{name:?} is no name for a shard");
         let shard = Model::open(&path.join(name))?;
         if let Some(missing) = tensors.iter().find(|tensor| shard.get(tensor).is_none()) {
             bail!("tensor {missing:?} should be in {name}, and is not");
@@ -184,12 +190,21 @@ fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec
     Ok(shards)
 }
 
-/// Whether the output layer is the embedding once more, without a tensor of its own. Multimodal models say so further in.
-fn ties_embeddings(config: &Path) -> bool {
-    let says = |value: &serde_json::Value| value["tie_word_embeddings"] == true;
+/// Whether the output layer is the embedding once more, without a tensor of its own. Multimodal models say so further in. Where nothing
+/// is said of a model that writes words, it is, unless there is an output layer.
+fn ties_embeddings(config: &Path, shards: &[Model]) -> bool {
     // The file is copied, whatever it is; one that cannot be understood ties nothing that we know of.
     let config = read_text(config).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    config.is_some_and(|config| says(&config) || says(&config["text_config"]))
+    let Some(config) = config else { return false };
+    let says = |value: &serde_json::Value| value["tie_word_embeddings"].as_bool();
+    if let Some(said) = says(&config).or_else(|| says(&config["text_config"])) {
+        return said;
+    }
+    let writes_words =
+        |name: &str| ["LMHead", "ForCausalLM", "ForConditionalGeneration"].iter().any(|part| name.contains(part));
+    let mut architectures = config["architectures"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+    let mut parts = shards.iter().flat_map(|shard| &shard.tensors).flat_map(|tensor| tensor.name.split('.'));
+    architectures.any(writes_words) && !parts.any(|part| ["lm_head", "embed_out"].contains(&part))
 }
 
 fn read_index(path: &Path) -> Result<Index> {

@@ -5,9 +5,11 @@ use crate::events;
 use crate::interrupt;
 use crate::journal::{self, Asked, Hashes, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
+use crate::plot::PICTURE;
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
+use crate::unfinished::Unfinished;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::File;
@@ -49,6 +51,10 @@ impl Paths<'_> {
         let inputs: Vec<PathBuf> = model.files().into_iter().chain(inputs).collect();
         let directories: Vec<&Path> = self.plots.into_iter().chain(directory).collect();
         directories.iter().try_for_each(|directory| output::check_apart(directory, &model.path))?;
+        if model.directory.is_some() {
+            // The next run would take it for a file of the model.
+            targets.iter().try_for_each(|target| output::check_apart(target, &model.path))?;
+        }
         output::check(&targets, &inputs, &directories, self.overwrite)
     }
 
@@ -66,18 +72,26 @@ impl<'a> Destination<'a> {
     /// Start all the files. With what is asked about each shard, a directory goes on where a killed run stopped.
     pub(crate) fn create(model: &'a Checkpoint, paths: &Paths<'_>, asked: Vec<Asked>) -> Result<Self> {
         let (file, directory) = paths.split(model);
+        let last = directory.or(paths.plots).or(file).or(paths.report).or(paths.masks);
+        let left = last.map_or(Ok(None), Unfinished::read)?;
+        let left = |path: &Path| Unfinished::left(left.as_ref(), path);
         let resumes = !asked.is_empty() && paths.resumes(model);
         let goes_on = |partial: &Path| resumes && journal::is_in(partial);
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
-        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, goes_on));
+        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, REPORT, goes_on));
         let directory = directory.transpose()?;
         // Until it is known what can be gone on from, nothing of an earlier run is lost, whatever happens.
         let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
         let went_on = directory.as_ref().is_some_and(|new| goes_on(new.partial()));
         keep(went_on);
         let mut masks = match paths.masks {
-            Some(path) if went_on => Some(NewFile::go_on(path)?),
+            Some(path) if went_on => {
+                if left(path) {
+                    output::take_back(path)?;
+                }
+                Some(NewFile::go_on(path)?)
+            }
             path => create(path)?,
         };
         masks.iter_mut().for_each(|masks| masks.keep(went_on));
@@ -97,7 +111,8 @@ impl<'a> Destination<'a> {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        let plots = paths.plots.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, |_| false));
+        let drawn = |path| NewDirectory::create(path, &model.path, paths.overwrite || left(path), PICTURE, |_| false);
+        let plots = paths.plots.map(drawn);
         let plots = plots.transpose()?;
         Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal, plots })
     }

@@ -14,7 +14,7 @@ use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Rows, TensorReport, are_few,
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
-use crate::structures::Structures;
+use crate::structures::{Structures, numbers};
 use crate::weights::{Clock, Part, Weights};
 use anyhow::{Context, Result};
 use emprune::{Backend, Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
@@ -74,6 +74,22 @@ enum Step<'f> {
     /// What was decided about the only tensor.
     CarryOut(&'f Fate),
     Both,
+}
+
+/// What the library said.
+#[derive(Default)]
+struct Outcome {
+    decision: Decision,
+    /// Where structures compete: which of them are kept, tensor by tensor.
+    masks: Vec<Mask>,
+    /// Their numbers, of one tensor.
+    kept: Option<Vec<u64>>,
+}
+
+impl Outcome {
+    fn of_entries(decision: Decision) -> Self {
+        Self { decision, ..Self::default() }
+    }
 }
 
 /// All that the work on tensors needs to know.
@@ -327,7 +343,7 @@ impl<'a> Stream<'a> {
     /// Decide about tensors as one contest, in this order.
     fn decide(&mut self, works: &mut [Work<'a>]) -> Result<Option<GlobalReport>> {
         let (selected, specs, parts) = self.start(works)?;
-        let (decision, masks, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
+        let (Outcome { decision, masks, .. }, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
         let Some(contest) = decision.groups().first() else { return Ok(None) };
         let (mut before, mut masks) = (0, masks.into_iter());
         for (work, part) in works.iter_mut().zip(parts) {
@@ -365,14 +381,10 @@ impl<'a> Stream<'a> {
         part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
         let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
         let (specs, then) = (vec![one.spec(info.len, &part)?], later.take(MOST_REQUESTS).collect());
-        let (_, _, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(&fate))?;
+        let (outcome, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(&fate))?;
         part = parts.into_iter().next().unwrap_or_default();
         self.end(info, &mut part, hashes)?;
-        let kept_structures = match &fate {
-            Fate::Group(_) => None,
-            Fate::Structures(kept) => Some(numbers(kept)),
-        };
-        Ok(TensorReport { kept_structures, ..counted(info, 1, part.kept, &mut part) })
+        Ok(TensorReport { kept_structures: outcome.kept, ..counted(info, 1, part.kept, &mut part) })
     }
 
     /// A tensor is written.
@@ -417,12 +429,14 @@ impl<'a> Stream<'a> {
             let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
             let then = self.job.places(one, start + len..info.len).into_iter().chain(later).take(MOST_REQUESTS);
             let (specs, then) = (vec![one.spec_of_rows(len, row_len.min(len), &part)?], then.collect());
-            let (decision, structures, parts) = self.run(&[*one], specs, vec![part], start, then, Step::Both)?;
-            report.kept_structures = structures.first().map(numbers);
+            let (outcome, parts) = self.run(&[*one], specs, vec![part], start, then, Step::Both)?;
+            let Outcome { decision, kept: kept_structures, .. } = outcome;
+            let are_structures = kept_structures.is_some();
+            report.kept_structures = kept_structures;
             part = parts.into_iter().next().unwrap_or_default();
             part.advance(len, one.dtype);
             start += len;
-            kept += if structures.is_empty() { decision.kept() } else { part.kept };
+            kept += if are_structures { part.kept } else { decision.kept() };
             contests += decision.groups().len() as u64;
             match decision.groups() {
                 groups if by_row => rows.add(groups),
@@ -440,7 +454,7 @@ impl<'a> Stream<'a> {
         Ok(TensorReport { rows, kept_per_row, kept_structures, ..contest })
     }
 
-    /// Send tensors, or one from an entry on, through the library. The masks are those of structures, if they are what competes.
+    /// Send tensors, or one from an entry on, through the library.
     fn run(
         &mut self,
         selected: &[Selected<'a>],
@@ -449,7 +463,7 @@ impl<'a> Stream<'a> {
         start: u64,
         then: Vec<Place<'a>>,
         step: Step<'_>,
-    ) -> Result<(Decision, Vec<Mask>, Vec<Part>)> {
+    ) -> Result<(Outcome, Vec<Part>)> {
         let Job { shards, beside, workers, outputs, masks, plots, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
@@ -497,22 +511,26 @@ impl<'a> Stream<'a> {
             };
             let pruner = workers.current();
             let decided = match (&structures, step) {
-                (Some(structures), Step::Both) => structures.stream(pruner, &mut weights, &rule, want),
-                (Some(structures), Step::Decide) => structures.decide(pruner, &mut weights, &rule),
+                (Some(structures), Step::Both) => structures
+                    .stream(pruner, &mut weights, &rule, want)
+                    .map(|(decision, masks)| Outcome { decision, kept: masks.first().map(numbers), masks }),
+                (Some(structures), Step::Decide) => structures
+                    .decide(pruner, &mut weights, &rule)
+                    .map(|(decision, masks)| Outcome { decision, masks, ..Outcome::default() }),
                 (Some(structures), Step::CarryOut(Fate::Structures(kept))) => structures
                     .carry_out(pruner, &mut weights, &rule, kept, want)
-                    .map(|()| (Decision::default(), Vec::new())),
-                (_, Step::Both) => pruner.stream(&mut weights, &rule, want).map(|decision| (decision, Vec::new())),
-                (_, Step::Decide) => pruner.decide(&mut weights, &rule).map(|decision| (decision, Vec::new())),
+                    .map(|kept| Outcome { kept: Some(kept), ..Outcome::default() }),
+                (_, Step::Both) => pruner.stream(&mut weights, &rule, want).map(Outcome::of_entries),
+                (_, Step::Decide) => pruner.decide(&mut weights, &rule).map(Outcome::of_entries),
                 (_, Step::CarryOut(Fate::Group(group))) => {
                     let rule = rule.with_granularity(Granularity::Tensor);
                     let done = pruner.carry_out(&mut weights, &rule, std::slice::from_ref(group), want);
-                    done.map(|()| (Decision::default(), Vec::new()))
+                    done.map(|()| Outcome::default())
                 }
                 (None, Step::CarryOut(Fate::Structures(_))) => unreachable!("structures were decided about"),
             };
             let error = match decided {
-                Ok((decision, structures)) => return Ok((decision, structures, weights.finish())),
+                Ok(outcome) => return Ok((outcome, weights.finish())),
                 Err(error) => error,
             };
             let failed = error.tensor().map(|at| selected[at].info);
@@ -551,11 +569,6 @@ fn tell(report: &TensorReport) -> Result<()> {
         events::tell("tensor", serde_json::to_value(report)?);
     }
     Ok(())
-}
-
-/// Of those that are kept.
-fn numbers(kept: &Mask) -> Vec<u64> {
-    (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
 /// What a tensor is called where several files have some.

@@ -23,6 +23,7 @@ use std::path::Path;
 
 /// In the partial directory. With the end of a partial name, so that no checkpoint has a file of this name to be copied.
 pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
+const NEXT_JOURNAL: &str = ".next-journal.emprune-partial";
 /// Bytes that are hashed at once, by all cores.
 const PIECE: usize = 4 << 20;
 
@@ -147,11 +148,14 @@ impl Journal {
                 }
             }
         }
-        directory.keep_only(|name| finished.contains_key(&*name.to_string_lossy()))?;
-        let mut file = directory.file(OsStr::new(JOURNAL))?;
+        directory.keep_only(|name| name == JOURNAL || finished.contains_key(&*name.to_string_lossy()))?;
+        // The old one stays until all of the new one is there.
+        let mut file = directory.file(OsStr::new(NEXT_JOURNAL))?;
         for line in finished.values() {
             append(&mut file, line)?;
         }
+        file.sync_all().context("cannot write the journal")?;
+        directory.replace(NEXT_JOURNAL, JOURNAL)?;
         let count = Cell::new(finished.len());
         Ok(Self { file: file.into(), finished: finished.into(), asked, count })
     }

@@ -68,6 +68,9 @@ impl std::error::Error for Usage {}
 /// Do what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Every shard takes two files. Where there may be no more, opening one says so.
+    #[cfg(unix)]
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     if let Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) = &cli.command
         && files.report.json
     {

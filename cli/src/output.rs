@@ -19,7 +19,7 @@ pub(crate) const PARTIAL: &str = ".emprune-partial";
 /// The report in an output directory. A directory that has one was written by this program, and may be replaced by it.
 pub(crate) const REPORT: &str = "emprune_report.json";
 /// The end of the name that a directory has between being replaced and being removed.
-const OLD: &str = ".emprune-old";
+pub(crate) const OLD: &str = ".emprune-old";
 /// The end of the name of a note beside the last of several outputs, while they get their names.
 pub(crate) const NOTE: &str = ".emprune-note";
 /// More lost races than this are something else.
@@ -46,7 +46,7 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
     }
     spare(targets, inputs, directories)?;
     let outputs: Vec<&Path> = targets.iter().chain(directories).copied().collect();
-    let unfinished = outputs.last().map_or(Ok(None), |last| Unfinished::beside(last))?;
+    let unfinished = outputs.last().map_or(Ok(None), |last| Unfinished::look(last))?;
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
         let inside = places.iter().any(|directory| place.1.starts_with(directory));
@@ -70,7 +70,7 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
             }
         }
     }
-    unfinished.map_or(Ok(()), |unfinished| unfinished.remove(&outputs))
+    Ok(())
 }
 
 /// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced.
@@ -167,9 +167,13 @@ impl NewFile {
         self.temporary.as_file()
     }
 
-    fn rename(self, overwrite: bool) -> Result<PathBuf> {
+    fn rename(self, overwrite: bool, left: Option<&Unfinished>) -> Result<PathBuf> {
         let Self { target, temporary } = self;
-        let renamed = if overwrite { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
+        let renamed = if overwrite || Unfinished::left(left, &target) {
+            temporary.persist(&target)
+        } else {
+            temporary.persist_noclobber(&target)
+        };
         renamed.map_err(|e| e.error).with_context(|| format!("cannot create {}", target.display()))?;
         Ok(target)
     }
@@ -266,17 +270,23 @@ pub(crate) struct NewDirectory {
 }
 
 impl NewDirectory {
-    /// Start a directory that will be called `target`, beside and not within the directory `input`. What a killed run left of
-    /// it stays if `goes_on` says so of it, and is removed otherwise.
+    /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced where it
+    /// has one of the name `mark`, by which we know it. What a killed run left of it stays if `goes_on` says so of it, and is removed
+    /// otherwise.
     pub(crate) fn create(
         target: &Path,
         input: &Path,
         overwrite: bool,
+        mark: &str,
         goes_on: impl Fn(&Path) -> bool,
     ) -> Result<Self> {
         check_apart(target, input)?;
         let (parent, place) = place(target)?;
         let out = target.display();
+        ensure!(
+            !is_mounted(&place, &parent),
+            "{out} is a mount point, which no other directory can replace; name one in it"
+        );
         let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
         let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
@@ -292,7 +302,7 @@ impl NewDirectory {
         }
         if exists(&place)? && !is_empty(&place)? {
             ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
-            ensure!(place.join(REPORT).is_file(), "{out} has no {REPORT}, so it is not emprune's to replace");
+            ensure!(place.join(mark).is_file(), "{out} has no {mark}, so it is not emprune's to replace");
         }
         if !exists(&partial)? {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
@@ -343,6 +353,14 @@ impl NewDirectory {
 
     pub(crate) fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Give a file of it the name of another one, in its place.
+    pub(crate) fn replace(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.partial.join(from), self.partial.join(to));
+        fs::rename(&from, &to).with_context(|| format!("cannot create {}", to.display()))?;
+        sync_directory(&self.partial);
+        Ok(())
     }
 
     /// Start a file in it.
@@ -407,10 +425,27 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
 
 pub(crate) fn is_empty(path: &Path) -> Result<bool> {
     // A link to a directory is not replaced: what it leads to would stay where nobody looks for it.
-    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    ensure!(is_directory, "{} is not a directory, and the input is one", path.display());
+    let metadata = fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let is_link = metadata.is_symlink() && path.is_dir();
+    ensure!(!is_link, "{} is a link, which is not replaced; name the directory that it leads to", path.display());
+    ensure!(metadata.is_dir(), "{} is not a directory, and the input is one", path.display());
     let mut entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
     Ok(entries.next().is_none())
+}
+
+/// Whether another file system begins there.
+fn is_mounted(path: &Path, parent: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+        device(path).is_some_and(|device_of| device(parent) != Some(device_of))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, parent);
+        false
+    }
 }
 
 /// Remove a directory of ours, if it is there.
@@ -450,8 +485,10 @@ pub(crate) fn commit(
     }
     let directories: Vec<_> = directories.into_iter().collect();
     let mut renamed = Vec::new();
-    let note = if overwrite { None } else { note(&files, &directories)? };
-    let files = files.into_iter().map(|file| file.rename(overwrite));
+    let targets = files.iter().map(|file| &file.target).chain(directories.iter().map(|new| &new.target));
+    let left = targets.last().map_or(Ok(None), |last| Unfinished::read(last))?;
+    let note = if overwrite && left.is_none() { None } else { note(&files, &directories, left.as_ref())? };
+    let files = files.into_iter().map(|file| file.rename(overwrite, left.as_ref()));
     // Lazily: directories come last, and not at all after an error.
     let directories = directories.into_iter().map(NewDirectory::rename);
     for target in files.chain(directories) {
@@ -472,11 +509,21 @@ pub(crate) fn commit(
     Ok(())
 }
 
+/// Have the bytes of a file that a killed run had given its name already go on under the temporary one.
+pub(crate) fn take_back(target: &Path) -> Result<()> {
+    let (directory, whole) = place(target)?;
+    let partial = directory.join(affixed(".", &whole, PARTIAL));
+    if exists(&partial)? {
+        return Ok(());
+    }
+    fs::rename(&whole, &partial).with_context(|| format!("cannot rename {}", target.display()))
+}
+
 /// Say which outputs are ours, where others may have their names when the last has not.
-fn note(files: &[NewFile], directories: &[NewDirectory]) -> Result<Option<Note>> {
+fn note(files: &[NewFile], directories: &[NewDirectory], left: Option<&Unfinished>) -> Result<Option<Note>> {
     let files = files.iter().map(|file| (&file.target, file.identity()));
     let mut outputs: Vec<_> = files.chain(directories.iter().map(|new| (&new.target, new.identity()))).collect();
     let Some((last, _)) = outputs.pop().filter(|_| !outputs.is_empty()) else { return Ok(None) };
     let others = outputs.into_iter().map(|(_, identity)| identity).collect::<io::Result<Vec<_>>>();
-    Note::write(last, &others.context("cannot look at what was written")?).map(Some)
+    Note::write(last, others.context("cannot look at what was written")?, left).map(Some)
 }

@@ -23,6 +23,9 @@ const FAINT: RGBColor = RGBColor(226, 229, 233);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
+/// The picture of the model: by it we know a directory of ours.
+pub(crate) const PICTURE: &str = "model.svg";
+
 /// Draw all of it into a directory: `model.svg`, and `tensor-NAME.svg` for every pruned tensor.
 pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> Result<()> {
     let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
@@ -30,7 +33,7 @@ pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> R
         let mut file = directory.file(name.as_ref())?;
         file.write_all(svg.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {name}"))
     };
-    save("model.svg", draw_model(report, &model)?)?;
+    save(PICTURE, draw_model(report, &model)?)?;
     let mut taken = BTreeSet::new();
     let undrawn = pruned(report).filter(|tensor| tensor.spread.is_none()).count();
     if undrawn > 0 {

@@ -22,6 +22,7 @@ const MAX_HEADER: u64 = 100_000_000;
 /// More tensors than any model has; what is known of each must fit memory. So must their names.
 pub(crate) const MOST_TENSORS: usize = 1 << 18;
 const LONGEST_NAME: usize = 4096;
+const LONGEST_DTYPE: usize = 64;
 const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
@@ -228,7 +229,12 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             }
             let named = |e| A::Error::custom(format!("{name:?}: {e}"));
             if name != METADATA {
-                let entry = map.next_value().map_err(named)?;
+                let entry: Entry = map.next_value().map_err(named)?;
+                let len = entry.dtype.len();
+                if len > LONGEST_DTYPE {
+                    let message = format!("{name:?}: a dtype has {len} bytes, and {LONGEST_DTYPE} are the most");
+                    return Err(A::Error::custom(message));
+                }
                 entries.push((name, entry));
             } else if metadata.is_some() {
                 return Err(A::Error::custom(format!("the name {name:?} appears twice")));

@@ -6,6 +6,7 @@ use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 use emprune::{Decision, Dtype, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
+use std::collections::BTreeSet;
 
 /// The question, and for each tensor its groups and its structures' scores, where files have them.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl<'a> Structures<'a> {
         self.ask(rule, |structure, norm, rule| pruner.decide_structures(source, structure, norm, rule))
     }
 
-    /// As [`stream`](Self::stream), its second half, for one tensor.
+    /// As [`stream`](Self::stream), its second half, for one tensor. Of groups that it shares with others, those come back that it has some of.
     pub(crate) fn carry_out(
         &self,
         pruner: &Pruner,
@@ -81,9 +82,16 @@ impl<'a> Structures<'a> {
         rule: &Rule,
         kept: &Mask,
         want: Want,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<u64>, Error> {
         let masks = std::slice::from_ref(kept);
-        self.ask(rule, |structure, _, rule| pruner.carry_out_structures(source, structure, rule, masks, want))
+        self.ask(rule, |structure, _, rule| pruner.carry_out_structures(source, structure, rule, masks, want))?;
+        Ok(match self.groups.first() {
+            None => numbers(kept),
+            Some(groups) => {
+                let mine: BTreeSet<u64> = groups.numbers.iter().map(|&number| number.into()).collect();
+                mine.into_iter().filter(|&number| kept.get(number)).collect()
+            }
+        })
     }
 
     fn ask<T>(&self, rule: &Rule, ask: impl FnOnce(Structure<'_>, Norm<'_>, &Rule) -> T) -> T {
@@ -102,6 +110,11 @@ impl<'a> Structures<'a> {
             false => ask(structure, Norm::Given(&scores), &rule.with_score(Score::Magnitude)),
         }
     }
+}
+
+/// Of the structures that are kept.
+pub(crate) fn numbers(kept: &Mask) -> Vec<u64> {
+    (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
 impl TensorGroups {

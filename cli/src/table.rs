@@ -42,8 +42,16 @@ fn tensors(report: &Report) -> String {
     .flat_map(|(_, columns)| columns.iter().copied())
     .collect();
     let line = |tensor| columns.iter().map(|column| cell(tensor, column)).collect::<Vec<_>>();
-    named(&columns, 3, pruned().map(line).collect())
+    let mut text = named(&columns, 3, pruned().take(MOST_LINES).map(line).collect());
+    let more = pruned().skip(MOST_LINES).count();
+    if more > 0 {
+        text += &format!("and {} more, which --report FILE lists\n", grouped(more as u64));
+    }
+    text
 }
+
+/// Nobody reads more.
+const MOST_LINES: usize = 10_000;
 
 /// What competes where there are several contests in a tensor.
 fn contests_word(report: &Report) -> &'static str {

@@ -1,15 +1,15 @@
 //! What is left of a run that was killed while it gave several outputs their names: some have them, and the last has not.
 //!
 //! No file system renames several files at once. So before the first rename a note lies beside the last output, and says of the others
-//! how they can be told from anybody else's files. The next run to the same place takes away what it finds of them. It looks at its own
-//! outputs alone: a note makes nobody lose anything else.
+//! how they can be told from anybody else's files. The next run to the same place may replace what it finds of them, when it is done
+//! itself. It looks at its own outputs alone: a note makes nobody lose anything else.
 
-use crate::events;
-use crate::output::{NOTE, affixed, claim_of, exists, is_empty, place, sync_directory};
+use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, is_empty, place, sync_directory};
+use crate::safetensors::open_regular;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, Metadata};
-use std::io::Write;
+use std::fs::{self, Metadata};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tempfile::NamedTempFile;
@@ -38,16 +38,19 @@ impl Identity {
 pub(crate) struct Note(PathBuf);
 
 impl Note {
-    pub(crate) fn write(last: &Path, others: &[Identity]) -> Result<Self> {
-        let note = Self(note_of(last)?);
-        let write = || {
-            let mut file = File::options().write(true).create_new(true).open(&note.0)?;
-            file.write_all(&serde_json::to_vec(others)?)?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("cannot create {}", note.0.display()))?;
-        note.0.parent().into_iter().for_each(sync_directory);
-        Ok(note)
+    /// Before any output has its name; what an earlier note says of others, in `left`, stays true until then.
+    pub(crate) fn write(last: &Path, others: Vec<Identity>, left: Option<&Unfinished>) -> Result<Self> {
+        let note = note_of(last)?;
+        let all: Vec<_> = left.iter().flat_map(|left| &left.0).chain(&others).collect();
+        let cannot = || format!("cannot create {}", note.display());
+        let directory = note.parent().unwrap_or(Path::new("."));
+        // In the place of an earlier one, at once: without a note nobody would know.
+        let mut new = NamedTempFile::with_suffix_in(PARTIAL, directory).with_context(cannot)?;
+        let written = new.write_all(&serde_json::to_vec(&all)?).and_then(|()| new.as_file().sync_all());
+        written.with_context(cannot)?;
+        new.persist(&note).map_err(|e| e.error).with_context(cannot)?;
+        sync_directory(directory);
+        Ok(Self(note))
     }
 }
 
@@ -62,49 +65,46 @@ fn note_of(last: &Path) -> Result<PathBuf> {
     Ok(directory.join(affixed(".", &last, NOTE)))
 }
 
-/// The outputs that a killed run had given their names, when the last of them has none.
-pub(crate) struct Unfinished {
-    note: PathBuf,
-    outputs: Vec<Identity>,
-    /// Nobody else is at work here.
-    _lock: NamedTempFile,
-}
+/// The outputs that a killed run had given their names, when the last of them has none. They may be replaced.
+pub(crate) struct Unfinished(Vec<Identity>);
 
 impl Unfinished {
-    /// Look for a note beside the last output; there hardly ever is one.
-    pub(crate) fn beside(last: &Path) -> Result<Option<Self>> {
-        let note = note_of(last)?;
-        if !exists(&note)? {
+    /// Look for a note beside the last output; there hardly ever is one. Nobody may be at work there.
+    pub(crate) fn look(last: &Path) -> Result<Option<Self>> {
+        if !exists(&note_of(last)?)? {
             return Ok(None);
         }
-        let lock = claim_of(last)?;
-        if exists(last)? && !(last.is_dir() && is_empty(last)?) {
+        let _lock = claim_of(last)?;
+        let left = Self::read(last)?;
+        if left.is_none() {
             // The last one has its name, and so all have.
-            fs::remove_file(&note).with_context(|| format!("cannot remove {}", note.display()))?;
+            let _ = fs::remove_file(note_of(last)?); // or somebody else has removed it
+        }
+        Ok(left)
+    }
+
+    /// The same for who is at work there.
+    pub(crate) fn read(last: &Path) -> Result<Option<Self>> {
+        let note = note_of(last)?;
+        if !exists(&note)? || exists(last)? && !(last.is_dir() && is_empty(last)?) {
             return Ok(None);
         }
+        let mut text = Vec::new();
+        let read = open_regular(&note).and_then(|file| Ok(file.take(LONGEST).read_to_end(&mut text)?));
+        read.with_context(|| format!("cannot read {}", note.display()))?;
         // One that was cut off was written before any output had its name.
-        let outputs = fs::read(&note).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Ok(Some(Self { note, outputs, _lock: lock }))
+        Ok(Some(Self(serde_json::from_slice(&text).unwrap_or_default())))
     }
 
     pub(crate) fn has(&self, output: &Metadata) -> bool {
-        self.outputs.contains(&Identity::of(output))
+        self.0.contains(&Identity::of(output))
     }
 
-    /// Take away those of the killed run, and then what it said of them.
-    pub(crate) fn remove(self, outputs: &[&Path]) -> Result<()> {
-        for output in outputs {
-            let Ok(metadata) = fs::symlink_metadata(output) else { continue };
-            if self.has(&metadata) {
-                let removed = if metadata.is_dir() { fs::remove_dir_all(output) } else { fs::remove_file(output) };
-                removed.with_context(|| format!("cannot remove {}", output.display()))?;
-                let name = output.display();
-                events::note(&format!(
-                    "{name} was left by a run that was killed when it was nearly done, and is removed"
-                ));
-            }
-        }
-        fs::remove_file(&self.note).with_context(|| format!("cannot remove {}", self.note.display()))
+    /// Whether an output of this name was left by that run.
+    pub(crate) fn left(this: Option<&Self>, output: &Path) -> bool {
+        this.is_some_and(|this| fs::symlink_metadata(output).is_ok_and(|metadata| this.has(&metadata)))
     }
 }
+
+/// Bytes of a note; a few outputs take a few hundred.
+const LONGEST: u64 = 1 << 16;

@@ -200,5 +200,5 @@ fn killed_at_any_moment_the_output_is_absent_or_whole() {
             fs::remove_dir_all(desk.path("out")).unwrap();
         }
     }
-    assert!(unfinished > 5, "seed {seed}: only {unfinished} runs were killed in time");
+    assert!(unfinished > 30, "seed {seed}: only {unfinished} runs were killed in time");
 }

@@ -71,9 +71,9 @@ fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
 }
 
 #[test]
-fn a_hundred_thousand_tensors_fit_too() {
+fn as_many_tensors_as_there_may_be_fit_too() {
     let desk = Desk::new();
-    let (count, bytes) = (100_000, 16);
+    let (count, bytes) = (1 << 18, 16);
     let tensor = |i| {
         let (begin, end) = (i * bytes, (i + 1) * bytes);
         format!(r#""model.layers.{i}.weight":{{"dtype":"F32","shape":[2,2],"data_offsets":[{begin},{end}]}}"#)
@@ -174,7 +174,7 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
     let named = |i| format!(r#""{i:0>4096}":{none},"#);
     // One at a time: they are long.
     type Make<'a> = &'a dyn Fn() -> Vec<u8>;
-    let headers: [(&str, Make<'_>, &str); 8] = [
+    let headers: [(&str, Make<'_>, &str); 9] = [
         ("tensors", &|| long_header("{", tensors, last), "more than 262144 tensors"),
         ("long names", &|| long_header("{", named, last), ""),
         ("a name", &|| long_header("{\"", |_| "x".into(), &format!("\":{none},{last}")), "4096 are the most"),
@@ -185,6 +185,17 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
         ),
         ("axes", &|| long_header(r#"{"v":{"shape":[1"#, |_| ",1".into(), &format!("]}},{last}")), "more than 64 axes"),
         ("a field", &|| long_header(r#"{"v":{"new":[1"#, |_| ",1".into(), &format!("]}},{last}")), "missing field"),
+        (
+            "a dtype",
+            &|| {
+                long_header(
+                    r#"{"v":{"dtype":""#,
+                    |_| "x".into(),
+                    &format!(r#"","shape":[0],"data_offsets":[0,0]}},{last}"#),
+                )
+            },
+            "64 are the most",
+        ),
         ("depth", &|| long_header(r#"{"v":{"new":"#, |_| "[".into(), last), "expected `,` or `]`"),
         ("space", &|| long_header("{", |_| " ".into(), last), ""),
     ];

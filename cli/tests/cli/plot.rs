@@ -210,6 +210,10 @@ fn a_directory_of_plots_is_as_safe_as_any_output() {
     std::fs::create_dir(desk.path("mine")).unwrap();
     desk.write("mine/letter", b"dear");
     desk.fail(&["inspect", "in", "--plot", "mine", "--overwrite"], 1, &["not emprune's to replace"]);
+    // A pruned model is ours, and no pictures.
+    desk.write("mine/emprune_report.json", b"{}");
+    desk.fail(&["inspect", "in", "--plot", "mine", "--overwrite"], 1, &["has no model.svg"]);
+    std::fs::remove_file(desk.path("mine/emprune_report.json")).unwrap();
     // An error leaves nothing half drawn.
     desk.write("bad", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, f32::NAN]))]));
     desk.fail(&["prune", "bad", "-o", "out", "--plot", "new", "--backend", "cpu"], 1, &["NaN"]);

@@ -49,6 +49,18 @@ fn every_shard_is_pruned_and_every_other_file_is_copied() {
     let (stdout, stderr) = desk.succeed(&["prune", "in", "-o", "out", "--report", "report", "--masks", "masks"]);
     assert!(stdout.contains("wrote   out"), "{stdout}");
     assert!(stderr.contains("note: config.json ties the output layer to the embedding"), "{stderr}");
+    // Where nothing is said, the kind of model says it.
+    for (config, is_said) in [
+        (r#"{"architectures": ["GPT2LMHeadModel"]}"#, true),
+        (r#"{"architectures": ["BertModel"]}"#, false),
+        (r#"{"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": false}"#, false),
+        (r#"{"text_config": {"tie_word_embeddings": true}}"#, true),
+    ] {
+        desk.write("in/config.json", config.as_bytes());
+        let (_, stderr) = desk.succeed(&["inspect", "in"]);
+        assert_eq!(stderr.contains("ties the output layer"), is_said, "{config}: {stderr}");
+    }
+    desk.write("in/config.json", &before["config.json"]);
     let mut expected = before.clone();
     expected.insert(A.into(), shard_a(&PRUNED));
     expected.insert(B.into(), shard_b(&PRUNED));
@@ -144,7 +156,8 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
     desk.fail(&["prune", "in", "-o", "in/../in", "--overwrite"], 1, &["is the input"]);
     desk.fail(&["prune", "in", "-o", "in/out"], 1, &["inside the input"]);
     desk.fail(&["prune", "in", "-o", &format!("in/{A}"), "--overwrite"], 1, &["inside the input"]);
-    desk.fail(&["prune", "in", "-o", "out", "--report", "in/config.json", "--overwrite"], 1, &["same file"]);
+    desk.fail(&["prune", "in", "-o", "out", "--report", "in/config.json", "--overwrite"], 1, &["inside the input in"]);
+    desk.fail(&["prune", "in", "-o", "out", "--masks", "in/masks"], 1, &["in/masks is inside the input in"]);
     desk.fail(&["prune", "in", "-o", "no/out"], 1, &["cannot write to the directory"]);
     #[cfg(unix)]
     {
@@ -155,7 +168,7 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
         desk.fail(&["prune", "alias", "-o", "in/out"], 1, &["inside the input"]);
         fs::create_dir(desk.path("elsewhere")).unwrap();
         std::os::unix::fs::symlink("elsewhere", desk.path("link")).unwrap();
-        desk.fail(&["prune", "in", "-o", "link"], 1, &["link is not a directory"]);
+        desk.fail(&["prune", "in", "-o", "link"], 1, &["link is a link, which is not replaced"]);
     }
     fs::create_dir_all(desk.path("outer/in")).unwrap();
     desk.write("outer/in/model.safetensors", &shard_a(&MATRIX));
@@ -324,4 +337,23 @@ fn verify_goes_over_every_file() {
     }
     desk.write("out/model-00003-of-00002.safetensors", b"");
     desk.fail(&verify, 1, &["model-00003-of-00002.safetensors", "the input has no such file"]);
+}
+
+/// A shell gives a program few files at first; it may ask for more.
+#[cfg(target_os = "linux")]
+#[test]
+fn more_shards_than_files_may_be_open_at_first() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    let mut map = serde_json::Map::new();
+    for number in 0..80 {
+        let (tensor, shard) = (format!("t{number}"), format!("{number}.safetensors"));
+        desk.write(&format!("in/{shard}"), &model(&[(&tensor, "F32", &[2, 2], f32s(&[1.0, 0.5, 0.1, 3.0]))]));
+        map.insert(tensor, shard.into());
+    }
+    write_index(&desk, &Value::Object(map));
+    let program = env!("CARGO_BIN_EXE_emprune");
+    let line = format!("ulimit -S -n 64 && exec {program} prune in -o out --backend cpu");
+    let output = std::process::Command::new("sh").args(["-c", &line]).current_dir(desk.path(".")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -90,7 +90,7 @@ fn check_order(calls: &[String]) -> Vec<String> {
                 assert!(is_ours || late.is_empty(), "{late:?} are not flushed before {call}");
                 // What was there before goes for good only when the new name is on the disk.
                 assert!(
-                    !to.ends_with(PARTIAL) || !dirty.contains(parent(to)),
+                    !from.ends_with("-old") || !dirty.contains(parent(to)),
                     "the directory is not flushed before {call}"
                 );
                 dirty.insert(parent(to).to_owned());
@@ -239,7 +239,7 @@ fn a_run_that_is_killed_at_any_step_leaves_all_or_nothing() {
         story.goes_on(step);
     }
     // Where two threads make one kind of call, neither may come so far.
-    assert!(killed > 10.min(steps.len() / 2), "{killed} of {steps:?}");
+    assert!(killed > steps.len() / 2, "{killed} of {steps:?}");
 }
 
 #[test]
@@ -336,6 +336,29 @@ fn a_run_that_is_killed_between_its_outputs_is_no_burden_to_the_next() {
             }
         }
         assert!(killed_between >= outputs.len() - 1, "{args:?}: {killed_between}");
+    }
+}
+
+/// A run that goes on and is killed in its turn loses nothing of what was finished: the next one finds as many shards or more.
+#[test]
+fn what_is_finished_stays_so_however_often_a_run_is_killed() {
+    if !is_traced() {
+        return;
+    }
+    let story = Story::new();
+    for step in &steps("rename,fdatasync,unlink,openat") {
+        let (output, _) = story.run("signal=KILL", &("fdatasync".to_owned(), 1));
+        assert_eq!(output.status.signal(), Some(9));
+        let journal = story.desk.path(&format!("out{PARTIAL}/.journal.emprune-partial"));
+        let lines = || fs::read_to_string(&journal).map_or(0, |text| text.lines().count());
+        let before = lines();
+        assert!(before > 0, "nothing was finished");
+        let (output, is_new) = story.run("signal=KILL", step);
+        // When all is finished and about to get its name, the journal goes.
+        let is_over = is_new || story.desk.path(&format!("out{PARTIAL}/emprune_report.json")).exists();
+        let was_killed = output.status.signal() == Some(9);
+        assert!(!was_killed || is_over || lines() >= before, "{step:?}: {} of {before} lines", lines());
+        story.goes_on(step);
     }
 }
 

@@ -82,6 +82,22 @@ fn coupled_layers_are_cut_together() {
     assert_eq!(tensor(&out, "down"), f32s(&[0.1, 0.0, 0.0, 0.1]));
 }
 
+/// Every tensor lists its own, and not what others keep.
+#[test]
+fn a_tensor_that_has_some_of_the_groups_lists_those() {
+    let desk = Desk::new();
+    let more: Part<'_> = ("more", "F32", &[2, 1], f32s(&[20.0, 0.3]));
+    desk.write("in", &model(&[up(&UP), more]));
+    desk.write("groups", &model(&[("up", "U8", &[4], vec![0, 1, 2, 3]), ("more", "U8", &[2], vec![1, 3])]));
+    // 7, 20.7, 17, 0.4: 45.1^2 / 766.65 = 2.7.
+    let args = ["--structure", "groups:groups", "--norm", "l1", "--granularity", "global"];
+    let (out, report) = prune(&desk, &args);
+    assert_eq!(tensor(&out, "more"), f32s(&[20.0, 0.0]));
+    assert_eq!(report["tensors"][0]["name"], "more");
+    assert_eq!(report["tensors"][0]["kept_structures"], json!([1]));
+    assert_eq!(report["tensors"][1]["kept_structures"], json!([1, 2]));
+}
+
 #[test]
 fn structures_with_scores_of_their_own() {
     let desk = Desk::new();
