@@ -14,7 +14,7 @@ use crate::report::write_json;
 use anyhow::{Result, ensure};
 pub(crate) use args::BenchArgs;
 use args::{BenchBackend, BenchGranularity, DtypeName, Task};
-use emprune::{Backend, Decision, Granularity, Mask, Pruner, Rule, Tensor, TensorMut};
+use emprune::{Backend, Decision, Mask, Pruner, Rule, Tensor, TensorMut};
 use half::{bf16, f16};
 use host::Peer;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -122,17 +122,21 @@ impl Bench<'_> {
         let mut pristine = None;
         for &granularity in &args.granularity {
             for &task in &args.task {
-                let is_row = granularity == BenchGranularity::Row;
+                let (has_rows, rows) = (granularity != BenchGranularity::Tensor, granularity.rows());
+                let step = if has_rows { rows * args.row_len } else { 1 };
                 let case = Case {
                     task: if task == Task::Mask { "mask" } else { "prune" },
                     input: input.name(),
                     dtype: dtype.name(),
-                    granularity: if is_row { "row" } else { "tensor" },
-                    entries: if is_row { entries / args.row_len * args.row_len } else { entries },
-                    row_len: if is_row { args.row_len } else { entries },
+                    granularity: granularity.name(),
+                    entries: entries / step * step,
+                    row_len: if has_rows { args.row_len } else { entries },
                 };
                 if case.entries == 0 {
-                    self.skip(&case, "all", format!("{entries} entries are less than a row of {}", args.row_len));
+                    let few = if rows == 1 { "a row".to_owned() } else { format!("{rows} rows") };
+                    self.skip(&case, "all", format!("{entries} entries are less than {few} of {}", args.row_len));
+                } else if !args.row_len.is_multiple_of(rows) {
+                    self.skip(&case, "all", format!("rows of {} are no whole number of blocks", args.row_len));
                 } else if args.plan {
                     // A mask moves no more than pruning does, and the library counts the latter.
                     if task == Task::Prune {
@@ -157,11 +161,10 @@ impl Bench<'_> {
 
     fn one_case<T: Entry>(&mut self, case: Case, pristine: &[T]) -> Result<()> {
         let before = &pristine[..case.entries as usize];
-        let granularity = if case.granularity == "row" { Granularity::Row } else { Granularity::Tensor };
-        let rule = Rule::new().with_granularity(granularity);
+        let rule = case.rule();
         let mut work = before.to_vec();
         let decision = prune(&self.cpu, &mut work, &case, &rule)?;
-        host::check(before, &work, case.row_len as usize, decision.groups())?;
+        host::check(&case.by_contest(before), &case.by_contest(&work), case.contest_len(), decision.groups())?;
         let (again, mask) = make_mask(&self.cpu, before, &case, &rule)?;
         ensure!(again == decision, "wrong answer: making a mask decides otherwise than pruning");
         host::check_mask(before, &work, &mask, decision.kept())?;
@@ -181,7 +184,8 @@ impl Bench<'_> {
             ways.push(Way::Emprune(&self.cpu, "cpu".into()));
         }
         ways.extend(self.gpus.iter().map(|gpu| Way::Emprune(&gpu.pruner, gpu.adapter.backend.clone())));
-        if self.args.peers && case.task == "prune" {
+        // They know of runs alone.
+        if self.args.peers && case.task == "prune" && matches!(case.granularity, "tensor" | "row") {
             ways.extend(Peer::ALL.map(Way::Peer));
         }
         let row_len = case.row_len as usize;
@@ -253,7 +257,7 @@ impl Bench<'_> {
     /// What every device's plans say.
     fn plan(&mut self, case: &Case, dtype: emprune::Dtype) {
         for gpu in &self.gpus {
-            let plans = Self::spec(case, dtype).and_then(|spec| gpu.device.plans(spec, case.granularity == "row"));
+            let plans = Self::spec(case, dtype).and_then(|spec| gpu.device.plans(spec, case.rule()));
             let (case, backend) = (case.clone(), gpu.adapter.backend.clone());
             let plans = match plans {
                 Ok(plans) => plans,
@@ -323,7 +327,7 @@ impl Bench<'_> {
     ) -> Result<Result<Line, String>> {
         let Answered { case, before, after, decision, mask, .. } = answered;
         let spec = Self::spec(case, T::DTYPE)?;
-        let mut resident = match device::Resident::new(device, spec, case.granularity == "row", case.task == "prune") {
+        let mut resident = match device::Resident::new(device, spec, case.rule(), case.task == "prune") {
             Ok(resident) => resident,
             Err(e) => return Ok(Err(format!("{e:#}"))),
         };

@@ -16,11 +16,11 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "f32,bf16")]
     pub(super) dtype: Vec<DtypeName>,
 
-    /// Which weights compete: all, or those of a row
+    /// Which weights compete: all, those of a row or of a column, or blocks of 4 x 4
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "tensor,row")]
     pub(super) granularity: Vec<BenchGranularity>,
 
-    /// Entries of a row; sizes are rounded down to whole rows
+    /// Entries of a row; sizes are rounded down to whole rows, or rows of blocks
     #[arg(long, value_name = "N", default_value = "4096", value_parser = size)]
     pub(super) row_len: u64,
 
@@ -90,6 +90,27 @@ pub(crate) enum BenchGranularity {
     Tensor,
     /// A contest for each row
     Row,
+    /// A contest for each column
+    Column,
+    /// A contest for each block of 4 x 4
+    Block,
+}
+
+impl BenchGranularity {
+    /// As `prune` has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            BenchGranularity::Tensor => "tensor",
+            BenchGranularity::Row => "row",
+            BenchGranularity::Column => "column",
+            BenchGranularity::Block => "block:4x4",
+        }
+    }
+
+    /// Whole rows that are together.
+    pub(super) fn rows(self) -> u64 {
+        if self == BenchGranularity::Block { 4 } else { 1 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -186,8 +186,14 @@ impl Device {
         }
     }
 
-    /// The jobs for a tensor: as many slices as bindings and buffers ask for, all of one contest or each with rows of its own.
-    pub(super) fn plans(&self, spec: TensorSpec, rows: bool) -> Result<Vec<(Plan, Vec<TensorSpec>)>> {
+    /// The jobs for a tensor: as many slices as bindings and buffers ask for, all of one contest or each with rows of its own. Columns and
+    /// blocks are one slice.
+    pub(super) fn plans(&self, spec: TensorSpec, rule: Rule) -> Result<Vec<(Plan, Vec<TensorSpec>)>> {
+        let rule = rule.with_budget(self.budget);
+        if !matches!(rule.granularity, Granularity::Tensor | Granularity::Row) {
+            return Ok(vec![(self.kernels.plan(&[spec], &rule)?, vec![spec])]);
+        }
+        let rows = rule.granularity == Granularity::Row;
         let limits = self.device.limits();
         let most_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 16 * 16;
         // A multiple of 32 entries, so that masks lie side by side, and few enough for a slice's 32-bit indices.
@@ -201,8 +207,7 @@ impl Device {
             TensorSpec::new(spec.dtype, len, if rows { spec.row_len } else { len })
         });
         let slices = slices.collect::<Result<Vec<_>, _>>()?;
-        let granularity = if rows { Granularity::Row } else { Granularity::Global };
-        let rule = Rule::new().with_granularity(granularity).with_budget(self.budget);
+        let rule = if rows { rule } else { rule.with_granularity(Granularity::Global) };
         let jobs: Vec<_> = if rows { slices.iter().map(|slice| vec![*slice]).collect() } else { vec![slices] };
         let plans = jobs.into_iter().map(|slices| Ok((self.kernels.plan(&slices, &rule)?, slices)));
         plans.collect()
@@ -254,8 +259,8 @@ impl Device {
 
 impl<'d> Resident<'d> {
     /// Buffers for a tensor, and jobs bound to them. Too little memory is an error like any other.
-    pub(super) fn new(device: &'d Device, spec: TensorSpec, rows: bool, in_place: bool) -> Result<Self> {
-        let plans = device.plans(spec, rows)?;
+    pub(super) fn new(device: &'d Device, spec: TensorSpec, rule: Rule, in_place: bool) -> Result<Self> {
+        let plans = device.plans(spec, rule)?;
         let (mut slices, mut jobs, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let (storage, source) = (BufferUsages::STORAGE, BufferUsages::COPY_SRC);
         let workspace = plans.iter().map(|(plan, _)| plan.workspace_bytes()).max().unwrap_or(4);
@@ -282,13 +287,20 @@ impl<'d> Resident<'d> {
                 start = end;
             }
             let record = device.buffer("records", plan.records_bytes(), storage | source);
+            let keys =
+                Some(plan.keys_bytes()).filter(|&bytes| bytes > 0).map(|bytes| device.buffer("keys", bytes, storage));
             device.check()?;
             let whole = wgpu::Buffer::as_entire_buffer_binding;
             let bound = slices[first..].iter();
             let bound: Vec<_> = bound
                 .map(|s| SliceBuffers { weights: whole(&s.weights), norms: None, scores: None, mask: whole(&s.mask) })
                 .collect();
-            let buffers = Buffers { slices: &bound, records: whole(&record), workspace: whole(&workspace), keys: None };
+            let buffers = Buffers {
+                slices: &bound,
+                records: whole(&record),
+                workspace: whole(&workspace),
+                keys: keys.as_ref().map(whole),
+            };
             device.kernels.warm_up(plan);
             jobs.push(device.kernels.bind(plan, &buffers)?);
             device.check()?;

@@ -2,7 +2,9 @@
 
 use crate::table::{new_table, to_text};
 use comfy_table::CellAlignment;
+use emprune::{Granularity, Rule};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 pub(super) const SCHEMA: &str = "emprune.bench/1";
@@ -42,7 +44,7 @@ pub(super) struct Case {
     pub(super) dtype: &'static str,
     pub(super) granularity: &'static str,
     pub(super) entries: u64,
-    /// Entries of a contest.
+    /// Entries of a row; of a tensor all.
     pub(super) row_len: u64,
 }
 
@@ -128,12 +130,47 @@ impl Case {
         self.entries * if self.dtype == "f32" { 4 } else { 2 }
     }
 
+    /// Entries of a contest.
+    pub(super) fn contest_len(&self) -> usize {
+        let len = match self.granularity {
+            "column" => self.entries / self.row_len,
+            "block:4x4" => 16,
+            _ => self.row_len,
+        };
+        len as usize
+    }
+
+    /// Who competes, for the library.
+    pub(super) fn rule(&self) -> Rule {
+        Rule::new().with_granularity(match self.granularity {
+            "row" => Granularity::Row,
+            "column" => Granularity::Column,
+            "block:4x4" => Granularity::Block { rows: 4, columns: 4 },
+            _ => Granularity::Tensor,
+        })
+    }
+
+    /// The entries contest by contest.
+    pub(super) fn by_contest<'e, T: Copy>(&self, entries: &'e [T]) -> Cow<'e, [T]> {
+        let row_len = self.row_len as usize;
+        let rows = || entries.chunks_exact(row_len);
+        match self.granularity {
+            "column" => (0..row_len).flat_map(|column| rows().map(move |row| row[column])).collect(),
+            "block:4x4" => {
+                let bands = entries.chunks_exact(4 * row_len);
+                let blocks = bands.flat_map(|band| (0..row_len).step_by(4).map(move |left| (band, left)));
+                blocks.flat_map(|(band, left)| (0..16).map(move |i| band[i / 4 * row_len + left + i % 4])).collect()
+            }
+            _ => entries.into(),
+        }
+    }
+
     /// The least that must move, in main memory: every score is read before the first decision is known, so those of a large contest are
-    /// read again to be zeroed; those of a row are still in a cache. A mask takes a bit, and a second look can be spared.
+    /// read again to be zeroed; those of a row or a block are still in a cache. A mask takes a bit, and a second look can be spared.
     pub(super) fn floor_bytes(&self) -> u64 {
         match (self.task, self.granularity) {
             ("mask", _) => self.bytes() + self.entries / 8,
-            (_, "row") => 2 * self.bytes(),
+            (_, "row" | "block:4x4") => 2 * self.bytes(),
             _ => 3 * self.bytes(),
         }
     }
@@ -308,6 +345,8 @@ impl Report {
 fn contest(case: &Case) -> String {
     match case.granularity {
         "row" => format!("{} rows of {}", case.dtype, case.row_len),
+        "column" => format!("{} columns of {}", case.dtype, case.contest_len()),
+        "block:4x4" => format!("{} blocks of 4 x 4", case.dtype),
         _ => format!("{} tensor", case.dtype),
     }
 }
@@ -324,6 +363,20 @@ fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the checks are given is what the library decides about.
+    #[test]
+    fn contests_are_laid_end_to_end() {
+        let entries: Vec<u32> = (0..32).collect();
+        let case =
+            |granularity| Case { task: "prune", input: "normal", dtype: "f32", granularity, entries: 32, row_len: 8 };
+        let columns = case("column").by_contest(&entries).into_owned();
+        assert_eq!((case("column").contest_len(), &columns[..5]), (4, &[0, 8, 16, 24, 1][..]));
+        let blocks = case("block:4x4").by_contest(&entries).into_owned();
+        assert_eq!((case("block:4x4").contest_len(), &blocks[2..6]), (16, &[2, 3, 8, 9][..]));
+        assert_eq!(blocks[16..18], [4, 5]);
+        assert_eq!(case("row").by_contest(&entries).into_owned(), entries);
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

@@ -8,7 +8,6 @@ use crate::table::{new_table, to_text};
 use anyhow::Result;
 use comfy_table::CellAlignment;
 use emprune::gpu::Tuning;
-use emprune::{Granularity, Rule};
 use half::bf16;
 use std::fmt::Write as _;
 
@@ -81,7 +80,6 @@ impl Bench<'_> {
         let entries = self.args.sizes.iter().copied().max().unwrap_or_default();
         let row_len = row_len.unwrap_or(entries).min(entries);
         let (entries, is_row) = (entries / row_len * row_len, row_len < entries);
-        let granularity = if is_row { Granularity::Row } else { Granularity::Tensor };
         let case = Case {
             task: "prune",
             input: InputKind::Normal.name(),
@@ -91,7 +89,7 @@ impl Bench<'_> {
             row_len,
         };
         let before = inputs::generate::<T>(InputKind::Normal, entries as usize);
-        let rule = Rule::new().with_granularity(granularity);
+        let rule = case.rule();
         let mut after = before.clone();
         let decision = prune(&self.cpu, &mut after, &case, &rule)?;
         let (_, mask) = make_mask(&self.cpu, &before, &case, &rule)?;
@@ -99,7 +97,7 @@ impl Bench<'_> {
         // One at a time on the device: weights may fill it.
         for round in 0..3 {
             for (device, laps) in devices.iter().zip(&mut laps) {
-                let mut resident = Resident::new(device, Self::spec(&case, T::DTYPE)?, is_row, true)?;
+                let mut resident = Resident::new(device, Self::spec(&case, T::DTYPE)?, rule, true)?;
                 resident.upload(bytemuck::cast_slice(&before))?;
                 if round == 0 {
                     resident.check(bytemuck::cast_slice(&after), &mask, &decision)?;

@@ -1,6 +1,6 @@
 //! `emprune bench` on sizes that take no time: the shape of what it says, and what it refuses.
 
-use crate::desk::{Desk, texts};
+use crate::desk::{Desk, backends, texts};
 use serde_json::Value;
 
 const QUICK: [&str; 4] = ["bench", "--json", "--repeats", "2"];
@@ -62,6 +62,32 @@ fn every_question_is_answered_by_the_cpu_and_its_peers() {
     };
     assert!((6200..6550).contains(&kept("normal")), "2 in pi of 10000: {}", kept("normal"));
     assert!(kept("lognormal") < 100, "few matter: {}", kept("lognormal"));
+}
+
+/// On the host by every backend that the tests are about, and on its device.
+#[test]
+fn columns_and_blocks_are_timed_too() {
+    let questions = ["--granularity", "column,block", "--dtype", "f32,bf16", "--task", "prune,mask", "--sizes", "5000"];
+    for backend in backends() {
+        // What is left when whole rows of blocks are taken, and rows that are no whole number of blocks.
+        for (row_len, entries) in [("100", Some(4800)), ("50", None)] {
+            let report = bench(&[&questions[..], &["--row-len", row_len], &backend].concat());
+            let results = array(&report, "results");
+            results.iter().for_each(check_line);
+            let of = |granularity: &str| {
+                results.iter().filter(|line| line["granularity"] == granularity).collect::<Vec<_>>()
+            };
+            assert_eq!(
+                of("column").len(),
+                of("block:4x4").len() + if entries.is_none() { of("column").len() } else { 0 }
+            );
+            assert!(of("column").len() >= 4 && of("column").iter().all(|line| line["entries"] == 5000), "{report}");
+            assert!(of("block:4x4").iter().all(|line| line["entries"].as_u64() == entries), "{report}");
+            if backend.contains(&"gpu") {
+                assert!(results.iter().any(|line| line["way"] == "device"), "{report}");
+            }
+        }
+    }
 }
 
 #[test]
