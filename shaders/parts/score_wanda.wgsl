@@ -8,10 +8,14 @@ fn key_of(weight: u32, at: u32) -> u32 {
     return product(weight, norms[at % params.columns] & 0x7fffffffu);
 }
 
-// A weight that is NaN or infinite stays what it is; a product too large gives infinity. The norm is finite.
+// A weight that is NaN or infinite stays what it is; a product too large gives infinity, and so does any with a norm that is no number: a
+// caller's buffer may hold one, and nobody has looked at it before.
 fn product(weight: u32, norm: u32) -> u32 {
     if (weight >= KEY_END) {
         return weight;
+    }
+    if (norm >= KEY_END) {
+        return KEY_END;
     }
     let a = significand(weight);
     let b = significand(norm);

@@ -84,12 +84,12 @@ impl Params {
 ///
 /// An entry is kept when the bits of its score are above `threshold`, or equal it and the entry comes before the cut: in a
 /// span before `cut_span`, or in that span and before entry `cut_index` of the contest within the slice. A span is a run of
-/// entries that the plan chose; [`Record::NO_CUT`] says that no tie loses.
+/// entries that the plan chose; [`Record::NO_CUT`] says that no tie loses. A shader of yours that meets a tie where some lose asks the mask.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Record {
     /// 0: decided. Else some score is no number and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that
-    /// overflowed `f32`.
+    /// overflowed `f32`, or whose norm is no number.
     pub status: u32,
     /// 1: all scores are zero.
     pub degenerate: u32,

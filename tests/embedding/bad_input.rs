@@ -229,3 +229,46 @@ fn bad_contests(weights: &Weights, contests: Contests, wanda: bool) {
         }
     }
 }
+
+/// Nobody has looked at a caller's norms before the device does. One that is no number spoils every contest that meets it, even where the
+/// weight is zero, and nothing is written.
+#[test]
+fn a_norm_that_is_no_number() {
+    for (i, norm) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().enumerate() {
+        for (rows, columns, contests) in [
+            (1, 5000, Contests::Tensor),
+            (40, 9, Contests::Row),
+            (5, 300, Contests::Row),
+            (3, 2500, Contests::Row),
+            (40, 7, Contests::Column),
+        ] {
+            let kind = [Kind::F32, Kind::Bf16, Kind::F16][i];
+            let mut weights = with_norms(distribution("normal").weights(kind, rows, columns, 430), 430);
+            weights.norms.as_mut().unwrap()[3] = norm;
+            let size = kind.size();
+            weights.bytes[3 * size..4 * size].fill(0);
+            let tensors = std::slice::from_ref(&weights);
+            for turn in turns() {
+                let task = Task::new(turn.gpu, tensors, &question(contests, true, 1.0));
+                turn.gpu.submit(|encoder| task.job.record_prune(encoder));
+                let seen = task.look();
+                let told = |at: usize| (seen.records[at].status, seen.records[at].bad_index as usize);
+                let name = &turn.gpu.name;
+                match contests {
+                    Contests::Tensor => assert_eq!(told(0), (3, 3), "{name}: {norm}"),
+                    Contests::Row => {
+                        (0..rows)
+                            .for_each(|row| assert_eq!(told(row), (3, row * columns + 3), "{name}: {norm}, row {row}"));
+                    }
+                    _ => {
+                        assert_eq!(told(3), (3, 3), "{name}: {norm}");
+                        assert!((0..columns).all(|at| (told(at).0 == 3) == (at == 3)), "{name}: {norm}");
+                    }
+                }
+                if contests != Contests::Column {
+                    assert!(seen.weights[0] == weights.bytes, "{name}: {norm} of {contests:?}: weights were written");
+                }
+            }
+        }
+    }
+}
