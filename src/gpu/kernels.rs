@@ -21,6 +21,9 @@ pub struct Kernels {
     pub(crate) sums: bool,
     /// Stands in where a rule has no norms.
     nothing: wgpu::Buffer,
+    /// Dispatches that were recorded.
+    #[cfg(test)]
+    pub(crate) recorded: Arc<std::sync::atomic::AtomicU32>,
 }
 
 /// Which shaders run. The answer is the same.
@@ -196,7 +199,17 @@ impl Kernels {
             mapped_at_creation: false,
         });
         let pipelines = (0..shaders::COUNT).map(|_| OnceLock::new()).collect();
-        Self { device: device.clone(), layouts: Arc::default(), pipelines, options, subgroup, sums: true, nothing }
+        Self {
+            device: device.clone(),
+            layouts: Arc::default(),
+            pipelines,
+            options,
+            subgroup,
+            sums: true,
+            nothing,
+            #[cfg(test)]
+            recorded: Arc::default(),
+        }
     }
 
     /// Which shaders run: [`Variant::Portable`] or [`Variant::Subgroup`].
@@ -206,6 +219,17 @@ impl Kernels {
 
     pub(crate) fn tuning(&self) -> &Tuning {
         &self.options.tuning
+    }
+
+    #[cfg(test)]
+    pub(crate) fn options(&self) -> KernelOptions {
+        self.options.clone()
+    }
+
+    /// Pipelines that were compiled.
+    #[cfg(test)]
+    pub(crate) fn compiled(&self) -> usize {
+        self.pipelines.iter().filter(|slot| slot.get().is_some()).count()
     }
 
     pub(crate) fn device(&self) -> &wgpu::Device {
@@ -249,12 +273,14 @@ impl Kernels {
     ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
-    ///   read from a buffer becomes an index in five places: a key's digit, masked
+    ///   read from a buffer becomes an index in six places: a key's digit, masked
     ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
-    ///   compared with the slice's own; the entry of a bad key among arranged ones; and a candidate's number, which stays below the capacity because `narrow` has counted
-    ///   the bin before `sift` collects from it, in the same pass over the same weights. Ranges of the caller's buffers that are
-    ///   written do not overlap: `bind` refuses them.
-    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or clears one bit of a word at each turn.
+    ///   compared with the slice's own; the entry of a bad key among arranged ones; a candidate's number, which stays below the capacity because `narrow` has counted
+    ///   the bin before `sift` collects from it, in the same pass over the same weights; and a candidate's entry, which is the place of an
+    ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
+    ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
+    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or to the number of candidates that were noted, or clears one bit
+    ///   of a word at each turn.
     /// * Division by zero stays checked.
     fn module(&self, label: &str, source: String) -> wgpu::ShaderModule {
         let descriptor =
@@ -446,6 +472,8 @@ impl Kernels {
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(pipeline));
         pass.set_bind_group(0, group, &[]);
+        #[cfg(test)]
+        self.recorded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // A grid at most as wide as a dimension may be; the shaders fold it again.
         let widest = self.device.limits().max_compute_workgroups_per_dimension;
         if workgroups <= widest {

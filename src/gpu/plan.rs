@@ -227,19 +227,24 @@ impl Plan {
     }
 
     /// Bytes that [`Job::record_prune`](super::Job::record_prune) reads and writes in device memory, when the first digit's bin is small, as it is for anything like
-    /// weights; a sixteenth of the entries is small enough. An entry in it takes 56 more, which are left out.
+    /// weights; a sixteenth of the entries is small enough. Weights, scores, masks, keys and records count, and with a mass the sums of short
+    /// rows; left out are an entry of that bin, which takes 56 more, and the counters of contests, 33 MB at most, which are cleared and read.
     pub fn bytes_moved(&self) -> (u64, u64) {
         let weights: u64 = self.slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).sum();
         let masks: u64 = self.slices.iter().map(|s| plan::mask_bytes(s.len)).sum();
         let decided: u64 = self.batches.iter().map(|b| b.key_bytes() * b.reads()).sum();
-        let (mut read, mut written) = (decided, weights + masks);
+        let (mut read, mut written) = (decided, weights + masks + self.records_bytes());
+        if self.mass {
+            let sums: u64 = self.batches.iter().filter(|b| b.rows).map(|b| b.groups * b.stride()).sum();
+            (read, written) = (read + sums + self.records_bytes(), written + sums + self.records_bytes());
+        }
         if self.is_apart() {
             read += masks + weights;
         }
         if self.grid.is_some() {
-            // What the keys are made of, they themselves, and their mask on its way to where it belongs.
-            read += self.scores_bytes(0).unwrap_or(weights) + masks;
-            written += self.batches.iter().map(Batch::key_bytes).sum::<u64>() + masks;
+            // What the keys are made of, they themselves, and their mask and records on their way to where they belong.
+            read += self.scores_bytes(0).unwrap_or(weights) + masks + self.records_bytes();
+            written += self.batches.iter().map(Batch::key_bytes).sum::<u64>() + masks + self.records_bytes();
         }
         (read, written)
     }

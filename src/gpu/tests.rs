@@ -2,6 +2,7 @@
 
 use super::layout::{self, Params, Record, binding};
 use super::shaders::{self, Pipeline, Stage};
+use crate::dtype::Dtype;
 use crate::plan::{LANE_KEYS, Tuning};
 use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -51,6 +52,7 @@ fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     // Of these, stats, apply, sift, rows, settle, and teams of more than one lane know subgroups.
     assert_eq!(all.len() - portable, 10 + 3 * 20 + 10 + 4 * 20, "the list of pipelines with subgroups");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
+    slots.sort_unstable();
     slots.dedup();
     assert_eq!(slots.len(), all.len(), "two pipelines share a slot");
     assert!(slots.iter().all(|&slot| slot < shaders::COUNT), "a slot past the end");
@@ -438,4 +440,89 @@ fn glsl(pipeline: Pipeline, module: &naga::Module, info: &ModuleInfo) -> String 
     let writer = naga::back::glsl::Writer::new(&mut text, module, info, &options, &entry, bounds_checks(false));
     writer.and_then(|mut writer| writer.write()).unwrap_or_else(|e| panic!("{}: {e}", pipeline.label()));
     text
+}
+
+/// What a plan says it will dispatch is recorded, and after `warm_up` nothing is compiled: not by `bind`, not by recording.
+#[test]
+fn recording_keeps_to_the_plan() {
+    use super::{Buffers, Kernels, Options, SliceBuffers};
+    use crate::rule::{Budget, Granularity, Rule, Score};
+    use crate::tensor::TensorSpec;
+    use std::sync::atomic::Ordering;
+
+    if std::env::var("EMPRUNE_NO_GPU").is_ok_and(|v| v == "1") {
+        return;
+    }
+    let part = std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default();
+    let options = Options::new().with_software(true).with_adapter(part);
+    let engine = super::Engine::open(&options).expect("an adapter; EMPRUNE_NO_GPU=1 says that none is wanted");
+    let device = &engine.device.device;
+    let spec = |dtype, len, row_len| TensorSpec::new(dtype, len, row_len).expect("whole rows");
+    let (f32, bf16, f8) = (Dtype::F32, Dtype::Bf16, Dtype::F8E4m3);
+    let of = |granularity| Rule::new().with_granularity(granularity);
+    let given = |granularity| of(granularity).with_score(Score::Given);
+    let block = |rows, columns| of(Granularity::Block { rows, columns });
+    let count = Budget::Count(3);
+    let small = std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small");
+    for (i, (what, slices, rule)) in [
+        ("a tensor", vec![spec(f32, 5001, 5001)], of(Granularity::Tensor)),
+        ("slices of one contest", vec![spec(f32, 500, 5), spec(bf16, 77, 7), spec(f8, 99, 9)], of(Granularity::Global)),
+        ("rows of a lane", vec![spec(bf16, 33 * 5, 5)], of(Granularity::Row)),
+        ("rows of a team", vec![spec(f32, 9 * 301, 301)], of(Granularity::Row).with_score(Score::Wanda)),
+        ("rows of a workgroup", vec![spec(bf16, 3 * 3001, 3001)], of(Granularity::Row).with_budget(count)),
+        ("long rows", vec![spec(bf16, 3 * 140_001, 140_001)], of(Granularity::Row)),
+        ("columns", vec![spec(f8, 300 * 7, 7)], of(Granularity::Column)),
+        ("blocks with edges", vec![spec(f32, 67 * 13, 13)], block(4, 4)),
+        ("blocks of several workgroups", vec![spec(f32, 400 * 401, 401)], block(399, 400)),
+        ("scores of the caller's", vec![spec(bf16, 5000, 5000).with_scores(f32)], given(Granularity::Tensor)),
+        ("rows of such scores", vec![spec(f32, 50 * 33, 33).with_scores(bf16)], given(Granularity::Row)),
+        ("columns of such scores", vec![spec(f32, 50 * 33, 33).with_scores(bf16)], given(Granularity::Column)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for mass in [false, true] {
+            if small && mass == (i % 2 == 0) {
+                continue;
+            }
+            let kernels = Kernels::with_options(device, engine.kernels.options()).expect("as the engine has");
+            let plan = kernels.plan(&slices, &rule).expect(what).with_mass(mass);
+            let buffer = |bytes: u64| super::transfer::buffer(device, what, bytes);
+            let whole = wgpu::Buffer::as_entire_buffer_binding;
+            let made: Vec<_> = (0..slices.len())
+                .map(|i| {
+                    let bytes = [plan.weights_bytes(i), plan.scores_bytes(i), plan.mask_bytes(i)];
+                    let [weights, scores, mask] = bytes.map(|bytes| bytes.map(buffer));
+                    let norms = (rule.score == Score::Wanda).then(|| buffer(slices[i].row_len * 4));
+                    (weights.expect("a slice"), norms, scores, mask.expect("a slice"))
+                })
+                .collect();
+            let bound: Vec<_> = made
+                .iter()
+                .map(|(weights, norms, scores, mask)| SliceBuffers {
+                    weights: whole(weights),
+                    norms: norms.as_ref().map(whole),
+                    scores: scores.as_ref().map(whole),
+                    mask: whole(mask),
+                })
+                .collect();
+            let [records, workspace, keys] =
+                [plan.records_bytes(), plan.workspace_bytes(), plan.keys_bytes()].map(buffer);
+            let keys = (plan.keys_bytes() > 0).then(|| whole(&keys));
+            let buffers = Buffers { slices: &bound, records: whole(&records), workspace: whole(&workspace), keys };
+            kernels.warm_up(&plan);
+            let compiled = kernels.compiled();
+            assert!(compiled > 0, "{what}: nothing is warmed up");
+            let job = kernels.bind(&plan, &buffers).expect(what);
+            assert_eq!(kernels.compiled(), compiled, "{what}: `bind` compiles");
+            let mut encoder = engine.encoder();
+            job.record_prune(&mut encoder);
+            assert_eq!(kernels.recorded.swap(0, Ordering::Relaxed), plan.dispatches(), "{what}, mass {mass}");
+            job.record_mask(&mut encoder);
+            assert!(kernels.recorded.load(Ordering::Relaxed) <= plan.dispatches(), "{what}: a mask takes more");
+            assert_eq!(kernels.compiled(), compiled, "{what}: recording compiles");
+            engine.device.queue.submit([encoder.finish()]);
+            engine.device.check().expect(what);
+        }
+    }
 }

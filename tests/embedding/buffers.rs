@@ -158,6 +158,56 @@ fn overlapping_buffers_are_refused() {
     }
 }
 
+/// Neither slices of one contest nor keys may share what is written. The number of candidates rests on that, and with it every index.
+#[test]
+fn overlapping_slices_and_keys_are_refused() {
+    for turn in turns() {
+        let gpu = turn.gpu;
+        let spec = TensorSpec::new(Dtype::F32, 3000, 1000).unwrap();
+        let global = Rule::new().with_granularity(Granularity::Global);
+        let plan = gpu.kernels.plan(&[spec, spec], &global).unwrap();
+        let weights = gpu.buffer(&[0; 1 << 15], BufferUsages::STORAGE);
+        let results = gpu.buffer(&vec![0; (1 << 16) + plan.workspace_bytes() as usize], BufferUsages::STORAGE);
+        let at = |buffer, offset| wgpu::BufferBinding { buffer, offset, size: None };
+        let bind = |offsets: [u64; 2], masks: [u64; 2]| {
+            let slice = |i: usize| SliceBuffers {
+                weights: at(&weights, offsets[i]),
+                norms: None,
+                scores: None,
+                mask: at(&results, masks[i]),
+            };
+            let slices = [slice(0), slice(1)];
+            let (records, workspace) = (at(&results, 4096), at(&results, 1 << 16));
+            gpu.kernels.bind(&plan, &Buffers { slices: &slices, records, workspace, keys: None })
+        };
+        bind([0, 12_032], [0, 512]).unwrap_or_else(|error| panic!("{}: {error}", gpu.name));
+        for (offsets, masks) in
+            [([0, 0], [0, 512]), ([0, 11_776], [0, 512]), ([0, 12_032], [0, 256]), ([0, 12_032], [512, 512])]
+        {
+            let error = bind(offsets, masks).expect_err("bytes are shared");
+            assert!(error.to_string().contains("overlaps"), "{} {offsets:?} {masks:?}: {error}", gpu.name);
+        }
+
+        let column = Rule::new().with_granularity(Granularity::Column);
+        let plan = gpu.kernels.plan(&[spec], &column).unwrap();
+        let workspace = gpu.buffer(&vec![0; plan.workspace_bytes() as usize], BufferUsages::STORAGE);
+        let results = gpu.buffer(&[0; 1 << 18], BufferUsages::STORAGE);
+        let bind = |keys, mask, records| {
+            let slices =
+                [SliceBuffers { weights: at(&weights, 0), norms: None, scores: None, mask: at(&results, mask) }];
+            let keys = Some(at(&results, keys));
+            let buffers =
+                Buffers { slices: &slices, records: at(&results, records), workspace: at(&workspace, 0), keys };
+            gpu.kernels.bind(&plan, &buffers)
+        };
+        bind(0, 16_384, 32_768).unwrap_or_else(|error| panic!("{}: {error}", gpu.name));
+        for (keys, mask, records) in [(0, 11_776, 32_768), (0, 16_384, 256), (16_384, 16_384, 32_768)] {
+            let error = bind(keys, mask, records).expect_err("bytes are shared");
+            assert!(error.to_string().contains("overlaps"), "{} {keys} {mask} {records}: {error}", gpu.name);
+        }
+    }
+}
+
 /// Norms may be shared, but not with what is zeroed before they are read.
 #[test]
 fn norms_are_no_weights_of_another_slice() {

@@ -15,6 +15,7 @@ pub(crate) fn plan(gpu: &Gpu, slices: &[(Dtype, u64, u64)], rule: Rule) -> Resul
     gpu.kernels.plan(&specs, &rule)
 }
 
+const RECORD: u64 = size_of::<Record>() as u64;
 pub(crate) const ROW: Rule = Rule::new().with_granularity(Granularity::Row);
 pub(crate) const TENSOR: Rule = Rule::new();
 pub(crate) const GLOBAL: Rule = Rule::new().with_granularity(Granularity::Global);
@@ -46,9 +47,9 @@ fn a_plan_knows_its_sizes() {
         for (dtype, bytes) in [(Dtype::F32, 4 << 20), (Dtype::F16, 2 << 20), (Dtype::Bf16, 2 << 20)] {
             let mask = 1 << 17;
             let whole = plan(gpu, &[(dtype, 1 << 20, 1 << 20)], TENSOR).unwrap();
-            assert_eq!(whole.bytes_moved(), (2 * bytes, bytes + mask), "{dtype}: two reads and one write");
+            assert_eq!(whole.bytes_moved(), (2 * bytes, bytes + mask + RECORD), "{dtype}: two reads and one write");
             let rows = plan(gpu, &[(dtype, 1 << 20, 1 << 10)], ROW).unwrap();
-            assert_eq!(rows.bytes_moved(), (bytes, bytes + mask), "{dtype}: one read and one write");
+            assert_eq!(rows.bytes_moved(), (bytes, bytes + mask + 1024 * RECORD), "{dtype}: one read and one write");
         }
     }
 }
@@ -73,8 +74,11 @@ fn a_plan_of_blocks_knows_its_sizes() {
         let edges = plan(gpu, &[(Dtype::Bf16, 67 * 13, 13)], BLOCKS).unwrap();
         assert_eq!((edges.groups(), edges.dispatches()), (17 * 4, small.dispatches() + 3), "blocks of four sizes");
         // Weights, keys, their mask; the mask again and the weights, to be zeroed.
-        let (mask, keys, weights) = (len / 8, 4 * len, 2 * len);
-        assert_eq!(large.bytes_moved(), (2 * weights + keys + 2 * mask, weights + keys + 2 * mask));
+        let (mask, keys, weights, records) = (len / 8, 4 * len, 2 * len, len / 16 * RECORD);
+        assert_eq!(
+            large.bytes_moved(),
+            (2 * weights + keys + 2 * mask + records, weights + keys + 2 * mask + 2 * records)
+        );
         let runs = plan(gpu, &[(Dtype::Bf16, len, columns)], ROW).unwrap();
         assert_eq!(runs.keys_bytes(), 0, "rows are runs of neighbours");
     }
@@ -88,7 +92,7 @@ fn a_plan_of_scores_knows_its_sizes() {
         let plan = turn.gpu.kernels.plan(&[spec], &rule).unwrap();
         assert_eq!((plan.weights_bytes(0), plan.scores_bytes(0), plan.scores_bytes(1)), (Some(4004), Some(2004), None));
         // Scores twice, then mask and weights, and the weights are written.
-        assert_eq!(plan.bytes_moved(), (2 * 2004 + 128 + 4004, 4004 + 128));
+        assert_eq!(plan.bytes_moved(), (2 * 2004 + 128 + 4004, 4004 + 128 + RECORD));
     }
 }
 
