@@ -325,7 +325,7 @@ def verdict(reached, must, goal):
 
 
 def targets(record):
-    """A line for each target that this run says something about: what was reached at the largest size."""
+    """A line for each target that this run says something about: what was reached at every size from 2^28 on, or else at the largest."""
     way = "device" if record["gpu"] else "host"
     normal, hostile, tensors = {}, [], {}
     for line in record["emprune"]["results"]:
@@ -337,14 +337,16 @@ def targets(record):
             continue
         if kind == ("tensor", "f32", "prune"):
             tensors.setdefault(line["entries"], line)
-        if line["entries"] >= normal.get(kind, line)["entries"]:
-            normal[kind] = line
+        normal.setdefault(kind, []).append(line)
     text = []
     for gpu, *kind, must, goal in TARGETS:
-        line = normal.get(tuple(kind))
-        if gpu == record["gpu"] and line:
+        lines = sorted(normal.get(tuple(kind), []), key=lambda line: line["entries"])
+        for line in [line for line in lines if line["entries"] >= 1 << 28] or lines[-1:]:
+            if gpu != record["gpu"]:
+                continue
             reached = line["memcpy_ratio"]
-            text.append((f"{' '.join(kind)}, {line['entries']}", f"{line['floor_ratio']:.2f}", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
+            name = f"{' '.join(kind)}, {line['entries']}" + (", one run" if line["runs"] == 1 else "")
+            text.append((name, f"{line['floor_ratio']:.2f}", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))
             if line.get("memcpy_by") == "shader":  # which is faster than the driver's copy
                 reached = line["seconds"] / line["driver_copy_seconds"]
                 text.append(("the same, over the driver's copy", "", must, goal, f"{reached:.2f}", verdict(reached, must, goal)))

@@ -110,7 +110,8 @@ impl Pruner {
         Self { engine: Engine::Cpu, backend: Backend::Cpu { threads: cpu::threads(), simd: cpu::simd_name() } }
     }
 
-    /// A GPU: never the CPU in disguise.
+    /// A GPU: never the CPU in disguise. The contests are decided there, but for those of segments whose length few others have: calls of a device,
+    /// one after the other, would take longer. Norms of structures are made, and weights in host memory zeroed, by the processor.
     ///
     /// # Errors
     /// `NoAdapter` when none fits the options, `Limit` when it lacks what WebGPU guarantees.

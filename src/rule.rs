@@ -45,7 +45,7 @@ pub enum Granularity {
     Heads(u64),
     /// One contest per run of so many entries of a row; the last of a row is shorter where they do not fill it.
     Chunks(u64),
-    /// One contest per segment that the caller names, of any length.
+    /// One contest per segment that the caller names, of any length. A device decides those of a length that many share, and very long ones.
     Segments,
 }
 

@@ -73,26 +73,32 @@ fn fails_in_the_middle() {
 /// All rows of a piece are one submission, be they a workgroup's each or shared by many; columns too.
 #[test]
 fn rows_of_any_length_take_one_call_of_a_device() {
-    for (fault, name) in [("lost:2", "is_asked_once_for_short_rows"), ("lost:2", "is_asked_once_for_long_rows")] {
-        with_fault(fault, name);
+    for name in ["is_asked_once_for_short_rows", "is_asked_once_for_long_rows", "is_asked_once_for_columns"] {
+        with_fault("lost:2", name);
     }
 }
 
 #[test]
 #[ignore = "rows_of_any_length_take_one_call_of_a_device runs it"]
 fn is_asked_once_for_short_rows() {
-    is_asked_once(40, 1000);
+    is_asked_once(Granularity::Row, 40, 1000);
 }
 
 #[test]
 #[ignore = "rows_of_any_length_take_one_call_of_a_device runs it"]
 fn is_asked_once_for_long_rows() {
-    is_asked_once(3, 140_001);
+    is_asked_once(Granularity::Row, 3, 140_001);
 }
 
-fn is_asked_once(rows: usize, row_len: usize) {
+#[test]
+#[ignore = "rows_of_any_length_take_one_call_of_a_device runs it"]
+fn is_asked_once_for_columns() {
+    is_asked_once(Granularity::Column, 300, 57);
+}
+
+fn is_asked_once(granularity: Granularity, rows: usize, row_len: usize) {
     let weights = distribution("ternary").weights(Kind::Bf16, rows, row_len, 1);
-    let rule = Rule::new().with_granularity(Granularity::Row);
+    let rule = Rule::new().with_granularity(granularity);
     let ask = |pruner: &Pruner| pruner.mask(&[tensor(&weights, &weights.bytes)], &rule);
     assert!(ask(&gpus()[0].pruner).unwrap() == ask(&Pruner::cpu()).unwrap());
     // The second submission does not come through.

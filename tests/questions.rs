@@ -5,7 +5,7 @@
 mod common;
 
 use common::check::{Outcome, ask, check, check_same, judge, run};
-use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, with_norms};
+use common::inputs::{self, DISTRIBUTIONS, Rng, distribution, mixture, with_norms};
 use common::oracle::{self, Contests, Keep, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, backends, cpu};
@@ -169,6 +169,23 @@ fn segments_of_any_length(backends: &[Named]) {
             let weights = Weights { segments: Some(lens), ..distribution(name).weights(kind, 1, len, i as u64) };
             ask(backends, &[weights], &Question { contests: Contests::Segments, ..Question::RULE });
         }
+    }
+    // Lengths that many share go to a device together, whatever lies between them; so does what is judged beside the weights, and a bad score.
+    for (i, kind) in KINDS.into_iter().enumerate() {
+        let mut lens: Vec<u64> = (0..40).map(|at| if at % 7 == 3 { 1 + at } else { 33 }).collect();
+        lens.extend((0..20).flat_map(|at| if at % 5 == 0 { vec![1000, 17 + at] } else { vec![1000] }));
+        let len = lens.iter().sum::<u64>() as usize;
+        let weights = mixture(kind, 1, len, i as u64);
+        let scores = (i == 1).then(|| Box::new(distribution("ternary").weights(Kind::Bf16, 1, len, 6)));
+        let mut weights = Weights { segments: Some(lens), scores, ..weights };
+        let question = Question { contests: Contests::Segments, given: i == 1, least: 2, ..Question::RULE };
+        ask(backends, std::slice::from_ref(&weights), &question);
+        let judged = if i == 1 { weights.scores.as_deref_mut().unwrap() } else { &mut weights };
+        let (size, bad) = (judged.kind.size(), inputs::infinity(judged.kind));
+        for at in [len - 5, len / 3] {
+            judged.bytes[at * size..(at + 1) * size].copy_from_slice(&bad.to_le_bytes()[..size]);
+        }
+        ask(backends, &[weights], &question);
     }
     // A long one between short ones.
     let lens = vec![3, 70_000, 1, 2, 66_000, 5];
