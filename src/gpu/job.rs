@@ -225,7 +225,7 @@ impl Job {
             if *rows {
                 slices.iter().for_each(|slice| kernels.rows(pass, slice, write));
             } else {
-                kernels.contest(pass, &slices.iter().collect::<Vec<_>>(), write);
+                kernels.contest(pass, slices, write);
             }
             if self.mass {
                 slices.first().into_iter().for_each(|slice| kernels.measure(pass, slice, *rows));

@@ -6,6 +6,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::plan::{self, LANE_KEYS, Tuning};
 use crate::rule::{Budget, Rule, Score};
+use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
 /// Pipelines for one device. Nothing is compiled before it is needed; clones share what is.
@@ -373,10 +374,10 @@ impl Kernels {
 
     /// All of a contest whose slices are all here: two reads where the first digit's bin is small, else four. Which one is decided on
     /// the device; the stages of the other return at once.
-    pub(crate) fn contest(&self, pass: &mut wgpu::ComputePass<'_>, slices: &[&Slice], write: bool) {
-        let Some(first) = slices.first() else { return };
+    pub(crate) fn contest<S: Borrow<Slice>>(&self, pass: &mut wgpu::ComputePass<'_>, slices: &[S], write: bool) {
+        let Some(first) = slices.first().map(S::borrow) else { return };
         let each = |pass: &mut wgpu::ComputePass<'_>, stage: &dyn Fn(&mut wgpu::ComputePass<'_>, &Slice)| {
-            slices.iter().for_each(|slice| stage(pass, slice));
+            slices.iter().for_each(|slice| stage(pass, slice.borrow()));
         };
         each(pass, &|pass, slice| self.stats(pass, slice));
         self.budget(pass, first);

@@ -52,7 +52,7 @@ impl Engine {
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             if is_long {
-                self.kernels.contest(&mut pass, &[&loaded.slice], false);
+                self.kernels.contest(&mut pass, std::slice::from_ref(&loaded.slice), false);
             } else {
                 self.kernels.rows(&mut pass, &loaded.slice, false);
             }
