@@ -168,3 +168,84 @@ fn the_first_bad_entry_is_named() {
     assert_eq!(overflow, Refusal { tensor: 0, index: 1, bad: Bad::Product }, "a product");
     assert_eq!(ask(Kind::F16, &[0x7c01], None).unwrap_err().bad, Bad::Nan, "a signalling f16 NaN");
 }
+
+/// A matrix of these values.
+fn matrix(row_len: usize, values: &[f32]) -> Weights {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Weights { kind: Kind::F32, bytes, row_len, ..Weights::NOTHING }
+}
+
+/// Which entries of the shapes that golden vectors do not have are kept; worked out on paper.
+#[test]
+fn columns_blocks_heads_chunks_and_segments_by_hand() {
+    #[rustfmt::skip]
+    let weights = matrix(5, &[
+        9.0, 1.0, 1.0, 1.0, 8.0,
+        1.0, 1.0, 1.0, 1.0, 1.0,
+        1.0, 7.0, 0.5, 0.5, 1.0,
+        1.0, 1.0, 0.5, 0.5, 6.0,
+    ]);
+    let segmented = Weights { segments: Some(vec![1, 4, 15]), ..weights.clone() };
+    for (contests, weights, expected) in [
+        // 9 1 1 1: S = 12, Q = 84, N_eff = 1.71; 1 1 7 1: 1.92; 1 1 .5 .5: 3.6; the same; 8 1 1 6: S = 16, Q = 102, 2.51.
+        (Contests::Column, &weights, [1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1]),
+        // 9 1 1 1; 1 1 1 1: four; 8 1: 81 / 65 = 1.2; 1 7 1 1; 0.5 four times: four; 1 6: 49 / 37 = 1.3.
+        (Contests::Block(2, 2), &weights, [1, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]),
+        // S = 25, Q = 153: 4.08, so 9, 8 and the first two ones; S = 19, Q = 90: 4.01, so 7, 6 and two ones.
+        (Contests::Heads(2), &weights, [1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1]),
+        // 9 1 1: 121 / 83 = 1.5; 1 8: 1.2; three; two; 1 7 .5: 8.5^2 / 50.25 = 1.4; .5 1: 2.25 / 1.25 = 1.8; 1 1 .5: 2.8; .5 6.
+        (Contests::Chunks(3), &weights, [1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1]),
+        // 9; 1 1 1 8: 121 / 67 = 1.8; the rest: S = 24, Q = 95: 6.06, so 7, 6 and the first four ones.
+        (Contests::Segments, &segmented, [1, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]),
+    ] {
+        let question = Question { contests, ..Question::RULE };
+        let answer = oracle::answer(std::slice::from_ref(weights), &question).unwrap();
+        assert_eq!(answer.masks[0], expected.map(|bit| bit == 1), "{contests:?}");
+    }
+}
+
+#[test]
+fn budgets_by_hand() {
+    use oracle::Keep;
+    let weights = [matrix(5, &[3.0, 1.0, 2.0, 1.0, 5.0])];
+    let kept = |keep, least| {
+        let answer = oracle::answer(&weights, &Question { keep, least, ..Question::RULE }).unwrap();
+        answer.masks[0].iter().map(|&bit| u8::from(bit)).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(Keep::Count(4), 0), [1, 1, 1, 0, 1], "of ties the first");
+    assert_eq!(kept(Keep::Count(9), 0), [1; 5]);
+    // Two and a half are zeroed: two, which is even; of 1.5 two as well.
+    assert_eq!(kept(Keep::AllBut(0.5), 0), [1, 0, 1, 0, 1]);
+    assert_eq!(kept(Keep::AllBut(0.3), 0), [1, 0, 1, 0, 1]);
+    assert_eq!(kept(Keep::AllBut(1.0), 0), [0; 5]);
+    assert_eq!(kept(Keep::AllBut(1.0), 1), [0, 0, 0, 0, 1]);
+    // S = 12, Q = 40: 3.6.
+    assert_eq!(kept(Keep::Effective, 0), [1, 0, 1, 0, 1]);
+    assert_eq!(kept(Keep::Effective, 4), [1, 1, 1, 0, 1]);
+    assert_eq!(kept(Keep::Effective, 70), [1; 5]);
+    // Scores beside the weights decide, whatever their sign.
+    let given = Weights { scores: Some(Box::new(matrix(5, &[0.0, -4.0, 0.5, 0.0, 0.0]))), ..weights[0].clone() };
+    let answer = oracle::answer(&[given], &Question { given: true, ..Question::RULE }).unwrap();
+    assert_eq!(answer.masks[0], [false, true, false, false, false], "20.25 / 16.25 = 1.2");
+}
+
+/// Norms of structures, and where they are rounded.
+#[test]
+fn norms_by_hand() {
+    use oracle::Norm::{L1, L2, Max};
+    let row = |_: usize, entry: usize| entry / 3;
+    let scores = |values: &[f32], norm| oracle::structure_scores(&[matrix(3, values)], row, norm, &Question::RULE);
+    let values = [3.0, -4.0, 0.0, 1.0, 2.0, -2.0];
+    assert_eq!(scores(&values, L1), Some(vec![7.0, 5.0]));
+    assert_eq!(scores(&values, L2), Some(vec![5.0, 3.0]));
+    assert_eq!(scores(&values, Max), Some(vec![4.0, 2.0]));
+    // 2^24 + 1 lies between two floats, and goes to the even one; with a little more it goes up.
+    let edge = 16_777_216.0;
+    assert_eq!(scores(&[edge, 1.0, 0.0], L1), Some(vec![edge]));
+    assert_eq!(scores(&[edge, 1.0, 1e-30], L1), Some(vec![edge + 2.0]));
+    assert_eq!(scores(&[edge, 3.0, 0.0], L1), Some(vec![edge + 4.0]), "a tie, upwards");
+    // A root that is no float: 2 = 1.41421354 * 1.41421354, nearly.
+    assert_eq!(scores(&[1.0, 1.0, 0.0], L2), Some(vec![std::f32::consts::SQRT_2]));
+    assert_eq!(scores(&[f32::MAX, f32::MAX, 0.0], L1), None, "past the largest");
+    assert_eq!(scores(&[f32::MAX, 0.0, 0.0], L2), Some(vec![f32::MAX]));
+}
