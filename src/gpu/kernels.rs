@@ -526,7 +526,8 @@ fn entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLayoutEntr
 
 /// What the kernels need: WebGPU's defaults, and of sizes what the adapter has.
 ///
-/// Pass it as `required_limits` to let one binding hold more than the default 128 MiB.
+/// Pass it as `required_limits` to let one binding hold more than the default 128 MiB. What your program needs besides goes on top:
+/// `required_limits(&adapter.limits()).or_better_values_from(&yours)`.
 pub fn required_limits(adapter: &wgpu::Limits) -> wgpu::Limits {
     let defaults = wgpu::Limits::default();
     wgpu::Limits {
