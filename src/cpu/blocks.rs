@@ -7,8 +7,10 @@ use crate::decision::Group;
 use crate::grid::Grid;
 use crate::key::Keys;
 
-/// A cache line of keys: fewer columns at a time would read each line of the input again.
-const LEAST_COLUMNS: usize = 16;
+/// A cache line of 16-bit weights: fewer columns at a time would read each line of the input again.
+const LEAST_COLUMNS: usize = 32;
+/// Rows of columns that are turned at once: what a column has of them fills a cache line, which else would be fetched once for every row.
+const TURNED: usize = 16;
 
 /// The keys of a grid, block by block, in the order of its classes. The first entry is `first` of `keys`, and rows are `stride`
 /// entries apart.
@@ -50,6 +52,9 @@ struct Patch<'a> {
 
 impl Patch<'_> {
     fn fill(self, keys: &Keys<'_>, stride: usize) {
+        if self.block_columns == 1 {
+            return self.turn(keys, stride);
+        }
         let Self { at, height, block_columns, out } = self;
         let mut line = vec![0; out.len() / height];
         for row in 0..height {
@@ -62,6 +67,30 @@ impl Patch<'_> {
                 let out = &mut out[(block * height + row) * block_columns..][..block_columns];
                 for (out, &key) in out.iter_mut().zip(columns) {
                     *out = key;
+                }
+            }
+        }
+    }
+}
+
+impl Patch<'_> {
+    /// Columns, of which each is a block.
+    fn turn(self, keys: &Keys<'_>, stride: usize) {
+        let Self { at, height, out, .. } = self;
+        let width = out.len() / height;
+        let mut rows = vec![0; TURNED * width];
+        for turned in ranges(height, TURNED) {
+            simd::with(
+                #[inline(always)]
+                || {
+                    for (row, line) in turned.clone().zip(rows.chunks_exact_mut(width)) {
+                        keys.fill(at + row * stride, line);
+                    }
+                },
+            );
+            for (column, out) in out.chunks_exact_mut(height).enumerate() {
+                for (out, row) in out[turned.clone()].iter_mut().zip(rows.chunks_exact(width)) {
+                    *out = row[column];
                 }
             }
         }
