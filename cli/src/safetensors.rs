@@ -23,6 +23,8 @@ const MAX_HEADER: u64 = 100_000_000;
 pub(crate) const MOST_TENSORS: usize = 1 << 18;
 const LONGEST_NAME: usize = 4096;
 const LONGEST_DTYPE: usize = 64;
+/// Bytes of all names and shapes.
+const MOST_TEXT: usize = 48 << 20;
 const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
@@ -221,7 +223,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-        let (mut entries, mut metadata) = (Vec::new(), None);
+        let (mut entries, mut metadata, mut taken) = (Vec::new(), None, 0);
         while let Some(name) = map.next_key::<String>()? {
             if name.len() > LONGEST_NAME {
                 let len = name.len();
@@ -234,6 +236,11 @@ impl<'de> Visitor<'de> for EntriesVisitor {
                 if len > LONGEST_DTYPE {
                     let message = format!("{name:?}: a dtype has {len} bytes, and {LONGEST_DTYPE} are the most");
                     return Err(A::Error::custom(message));
+                }
+                // Every report has them again.
+                taken += name.len() + 8 * entry.shape.0.len();
+                if taken > MOST_TEXT {
+                    return Err(A::Error::custom(format!("names and shapes take more than {} MiB", MOST_TEXT >> 20)));
                 }
                 entries.push((name, entry));
             } else if metadata.is_some() {

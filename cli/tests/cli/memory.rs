@@ -176,9 +176,14 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
     let named = |i| format!(r#""{i:0>4096}":{none},"#);
     // One at a time: they are long.
     type Make<'a> = &'a dyn Fn() -> Vec<u8>;
-    let headers: [(&str, Make<'_>, &str); 9] = [
+    let axes = |i| {
+        let shape = vec!["1"; 63].join(",");
+        format!(r#""{i:0>200}":{{"dtype":"U8","shape":[0,{shape}],"data_offsets":[0,0]}},"#)
+    };
+    let headers: [(&str, Make<'_>, &str); 10] = [
+        ("names and axes", &|| long_header("{", axes, last), "names and shapes take more than 48 MiB"),
         ("tensors", &|| long_header("{", tensors, last), "more than 262144 tensors"),
-        ("long names", &|| long_header("{", named, last), ""),
+        ("long names", &|| long_header("{", named, last), "names and shapes take more than 48 MiB"),
         ("a name", &|| long_header("{\"", |_| "x".into(), &format!("\":{none},{last}")), "4096 are the most"),
         (
             "metadata",
