@@ -34,20 +34,17 @@ pub(crate) enum Engine {
 /// Decide about all of `input` and carry it out.
 pub(crate) fn drive(engine: &Engine, input: &mut dyn Input, rule: &Rule) -> Result<Decision, Error> {
     check(input, rule)?;
-    // Copies: a source cannot lend its norms while it lends its bytes to be written to.
-    let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
-    Ok(Decision::new(Drive { judge: Judge { engine, rule }, input, norms }.run()?))
+    Ok(Decision::new(Drive::new(Judge { engine, rule }, input).run()?))
 }
 
 /// Carry out what was decided about all of `input`.
 pub(crate) fn carry_out(input: &mut dyn Input, rule: &Rule, groups: &[Group]) -> Result<(), Error> {
     check(input, rule)?;
-    let norms = (0..input.tensors().len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
-    Drive { judge: Judge { engine: &Engine::Cpu, rule }, input, norms }.carry_out(groups)
+    Drive::new(Judge { engine: &Engine::Cpu, rule }, input).carry_out(groups)
 }
 
 /// What can be said about the tensors before any is read.
-pub(crate) fn check(input: &dyn Input, rule: &Rule) -> Result<(), Error> {
+pub(crate) fn check(input: &mut dyn Input, rule: &Rule) -> Result<(), Error> {
     rule.check()?;
     if input.tensors().is_empty() {
         return Err(Error::invalid("there is no tensor"));
@@ -55,7 +52,7 @@ pub(crate) fn check(input: &dyn Input, rule: &Rule) -> Result<(), Error> {
     (0..input.tensors().len()).try_for_each(|i| check_tensor(input, i, rule).map_err(|e| e.of_tensor(i)))
 }
 
-fn check_tensor(input: &dyn Input, tensor: usize, rule: &Rule) -> Result<(), Error> {
+fn check_tensor(input: &mut dyn Input, tensor: usize, rule: &Rule) -> Result<(), Error> {
     let spec = input.tensors()[tensor];
     if spec.len == 0 {
         return Err(Error::invalid("a contest of 0 entries has no effective number"));
@@ -63,9 +60,10 @@ fn check_tensor(input: &dyn Input, tensor: usize, rule: &Rule) -> Result<(), Err
     TensorSpec::new(spec.dtype, spec.len, spec.row_len)?;
     Grid::of(spec, rule.granularity)?;
     let has = |what: &str| Err(Error::invalid(format!("the score is {} and the tensor has {what}", rule.score)));
-    match (rule.score, input.norms(tensor), spec.scores) {
+    let norms = input.norms(tensor).map_err(|e| Error::io(tensor, e))?;
+    match (rule.score, norms, spec.scores) {
         (Score::Wanda, None, _) => has("no norms")?,
-        (Score::Wanda, Some(norms), None) => check_norms(norms, spec.row_len)?,
+        (Score::Wanda, Some(norms), None) => check_norms(&norms, spec.row_len)?,
         (Score::Given, _, None) => has("no scores")?,
         (Score::Magnitude | Score::Given, Some(norms), _) => has(&format!("{} norms", norms.len()))?,
         (Score::Magnitude | Score::Wanda, _, Some(_)) => has("scores of its own")?,
@@ -86,7 +84,8 @@ fn check_tensor(input: &dyn Input, tensor: usize, rule: &Rule) -> Result<(), Err
 struct Drive<'a> {
     judge: Judge<'a>,
     input: &'a mut dyn Input,
-    norms: Vec<Option<Vec<f32>>>,
+    /// Those of the tensor that was read last. Copies: an input cannot lend its norms while it lends its bytes to be written to.
+    norms: Option<(usize, Vec<f32>)>,
 }
 
 /// A backend and the question put to it.
@@ -108,7 +107,11 @@ const LONG_ROW: u64 = 1 << 20;
 /// So many segments of one length are worth a call of a device.
 const WORTH_A_DEVICE: usize = 16;
 
-impl Drive<'_> {
+impl<'a> Drive<'a> {
+    fn new(judge: Judge<'a>, input: &'a mut dyn Input) -> Self {
+        Self { judge, input, norms: None }
+    }
+
     fn run(&mut self) -> Result<Vec<Group>, Error> {
         let specs = self.input.tensors().to_vec();
         let whole = |tensor: usize| Piece { tensor, range: 0..specs[tensor].len };
@@ -285,6 +288,19 @@ impl Drive<'_> {
         Ok(())
     }
 
+    /// Have the norms of this tensor at hand, if its scores are made with them.
+    fn fetch_norms(&mut self, tensor: usize) -> Result<(), Error> {
+        if self.judge.rule.score == Score::Wanda && self.norms.as_ref().is_none_or(|&(of, _)| of != tensor) {
+            self.norms = None;
+            let row_len = self.input.tensors()[tensor].row_len;
+            let norms = self.input.norms(tensor).map_err(|e| Error::io(tensor, e))?.unwrap_or_default();
+            // Not those that were looked at before: a source may have read them again.
+            check_norms(&norms, row_len).map_err(|e| e.of_tensor(tensor))?;
+            self.norms = Some((tensor, norms.into_owned()));
+        }
+        Ok(())
+    }
+
     /// Load a piece to look at.
     fn with_keys<T>(
         &mut self,
@@ -292,6 +308,7 @@ impl Drive<'_> {
         spec: TensorSpec,
         look: impl FnOnce(&Keys<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.fetch_norms(piece.tensor)?;
         let norms = norms_at(&self.norms, piece, spec);
         let Loaded { bytes, scores } = load(self.input, piece, self.judge.rule.score == Score::Given)?;
         look(&cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: None }.keys())
@@ -304,6 +321,7 @@ impl Drive<'_> {
         work: impl FnOnce(Judge<'_>, cpu::Piece<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let spec = self.input.tensors()[piece.tensor];
+        self.fetch_norms(piece.tensor)?;
         let norms = norms_at(&self.norms, piece, spec);
         let mut mask = self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
         let Loaded { bytes, scores } = load(self.input, piece, self.judge.rule.score == Score::Given)?;
@@ -381,7 +399,7 @@ impl<'a> Judge<'a> {
             let mut input = Staged::new(bytemuck::cast_slice(now), len as u64);
             let engine = if count < worth_a_device { &Engine::Cpu } else { self.engine };
             let judge = Judge { engine, rule: &rule };
-            Drive { judge, input: &mut input, norms: vec![None] }.rows(0, len as u64, &mut decided)?;
+            Drive::new(judge, &mut input).rows(0, len as u64, &mut decided)?;
         }
         let mut order: Vec<(usize, Group)> = numbers.zip(decided).collect();
         order.sort_unstable_by_key(|&(number, _)| number);
@@ -428,8 +446,8 @@ fn load<'a>(input: &'a mut dyn Input, piece: &Piece, scored: bool) -> Result<Loa
     input.load(piece.tensor, piece.range.clone(), scored).map_err(|e| Error::io(piece.tensor, e))
 }
 
-fn norms_at<'a>(norms: &'a [Option<Vec<f32>>], piece: &Piece, spec: TensorSpec) -> Option<Norms<'a>> {
-    let values = norms[piece.tensor].as_deref()?;
+fn norms_at<'a>(norms: &'a Option<(usize, Vec<f32>)>, piece: &Piece, spec: TensorSpec) -> Option<Norms<'a>> {
+    let (_, values) = norms.as_ref()?;
     Some(Norms { values, column: (piece.range.start % spec.row_len) as usize })
 }
 

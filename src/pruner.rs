@@ -159,7 +159,7 @@ impl Pruner {
     /// # Errors
     /// As the function [`prune`]; [`Error::tensor`] says which tensor is at fault. All weights are untouched then.
     pub fn prune(&self, tensors: &mut [TensorMut<'_>], rule: &Rule) -> Result<Decision, Error> {
-        check(&InPlace::new(tensors), rule)?;
+        check(&mut InPlace::new(tensors), rule)?;
         if !matches!(self.engine, Engine::Cpu) {
             // A device may fail at any time, not at scores alone. Its answers are masks in any case.
             let (decision, masks) = self.mask(&tensors.iter().map(TensorMut::as_tensor).collect::<Vec<_>>(), rule)?;

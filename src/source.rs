@@ -4,6 +4,7 @@ use crate::dtype::Dtype;
 use crate::key::Scores;
 use crate::mask::Mask;
 use crate::tensor::{Tensor, TensorMut, TensorSpec};
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
@@ -24,9 +25,13 @@ pub trait Source {
     /// What there is, in the order in which it competes: among equal scores the earlier entry wins.
     fn tensors(&self) -> &[TensorSpec];
 
-    /// One norm per column of a tensor, for [`Score::Wanda`](crate::Score::Wanda).
-    fn norms(&self, _tensor: usize) -> Option<&[f32]> {
-        None
+    /// One norm per column of a tensor, for [`Score::Wanda`](crate::Score::Wanda). Asked for before anything is read, and whenever a
+    /// pass comes to the tensor: those of one tensor are kept meanwhile, so a source need not have all of them in memory.
+    ///
+    /// # Errors
+    /// Whatever stops the reading; it ends the call.
+    fn norms(&mut self, _tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(None)
     }
 
     /// The lengths of a tensor's contests, for [`Granularity::Segments`](crate::Granularity::Segments): they fill the tensor.
@@ -105,7 +110,7 @@ pub(crate) struct Loaded<'a> {
 /// What the driver reads from: a [`Source`], or tensors in memory.
 pub(crate) trait Input {
     fn tensors(&self) -> &[TensorSpec];
-    fn norms(&self, tensor: usize) -> Option<&[f32]>;
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>>;
     fn segments(&self, tensor: usize) -> Option<&[u64]>;
     fn piece_bytes(&self) -> usize;
     /// The weights of a range, and their scores where `scored`.
@@ -141,7 +146,7 @@ impl Input for Streamed<'_> {
         self.source.tensors()
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
         self.source.norms(tensor)
     }
 
@@ -212,8 +217,8 @@ impl Input for InPlace<'_, '_> {
         &self.specs
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.tensors[tensor].beside().norms
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(self.tensors[tensor].beside().norms.map(Cow::Borrowed))
     }
 
     fn segments(&self, tensor: usize) -> Option<&[u64]> {
@@ -259,8 +264,8 @@ impl Input for Borrowed<'_, '_> {
         &self.specs
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.tensors[tensor].beside().norms
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(self.tensors[tensor].beside().norms.map(Cow::Borrowed))
     }
 
     fn segments(&self, tensor: usize) -> Option<&[u64]> {
@@ -312,8 +317,8 @@ impl Input for Staged<'_> {
         &self.spec
     }
 
-    fn norms(&self, _tensor: usize) -> Option<&[f32]> {
-        None
+    fn norms(&mut self, _tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(None)
     }
 
     fn segments(&self, _tensor: usize) -> Option<&[u64]> {

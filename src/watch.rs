@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind};
 use crate::mask::Mask;
 use crate::source::{Input, Loaded};
 use crate::tensor::TensorSpec;
+use std::borrow::Cow;
 use std::io;
 use std::ops::{ControlFlow, Range};
 
@@ -66,7 +67,7 @@ impl Input for Observed<'_, '_> {
         self.input.tensors()
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
         self.input.norms(tensor)
     }
 

@@ -130,24 +130,26 @@ fn only_what_is_wanted() {
     }
 }
 
-/// Every single read and write may fail; the error says which tensor and why.
+/// Every single read and write may fail, of weights and of norms; the error says which tensor and why.
 #[test]
 fn a_source_that_fails_ends_the_call() {
     for backend in common::backends() {
         let tensors = [
-            distribution("normal").weights(Kind::F32, 1, 50, 40),
-            distribution("normal").weights(Kind::F32, 4, 25, 41),
+            with_norms(distribution("normal").weights(Kind::F32, 1, 50, 40), 42),
+            with_norms(distribution("normal").weights(Kind::F32, 4, 25, 41), 43),
         ];
         for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
-            let rule = common::rule(&Question { contests, wanda: false, beta: 1.0, ..Question::RULE });
+            let rule = common::rule(&Question { contests, wanda: true, beta: 1.0, ..Question::RULE });
             let mut counted = Pieces::new(&tensors, 100, EVERYTHING);
             backend.pruner.stream(&mut counted, &rule, EVERYTHING).unwrap();
             assert!(counted.loaded >= 6 && counted.stored >= 6, "{} loads, {} stores", counted.loaded, counted.stored);
-            let loads = (0..counted.loaded).map(|n| (Some(n), None, "no more to read"));
-            let stores = (0..counted.stored).map(|n| (None, Some(n), "no more room"));
-            for (fail_load, fail_store, why) in loads.chain(stores) {
+            assert!((4..=14).contains(&counted.normed), "norms of two tensors, asked for {} times", counted.normed);
+            let loads = (0..counted.loaded).map(|n| ([Some(n), None, None], "no more to read"));
+            let stores = (0..counted.stored).map(|n| ([None, Some(n), None], "no more room"));
+            let norms = (0..counted.normed).map(|n| ([None, None, Some(n)], "no more norms"));
+            for (fails, why) in loads.chain(stores).chain(norms) {
                 let mut source = Pieces::new(&tensors, 100, EVERYTHING);
-                (source.fail_load, source.fail_store) = (fail_load, fail_store);
+                [source.fail_load, source.fail_store, source.fail_norms] = fails;
                 let error = backend.pruner.stream(&mut source, &rule, EVERYTHING).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Io, "{}: {error:?}", backend.name);
                 assert!(error.tensor().is_some_and(|t| t < 2), "{}: {error:?}", backend.name);

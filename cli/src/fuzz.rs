@@ -132,7 +132,7 @@ pub fn norms(bytes: &[u8]) {
         ("model.layers.1.mlp.experts.1.down_proj.weight", &[2, 4]),
     ] {
         let (weight, row_len) = (info(name, shape), shape[shape.len() - 1]);
-        let checked = norms.check(&weight, row_len);
+        let checked = norms.count(&weight, row_len);
         let loaded = norms.load(&weight, row_len);
         assert!(checked.is_ok() || loaded.is_err(), "norms that do not fit");
         let Ok(values) = loaded else { continue };

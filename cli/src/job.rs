@@ -15,12 +15,11 @@ use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::structures::{Structures, numbers};
-use crate::weights::{Clock, Part, Weights};
+use crate::weights::{Clock, NormsPlace, Part, Weights};
 use anyhow::{Context, Result};
 use emprune::{Backend, Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::thread;
 
 /// What the processor takes at once of what is read in runs: between two threads it stays in a cache.
@@ -226,17 +225,21 @@ impl<'a> Job<'a> {
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
-        let mut norms = one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
-        if let Some([norm]) = norms.as_deref()
-            && !one.is_one_contest()?
-        {
-            norms = Some(vec![*norm; one.row_len() as usize]);
-        }
+        let norms = match one.norms(self.norms) {
+            Some(file) => {
+                // Better known now than in the middle.
+                file.load(one.info, one.row_len())?;
+                let count = file.count(one.info, one.row_len())?;
+                let row_len = if one.is_one_contest()? { count } else { one.row_len() };
+                Some(NormsPlace { of_row: one.row_len(), row_len })
+            }
+            None => None,
+        };
         let scores = match self.beside.scores(one.info, one.settings)? {
             Some(Scores::Weights(place)) => Some(place),
             _ => None,
         };
-        let mut part = Part::new(one.info, norms.map(Arc::from), scores, place);
+        let mut part = Part::new(one.info, norms, scores, place);
         // Weights of eight bits are not drawn.
         let is_drawn = scores.is_some() || matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
         part.histogram = (self.plots && is_drawn).then(|| Box::new(Histogram::new(scores.is_some())));
@@ -464,7 +467,7 @@ impl<'a> Stream<'a> {
         then: Vec<Place<'a>>,
         step: Step<'_>,
     ) -> Result<(Outcome, Vec<Part>)> {
-        let Job { shards, beside, workers, outputs, masks, plots, .. } = *self.job;
+        let Job { shards, norms, beside, workers, outputs, masks, plots, .. } = *self.job;
         // All of one contest have the same settings.
         let Selected { info, settings, .. } = selected[0];
         let rule = settings.rule(&info.shape)?;
@@ -489,6 +492,8 @@ impl<'a> Stream<'a> {
                 shards,
                 scores,
                 score_buffer: Vec::new(),
+                norms,
+                norms_read: None,
                 outputs,
                 masks,
                 buffers,

@@ -56,9 +56,12 @@ impl Norms {
         Ok(format!("{} {:?}", hash.with_context(|| format!("cannot read {}", path.display()))?, self.map))
     }
 
-    /// Check that a weight with rows of this length has norms, one per column, from the header alone.
-    pub(crate) fn check(&self, weight: &TensorInfo, row_len: u64) -> Result<()> {
-        self.find(weight, row_len).map(drop)
+    /// How many norms a weight with rows of this length has, from the header alone: one per column, or one for all.
+    pub(crate) fn count(&self, weight: &TensorInfo, row_len: u64) -> Result<u64> {
+        Ok(match self.find(weight, row_len)? {
+            Found::Safetensors(norms) => norms.len,
+            Found::Imatrix(norms) => norms.len,
+        })
     }
 
     /// The norms of a weight.

@@ -111,7 +111,7 @@ impl<'a> Question<'a> {
         }
         let question = Self { args, model, norms, beside, recipe, selection };
         for one in question.selected() {
-            one.norms(question.norms.as_ref()).map_or(Ok(()), |norms| norms.check(one.info, one.row_len()))?;
+            one.norms(question.norms.as_ref()).map_or(Ok(0), |norms| norms.count(one.info, one.row_len()))?;
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;

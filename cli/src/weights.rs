@@ -4,6 +4,7 @@ use crate::beside::ScorePlace;
 use crate::histogram::{Histogram, Numbers};
 use crate::interrupt;
 use crate::masks::MaskPlace;
+use crate::norms::Norms;
 use crate::overlap::{Buffer, Buffers, Place, Reader, Writer};
 use crate::positioned::read_exact_at;
 use crate::progress::Progress;
@@ -11,11 +12,11 @@ use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Sink, of};
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::mem::take;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Tensors that are streamed together.
@@ -24,6 +25,9 @@ pub(crate) struct Weights<'a, 'f> {
     /// Scores beside the weights.
     pub(crate) scores: Option<&'a Model>,
     pub(crate) score_buffer: Vec<u8>,
+    /// What norms are read from, and those of one tensor: all of a checkpoint's take as much memory as a shard of it.
+    pub(crate) norms: Option<&'a Norms>,
+    pub(crate) norms_read: Option<(usize, Vec<f32>)>,
     /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
     pub(crate) outputs: &'f [Sink<'f>],
     pub(crate) masks: Option<Sink<'a>>,
@@ -57,7 +61,7 @@ pub(crate) struct Part {
     shard: usize,
     /// Of its first byte, in input and output.
     offset: u64,
-    norms: Option<Arc<[f32]>>,
+    norms: Option<NormsPlace>,
     scores: Option<ScorePlace>,
     mask: Option<MaskPlace>,
     /// Entries below this one are in `zeros_before`. A range is read several times, and counted once.
@@ -76,7 +80,7 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn new(
         info: &TensorInfo,
-        norms: Option<Arc<[f32]>>,
+        norms: Option<NormsPlace>,
         scores: Option<ScorePlace>,
         mask: Option<MaskPlace>,
     ) -> Self {
@@ -85,24 +89,12 @@ impl Part {
 
     /// The norms of one row; that is the length of a row, except where one norm serves a whole vector.
     pub(crate) fn norms_len(&self) -> Option<u64> {
-        self.norms.as_ref().map(|norms| norms.len() as u64)
+        self.norms.map(|norms| norms.row_len)
     }
 
     /// How its scores are stored, if there are some.
     pub(crate) fn score_dtype(&self) -> Option<Dtype> {
         self.scores.map(|place| place.dtype)
-    }
-
-    /// What the scores of the entries from `start` on are made of, and where they are counted, if they are.
-    fn histogram<'p>(
-        &'p mut self,
-        bytes: &'p [u8],
-        dtype: Dtype,
-        start: u64,
-        row_len: u64,
-    ) -> Option<(&'p mut Histogram, Numbers<'p>)> {
-        let (norms, column) = (self.norms.as_deref(), (start % row_len) as usize);
-        Some((self.histogram.as_deref_mut()?, Numbers { bytes, dtype, norms, column }))
     }
 
     /// Go on behind these entries: the next source begins there.
@@ -130,6 +122,24 @@ impl Part {
         match (self.mask.take(), masks) {
             (Some(place), Some(masks)) => place.finish(masks),
             _ => Ok(()),
+        }
+    }
+}
+
+/// The norms that a weight's scores are made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormsPlace {
+    /// The length of the rows that have them.
+    pub(crate) of_row: u64,
+    /// So many are wanted: one each, except where one serves a whole vector.
+    pub(crate) row_len: u64,
+}
+
+impl NormsPlace {
+    fn spread(self, norms: Vec<f32>) -> Vec<f32> {
+        match norms[..] {
+            [norm] => vec![norm; self.row_len as usize],
+            _ => norms,
         }
     }
 }
@@ -181,14 +191,32 @@ impl Weights<'_, '_> {
         Ok(new)
     }
 
-    /// Count the scores of a piece, from its entry `new` on.
-    fn see(&mut self, tensor: usize, new: u64, start: u64) {
-        let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
+    /// Have a tensor's norms at hand, if its scores are made with some.
+    fn fetch_norms(&mut self, tensor: usize) -> io::Result<Option<&[f32]>> {
+        let (Some(place), Some(file)) = (self.parts[tensor].norms, self.norms) else { return Ok(None) };
+        if self.norms_read.as_ref().is_none_or(|&(of, _)| of != tensor) {
+            self.norms_read = None;
+            let norms = file.load(self.infos[tensor], place.of_row).map_err(|e| io::Error::other(format!("{e:#}")))?;
+            self.norms_read = Some((tensor, place.spread(norms)));
+        }
+        Ok(self.norms_read.as_ref().map(|(_, norms)| norms.as_slice()))
+    }
+
+    /// Count the scores of a piece: as kept where a mask says so, or those from its entry `new` on for the first time.
+    fn count(&mut self, tensor: usize, new: u64, start: u64, mask: Option<&Mask>) -> io::Result<()> {
+        let Some(mut histogram) = self.parts[tensor].histogram.take() else { return Ok(()) };
+        self.fetch_norms(tensor)?;
+        let (part, spec) = (&self.parts[tensor], self.specs[tensor]);
+        let norms = part.norms.and(self.norms_read.as_ref()).map(|(_, norms)| norms.as_slice());
         let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
         let bytes = &bytes[new as usize * dtype.size()..];
-        if let Some((histogram, numbers)) = part.histogram(bytes, dtype, start + new, spec.row_len) {
-            histogram.see(numbers);
+        let numbers = Numbers { bytes, dtype, norms, column: ((start + new) % spec.row_len) as usize };
+        match mask {
+            Some(mask) => histogram.keep(numbers, mask),
+            None => histogram.see(numbers),
         }
+        self.parts[tensor].histogram = Some(histogram);
+        Ok(())
     }
 
     /// Keep the piece that is worked on for the next pass, or its buffer for another piece.
@@ -229,8 +257,8 @@ impl Source for Weights<'_, '_> {
         &self.specs
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.parts[tensor].norms.as_deref()
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(self.fetch_norms(tensor)?.map(Cow::Borrowed))
     }
 
     fn piece_bytes(&self) -> usize {
@@ -239,7 +267,7 @@ impl Source for Weights<'_, '_> {
 
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
         let new = self.read(tensor, &range)?;
-        self.see(tensor, new, range.start);
+        self.count(tensor, new, range.start, None)?;
         Ok(&mut self.buffer)
     }
 
@@ -251,7 +279,7 @@ impl Source for Weights<'_, '_> {
             let read = read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size);
             read.map_err(of(model.path.display()))?;
         }
-        self.see(tensor, new, range.start);
+        self.count(tensor, new, range.start, None)?;
         Ok((&mut self.buffer, &self.score_buffer))
     }
 
@@ -264,11 +292,9 @@ impl Source for Weights<'_, '_> {
             if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
                 place.append(file, mask).map_err(of("the masks file"))?;
             }
-            let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
-            if let Some((histogram, numbers)) = part.histogram(bytes, dtype, range.start, spec.row_len) {
-                histogram.keep(numbers, mask);
-            }
+            self.count(tensor, 0, range.start, Some(mask))?;
         }
+        let part = &self.parts[tensor];
         let (offset, buffer) = (part.offset + range.start * spec.dtype.size() as u64, take(&mut self.buffer));
         (self.current, self.again) = (None, false);
         match self.outputs.get(part.shard) {

@@ -23,8 +23,7 @@ pub(crate) fn decide_structures(
     let specs = input.tensors().to_vec();
     check_structures(specs.len(), structure, norm, rule)?;
     check(input, rule)?;
-    let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
-    let mut asked = Drive { judge: Judge { engine, rule }, input, norms };
+    let mut asked = Drive::new(Judge { engine, rule }, input);
     let members = all_members(&specs, structure)?;
     // Tensors whose structures are numbered together.
     let shared = matches!(structure, Structure::Groups(_)) && rule.granularity == Granularity::Global;
@@ -65,8 +64,7 @@ pub(crate) fn carry_out_structures(
             return Err(Error::invalid(message).of_tensor(tensor));
         }
     }
-    let norms = (0..specs.len()).map(|i| input.norms(i).map(<[f32]>::to_vec)).collect();
-    let mut asked = Drive { judge: Judge { engine: &Engine::Cpu, rule }, input, norms };
+    let mut asked = Drive::new(Judge { engine: &Engine::Cpu, rule }, input);
     for (tensor, (members, mask)) in all.iter().zip(masks).enumerate() {
         let fate = |member| if mask.get(members.structure(member) as u64) { Fate::KEPT } else { Fate::LOST };
         let grid = members.grid;

@@ -4,6 +4,7 @@ use super::check::{Guarded, Outcome};
 use super::dtype;
 use super::oracle::Weights;
 use emprune::{Decision, Error, Mask, Pruner, Rule, Source, TensorSpec, Want};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -25,12 +26,15 @@ pub(crate) struct Pieces<'a> {
     pub(crate) fail_load: Option<usize>,
     /// The `store` of this number fails.
     pub(crate) fail_store: Option<usize>,
+    /// The `norms` of this number fails.
+    pub(crate) fail_norms: Option<usize>,
     /// Parts of rows may be asked for in any order, for blocks that lie side by side.
     pub(crate) strips: bool,
     /// How often everything is to be asked for, where that is known.
     pub(crate) reads: Option<u32>,
     pub(crate) loaded: usize,
     pub(crate) stored: usize,
+    pub(crate) normed: usize,
 }
 
 impl<'a> Pieces<'a> {
@@ -48,10 +52,12 @@ impl<'a> Pieces<'a> {
             masks: vec![Mask::new(); tensors.len()],
             fail_load: None,
             fail_store: None,
+            fail_norms: None,
             strips: false,
             reads: None,
             loaded: 0,
             stored: 0,
+            normed: 0,
             tensors,
             piece_bytes,
             want,
@@ -105,8 +111,12 @@ impl Source for Pieces<'_> {
         &self.specs
     }
 
-    fn norms(&self, tensor: usize) -> Option<&[f32]> {
-        self.tensors[tensor].norms.as_deref()
+    fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        if self.fail_norms == Some(self.normed) {
+            return Err(io::Error::other("no more norms"));
+        }
+        self.normed += 1;
+        Ok(self.tensors[tensor].norms.as_deref().map(Cow::Borrowed))
     }
 
     fn segments(&self, tensor: usize) -> Option<&[u64]> {

@@ -56,6 +56,38 @@ fn memory_stays_below_what_is_allowed() {
     }
 }
 
+/// Norms are as many as columns: one contest over many tensors needs those of one of them at a time.
+#[test]
+fn norms_are_not_all_in_memory_at_once() {
+    let desk = Desk::new();
+    let (tensors, columns) = (160, 1 << 18);
+    for (name, dtype, size, shape) in
+        [("in", "BF16", 2, format!("1,{columns}")), ("norms", "F32", 4, format!("{columns}"))]
+    {
+        let bytes = size * columns;
+        let tensor = |i| {
+            let (begin, end) = (i * bytes, (i + 1) * bytes);
+            format!(r#""{i}.weight":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[{begin},{end}]}}"#)
+        };
+        let header = format!("{{{}}}", (0..tensors).map(tensor).collect::<Vec<_>>().join(","));
+        desk.write(name, &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0])));
+        let file = File::options().write(true).open(desk.path(name)).unwrap();
+        file.set_len((8 + header.len() + tensors * bytes) as u64).unwrap();
+    }
+    for granularity in ["global", "row"] {
+        let args = ["prune", "in", "-o", "out", "--memory", "128MiB", "--backend", "cpu", "--overwrite"];
+        let wanda = ["--score", "wanda", "--norms", "norms", "--granularity", granularity];
+        let most = peak_of(&desk, &[&args[..], &wanda].concat());
+        println!("{granularity}: {} MiB", most >> 20);
+        assert!(
+            most < 128 << 20,
+            "{} MiB by {granularity}, and the norms take {}",
+            most >> 20,
+            4 * tensors * columns >> 20
+        );
+    }
+}
+
 /// Run it to its end, and return the most memory that it had.
 fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
