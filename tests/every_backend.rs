@@ -279,6 +279,28 @@ fn splits_of_one_contest(backends: &[Named], kind: Kind) {
     }
 }
 
+/// A threshold that is no score of one of the tensors, whose dtype is coarser than the other's: nothing there equals it.
+#[test]
+fn thresholds_between_scores_of_another_dtype() {
+    let pairs = [
+        [Kind::Bf16, Kind::F32],
+        [Kind::Bf16, Kind::F16],
+        [Kind::F16, Kind::F32],
+        [Kind::E4m3, Kind::Bf16],
+        [Kind::E5m2, Kind::F32],
+    ];
+    for backend in backends() {
+        for (i, pair) in pairs.into_iter().enumerate().take(if common::small() { 3 } else { 5 }) {
+            for tensors in inputs::between(pair, 650 + i as u64) {
+                for beta in [0.2, 0.4, 0.55, 0.9] {
+                    let question = Question { contests: Contests::Global, wanda: false, beta, ..Question::RULE };
+                    ask(std::slice::from_ref(backend), &tensors, &question);
+                }
+            }
+        }
+    }
+}
+
 /// Rows that have nothing in common, so that nothing of one row may reach the next.
 fn different_rows(backends: &[Named], kind: Kind) {
     let rows = 2 * DISTRIBUTIONS.len() + 1;

@@ -8,10 +8,10 @@
 
 mod common;
 
-use common::check::{ask, check_same, judge, run, tensor, tensor_mut};
+use common::check::{ask, judge, tensor, tensor_mut};
 use common::inputs::{self, distribution, infinity, mixture, sign, with_norms};
 use common::oracle::{Contests, Kind, Question, Weights};
-use common::{Named, cpu, gpus};
+use common::{Named, gpus};
 use emprune::gpu::Options;
 use emprune::{Backend, ErrorKind, Pruner};
 use std::sync::OnceLock;
@@ -275,18 +275,23 @@ fn a_limit_that_is_too_small_is_refused_by_name() {
     }
 }
 
-/// More weights than stay on the device between passes: they are uploaded again for each. Too large to sort by the naive way, so the
-/// processor, which has no such border, says what is right.
+/// More weights than may stay on the device between passes: they are uploaded again for each.
 #[test]
-#[ignore = "takes minutes on a software adapter: 300 MB, four times over"]
 fn weights_that_do_not_stay_on_the_device() {
-    let long = distribution("int8_levels").weights(Kind::F32, 1, 45_000_001, 140);
-    let odd = distribution("normal").weights(Kind::Bf16, 3, 20_000_003, 141);
-    let tensors = [long, odd];
-    let asked = question(Contests::Global, false, 0.7);
-    let want = run(&cpu()[0], &tensors, &asked).unwrap();
-    for gpu in gpus() {
-        let got = run(gpu, &tensors, &asked).unwrap();
-        check_same(&want, &got).unwrap_or_else(|wrong| panic!("{}: {wrong}", gpu.name));
+    let open = |gpu: &Named| {
+        let pruner = Pruner::gpu(&options(gpu).with_max_shared_bytes(1000)).unwrap();
+        Named { name: format!("{} that keeps 1000 bytes", gpu.name), pruner }
+    };
+    let backends: Vec<_> = gpus().iter().filter(|gpu| gpu.pruner.backend().is_software()).map(open).collect();
+    for (i, name) in ["normal", "int8_levels", "all_equal", "lognormal_2"].into_iter().enumerate() {
+        let seed = 140 + i as u64;
+        let long = distribution(name).weights(KINDS[i % 3], 1, 45_001, seed);
+        let odd = distribution(name).weights(KINDS[(i + 1) % 3], 3, 7003, seed);
+        let tensors = [long, odd];
+        ask(&backends, &tensors, &question(Contests::Global, false, 0.7));
+        ask(&backends, &tensors, &question(Contests::Tensor, false, 1.0));
+    }
+    for tensors in inputs::between([Kind::Bf16, Kind::F32], 150) {
+        ask(&backends, &tensors, &question(Contests::Global, false, 0.4));
     }
 }

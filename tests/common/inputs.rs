@@ -231,6 +231,18 @@ pub(crate) fn mixture(kind: Kind, rows: usize, row_len: usize, seed: u64) -> Wei
     weights(format!("mixture {kind:?} {rows}x{row_len} seed {seed}"), kind, row_len, &bits)
 }
 
+/// Two tensors of different dtypes with scores near each other, the second one's between those that the first one knows, so that a threshold
+/// is no score of the first; and the same the other way round. Long enough that a workgroup has whole tiles of both.
+pub(crate) fn between(kinds: [Kind; 2], seed: u64) -> [[Weights; 2]; 2] {
+    let mut rng = Rng(seed);
+    let pair = kinds.map(|kind| {
+        let bits: Vec<u32> = (0..12_289).map(|_| near(kind, 1.0 + 0.02 * rng.unit())).collect();
+        weights(format!("between {kind:?} of {kinds:?}"), kind, bits.len(), &bits)
+    });
+    let [first, second] = pair.clone();
+    [pair, [second, first]]
+}
+
 /// Weights with these bits.
 pub(crate) fn weights(label: String, kind: Kind, row_len: usize, bits: &[u32]) -> Weights {
     let bytes = bits.iter().flat_map(|b| b.to_le_bytes().into_iter().take(kind.size())).collect();

@@ -218,6 +218,13 @@ fn slices_of_one_contest() {
             ask(&slices, &question(Contests::Global, wanda, [1.0, 0.5][i % 2]));
         }
     }
+    for slices in
+        inputs::between([Kind::Bf16, Kind::F32], 251).into_iter().chain(inputs::between([Kind::Bf16, Kind::F16], 252))
+    {
+        for beta in [0.2, 0.4, 0.55, 0.9] {
+            ask(&slices, &question(Contests::Global, false, beta));
+        }
+    }
     // 16 bits only: one digit less to find.
     let slices =
         [(Kind::F16, 999), (Kind::Bf16, 33)].map(|(kind, len)| distribution("normal").weights(kind, 1, len, 250));
