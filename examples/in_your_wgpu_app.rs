@@ -50,8 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Once, at start-up: pipelines, sizes, buffers. `bind` is the last call that creates anything.
     let kernels = Kernels::new(&device);
     let rule = Rule::new().with_granularity(Granularity::Row);
-    let plan =
-        kernels.plan(&[TensorSpec::new(Dtype::F32, (ROWS * COLUMNS) as u64, COLUMNS as u64)?], &rule)?.with_mass(true);
+    let plan = kernels
+        .plan(&[TensorSpec::new(Dtype::F32, (ROWS * COLUMNS) as u64, COLUMNS as u64)?], &rule)?
+        .with_mass(true)?;
     kernels.warm_up(&plan);
     let buffer = |size: u64, usage| {
         device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })

@@ -97,10 +97,14 @@ impl Quota {
         Self { len, kept: rule.at_least(kept, len), effective }
     }
 
-    /// A contest that a device has decided: its count, and the sums that it came from.
+    /// A contest that a device has decided: its count, and the sums that it came from. `None` where those are no sums of scores and of their
+    /// squares: some bytes that were said to be.
     #[cfg(feature = "gpu")]
-    pub(crate) fn decided(moments: &Moments, len: u64, kept: u64) -> Self {
-        Self { len, kept, effective: Effective::new(moments, len) }
+    pub(crate) fn decided(moments: &Moments, len: u64, kept: u64) -> Option<Self> {
+        if moments.sum.wide().is_zero() != moments.square.wide().is_zero() || kept > len {
+            return None;
+        }
+        Some(Self { len, kept, effective: Effective::new(moments, len) })
     }
 
     /// The threshold, where there is nothing to look for: all or none are kept of scores that are zero, none of others.

@@ -253,6 +253,13 @@ impl<'a> Drive<'a> {
                 len(groups),
             )));
         }
+        let is_score = |group: &&Group| group.threshold >= 0.0 && !group.threshold.is_sign_negative();
+        if let Some(i) = groups.iter().position(|group| !is_score(&group)) {
+            return Err(Error::invalid(format!(
+                "group {i} has the threshold {}, which is no score",
+                groups[i].threshold
+            )));
+        }
         let mut unseen = groups.iter().enumerate();
         for (grid, lens) in grids.iter().zip(&lens).filter(|_| !is_global) {
             for (contest, (i, group)) in (0..lens.as_ref().map_or(grid.contests(), Vec::len)).zip(unseen.by_ref()) {

@@ -28,8 +28,8 @@
 //! # One exact answer
 //!
 //! Every score is an integer times a power of two, so `N_eff` is a ratio of two integers, and `floor(beta * N_eff)` is computed as such.
-//! Scores are compared as integers too, and among equal scores the lower index wins. No floating-point operation takes
-//! part in a decision, here or in a shader; so counts, thresholds and masks are those of exact arithmetic, whatever the
+//! Scores are compared as integers too, and among equal scores the lower index wins. Where a float guesses a quotient, integers prove it or put
+//! it right; no rounding takes part in a decision, here or in a shader. So counts, thresholds and masks are those of exact arithmetic, whatever the
 //! device, the number of threads or the way in which the weights are cut. The numbers that only measure (`n_eff`, `mass`) are
 //! rounded once from exact values; the certificate `mass_bound` is rounded down.
 //!

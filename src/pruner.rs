@@ -41,7 +41,8 @@ fn best() -> &'static Pruner {
     BEST.get_or_init(Pruner::best)
 }
 
-/// A backend, ready to work: built once, used from any thread.
+/// A backend, ready to work: built once, used from any thread. A device works on one call at a time, and others wait: so a [`Source`], or who
+/// watches a call, must not wait for another call of the same pruner.
 #[derive(Debug)]
 pub struct Pruner {
     engine: Engine,
@@ -282,7 +283,7 @@ impl Pruner {
     /// the entries before it taken off the `cut`.
     ///
     /// # Errors
-    /// `InvalidInput` when the groups are not as many or not as long as the contests, and as [`stream`](Self::stream).
+    /// `InvalidInput` when the groups are not as many or not as long as the contests, or have a threshold that is no score, and as [`stream`](Self::stream).
     pub fn carry_out(&self, source: &mut dyn Source, rule: &Rule, groups: &[Group], want: Want) -> Result<(), Error> {
         carry_out(&mut Streamed::new(source, want), rule, groups)
     }

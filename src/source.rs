@@ -41,7 +41,8 @@ pub trait Source {
 
     /// The most bytes of weights, of scores and of norms that one `load` may ask for. With rows as contests, one of which this is
     /// enough for is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again,
-    /// and one block or column that is longer than a piece eight bytes for each of its entries.
+    /// and one block or column that is longer than a piece eight bytes for each of its entries. A device holds 4096 bytes for each piece of a
+    /// contest in one binding: a contest of more pieces than that has room for, at least 32768, is refused as a `Limit`.
     fn piece_bytes(&self) -> usize {
         64 << 20
     }

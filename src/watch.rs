@@ -13,7 +13,7 @@ use std::ops::{ControlFlow, Range};
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Entries that are decided for good; never goes back.
+    /// Entries that are decided for good; never goes back. Where nothing is carried out it stands still to the end.
     pub done: u64,
     /// Entries that were read so far, each as often as it was; goes on while `done` stands still.
     pub read: u64,
@@ -99,10 +99,15 @@ impl Input for Observed<'_, '_> {
         self.input.wants_masks()
     }
 
+    fn only_looks(&self) -> bool {
+        self.input.only_looks()
+    }
+
     fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
         let len = range.end - range.start;
         self.input.store(tensor, range, mask)?;
-        self.progress.done += len;
+        // Nothing is done for good where somebody only looks.
+        self.progress.done += if self.only_looks() { 0 } else { len };
         Ok(())
     }
 }

@@ -277,6 +277,12 @@ fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &
         let error = backend.pruner.carry_out(&mut pieces(), &rule, groups, want).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
+    for threshold in [-0.0, -0.5, f32::NAN, f32::from_bits(u32::MAX)] {
+        let mut wrong = decision.groups().to_vec();
+        wrong[0].threshold = threshold;
+        let error = backend.pruner.carry_out(&mut pieces(), &rule, &wrong, want).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{threshold}: {error}");
+    }
     if question.contests != Contests::Global {
         return;
     }

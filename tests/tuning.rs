@@ -76,7 +76,7 @@ impl Gpu {
 
     fn prune(&self, kernels: &Kernels, weights: &Weights, rule: &Rule, mass: bool) -> Result<Answer, Error> {
         let spec = TensorSpec::new(common::dtype(weights.kind), weights.len() as u64, weights.row_len as u64)?;
-        let plan = kernels.plan(&[spec], rule)?.with_mass(mass);
+        let plan = kernels.plan(&[spec], rule)?.with_mass(mass)?;
         let storage = BufferUsages::STORAGE;
         let bytes = self.buffer(plan.weights_bytes(0).unwrap(), storage);
         let mut words = weights.bytes.clone();

@@ -94,6 +94,34 @@ fn a_call_that_is_ended_leaves_the_weights_as_they_were() {
     }
 }
 
+/// Being watched takes no more reads, and who only looks does nothing for good.
+#[test]
+fn a_decision_is_watched_and_reads_no_more() {
+    let tensors: Vec<Weights> = tensors().into_iter().map(|weights| Weights { norms: None, ..weights }).collect();
+    let len: u64 = tensors.iter().map(|weights| weights.len() as u64).sum();
+    for backend in backends() {
+        for contests in [Contests::Row, Contests::Tensor, Contests::Global] {
+            let rule = common::rule(&Question { contests, ..Question::RULE });
+            let source = || {
+                let mut source = Pieces::new(&tensors, 1 << 20, EVERYTHING);
+                source.strips = true; // pieces may be passed by
+                source
+            };
+            let (mut alone, mut watched, mut told) = (source(), source(), Vec::new());
+            let want = backend.pruner.decide(&mut alone, &rule).unwrap();
+            let mut watch = |progress: Progress| {
+                told.push(progress);
+                Continue(())
+            };
+            let got = backend.pruner.watched(&mut watch).decide(&mut watched, &rule).unwrap();
+            assert!(got == want, "{} {contests:?}", backend.name);
+            assert_eq!((watched.loaded, watched.stored), (alone.loaded, 0), "{} {contests:?}", backend.name);
+            let (last, before) = told.split_last().unwrap();
+            assert!(last.done == len && before.iter().all(|progress| progress.done == 0), "{told:?}");
+        }
+    }
+}
+
 #[test]
 fn a_stream_is_watched_and_ended_too() {
     let tensors: Vec<Weights> = tensors().into_iter().map(|weights| Weights { norms: None, ..weights }).collect();

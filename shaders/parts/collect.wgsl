@@ -7,6 +7,18 @@ fn collects() -> bool {
     return true;
 }
 
+// Where the slice's candidates begin, once it is known: there may be thousands of slices before it, and of tiles in it.
+var<private> my_first_is_known: bool;
+var<private> my_first: u32;
+
+fn slice_candidates(group: u32) -> u32 {
+    if (!my_first_is_known) {
+        my_first_is_known = true;
+        my_first = first_candidate(group);
+    }
+    return my_first;
+}
+
 // Append the tile's candidates, marked in each lane's `flags`: one addition to the slice's count per tile. Uniform flow; four barriers.
 fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     if (lane == 0u) {
@@ -25,7 +37,7 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
         wg_place = 0u;
         let found = atomicLoad(&wg_found);
         if (found != 0u) {
-            wg_place = first_candidate(group) + atomicAdd(&candidates[count_at(group, params.slice)], found);
+            wg_place = slice_candidates(group) + atomicAdd(&candidates[count_at(group, params.slice)], found);
         }
     }
     place += workgroupUniformLoad(&wg_place);

@@ -12,6 +12,9 @@ use crate::narrow;
 use crate::rule::Score;
 use crate::source::Bytes;
 
+/// Bytes between two lines that are loaded in less time than another load takes.
+const GAP_BYTES: u64 = 8 << 10;
+
 impl Drive<'_> {
     /// Every block of a tensor whose blocks are no runs.
     pub(super) fn blocks(&mut self, tensor: usize, grid: &Grid, groups: &mut Vec<Group>) -> Result<(), Error> {
@@ -160,18 +163,15 @@ impl Drive<'_> {
     ) -> Result<(), Error> {
         let spec = self.input.tensors()[tensor];
         let mut line = vec![0; width as usize];
-        // Whole rows are neighbours, and loaded together.
-        let (loads, rows_at_once) = match self.piece_len(tensor) / spec.row_len {
-            fit if width == spec.row_len && fit > 0 => (rows.div_ceil(fit), fit),
-            _ => (rows, 1),
-        };
-        for load in 0..loads {
-            let top = load * rows_at_once;
+        // Short gaps are loaded too: so are many rows in one go.
+        let gap = (spec.row_len - width) * spec.dtype.size() as u64;
+        let rows_at_once = if gap < GAP_BYTES { (self.piece_len(tensor) / spec.row_len).max(1) } else { 1 };
+        for top in (0..rows).step_by(rows_at_once as usize) {
             let start = corner + top * spec.row_len;
             let height = rows_at_once.min(rows - top);
-            let lines = Piece { tensor, range: start..start + height * width };
+            let lines = Piece { tensor, range: start..start + (height - 1) * spec.row_len + width };
             self.with_keys(&lines, spec, |keys| {
-                for at in (0..keys.len()).step_by(width as usize) {
+                for at in (0..keys.len()).step_by(spec.row_len as usize) {
                     keys.fill(at, &mut line);
                     look(&line);
                 }

@@ -190,7 +190,7 @@ impl Contest<'_> {
             let piece = piece.ok_or_else(|| Error::new(ErrorKind::Internal, "the cut lies in no piece"))?;
             piece.start + u64::from(record.cut_index)
         };
-        Ok(contest_group(&record, &back[1], self.len, cut))
+        contest_group(&record, &back[1], self.len, cut).ok_or_else(no_sums)
     }
 
     fn load(&self, i: usize, keys: &Keys<'_>) -> Result<Loaded, Error> {
@@ -244,14 +244,20 @@ impl Contest<'_> {
     }
 }
 
+/// What no device should leave.
+pub(super) fn no_sums() -> Error {
+    Error::new(ErrorKind::Internal, "the device left sums that no scores have")
+}
+
 /// A contest, from its record and its counters.
-pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -> Group {
+pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -> Option<Group> {
     let moments = Moments {
         sum: from_counters::<SUM_LIMBS>(tally, TALLY_SUM..TALLY_SQUARE),
         square: from_counters::<SQUARE_LIMBS>(tally, TALLY_SQUARE..TALLY_KEPT),
     };
     let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY as usize);
-    Quota::decided(&moments, len, record.kept()).settle(record.threshold, cut, moments.mass(&kept_sum))
+    let quota = Quota::decided(&moments, len, record.kept())?;
+    Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }
 
 /// An integer of 16-bit digits that are 64-bit counters, their carries not yet spread.

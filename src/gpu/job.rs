@@ -32,7 +32,7 @@ struct Bound {
 }
 
 impl Kernels {
-    /// Compile what a plan needs, so that recording it for the first time does not wait for the compiler.
+    /// Compile what a plan needs, so that binding it for the first time does not wait for the compiler.
     pub fn warm_up(&self, plan: &Plan) {
         use Stage::{
             Apply, Arrange, Budget, Edges, Histogram, Measure, Narrow, Refine, Restore, Settle, Sift, Stats, Ties, Zero,
@@ -68,7 +68,8 @@ impl Kernels {
         }
     }
 
-    /// Bind a plan to buffers: the last step that creates anything (bind groups, and a small parameter buffer).
+    /// Bind a plan to buffers: the last step that creates anything (bind groups, a small parameter buffer, and pipelines that no
+    /// [`warm_up`](Self::warm_up) has compiled yet).
     ///
     /// # Errors
     /// `InvalidInput` when a buffer is too small, at an offset that the device does not allow, lacks a usage, or shares bytes with another that
@@ -151,6 +152,7 @@ impl Kernels {
             slice(plan.slices[0].key_dtype(plan.rule.score), plan.rule.score, &own[0], [keys, records, bad, mask])
         });
 
+        self.warm_up(plan);
         let start = buffers.workspace.offset;
         let mut clear = Vec::new();
         for (batch, at) in plan.batches.iter().zip(&workspace.batches) {

@@ -272,7 +272,7 @@ impl Kernels {
     ///
     /// * Indices. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
     ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
-    ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups`, span
+    ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
     ///   read from a buffer becomes an index in six places: a key's digit, masked
     ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,

@@ -89,7 +89,7 @@ impl Params {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Record {
     /// 0: decided. Else some score is no number and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that
-    /// overflowed `f32`, or whose norm is no number.
+    /// overflowed `f32`, or whose norm is no number. The decision's other fields say nothing then, `kept` neither.
     pub status: u32,
     /// 1: all scores are zero.
     pub degenerate: u32,

@@ -25,6 +25,8 @@ pub struct Plan {
     /// What is decided: the slices as they are, or the arranged keys of contests of equal length.
     pub(super) batches: Vec<Batch>,
     pub(super) mass: bool,
+    /// The most bytes of a binding, and of a buffer.
+    most: (u64, u64),
 }
 
 /// Contests of equal length that are decided together.
@@ -81,9 +83,13 @@ impl Batch {
         Self { slices, parts, groups, contest_len, rows, digits: digits as u32, span, all_spans, capacity }
     }
 
-    /// Bytes of a contest's sums.
-    fn stride(&self) -> u64 {
-        if self.rows { ROW_SUMS * 4 } else { TALLY * 8 }
+    /// Bytes of a contest's sums. Those of a row are written down for the mass alone.
+    fn stride(&self, mass: bool) -> u64 {
+        match (self.rows, mass) {
+            (true, true) => ROW_SUMS * 4,
+            (true, false) => 0,
+            (false, _) => TALLY * 8,
+        }
     }
 
     pub(super) fn params(&self, rule: &Rule, mass: bool) -> Vec<Params> {
@@ -141,7 +147,7 @@ impl Plan {
             start..end
         };
         // All sums come first: they are what a caller may want.
-        let tallies: Vec<_> = self.batches.iter().map(|b| take(b.groups * b.stride())).collect();
+        let tallies: Vec<_> = self.batches.iter().map(|b| take(b.groups * b.stride(self.mass))).collect();
         let scratch = self.batches.iter().zip(tallies).map(|(batch, tally)| {
             let (groups, slices) = (batch.groups, batch.slices.len() as u64);
             let span_bins = if batch.rows { 0 } else { groups * batch.all_spans * LOW_BINS * 4 };
@@ -207,9 +213,13 @@ impl Plan {
     /// Whether effective number and preserved mass are computed; by default not. They cost about ten integer operations an entry, and no
     /// decision depends on them. Then [`Record::n_eff`] and [`Record::mass`] have them for a shader,
     /// [`sums_range`](Self::sums_range) says where the exact sums are left, and [`decision`](Self::decision) what those mean.
-    pub fn with_mass(mut self, mass: bool) -> Self {
+    ///
+    /// # Errors
+    /// `Limit` when the sums of so many contests, 184 bytes for each short row, do not fit a binding of this device.
+    pub fn with_mass(mut self, mass: bool) -> Result<Self, Error> {
         self.mass = mass;
-        self
+        self.check_sizes()?;
+        Ok(self)
     }
 
     /// Dispatches that [`Job::record_prune`](super::Job::record_prune) records.
@@ -235,7 +245,7 @@ impl Plan {
         let decided: u64 = self.batches.iter().map(|b| b.key_bytes() * b.reads()).sum();
         let (mut read, mut written) = (decided, weights + masks + self.records_bytes());
         if self.mass {
-            let sums: u64 = self.batches.iter().filter(|b| b.rows).map(|b| b.groups * b.stride()).sum();
+            let sums: u64 = self.batches.iter().filter(|b| b.rows).map(|b| b.groups * b.stride(true)).sum();
             (read, written) = (read + sums + self.records_bytes(), written + sums + self.records_bytes());
         }
         if self.is_apart() {
@@ -251,16 +261,18 @@ impl Plan {
 
     /// The bytes of [`Buffers::workspace`](super::Buffers::workspace), from the binding's start, in which a job leaves the exact sums of its contests: of scores, of
     /// their squares and of kept scores. They stay until the next job uses the workspace; copy them out with the records where
-    /// [`decision`](Self::decision) is wanted.
+    /// [`decision`](Self::decision) is wanted. Empty without a mass.
     pub fn sums_range(&self) -> Range<u64> {
-        0..self.workspace().batches.last().map_or(0, |last| last.tally.end)
+        let batches = if self.mass { self.workspace().batches } else { Vec::new() };
+        0..batches.last().map_or(0, |last| last.tally.end)
     }
 
     /// What [`Pruner`](crate::Pruner) would have returned, bit for bit, from what a job of this plan left on the device: its records, and the
     /// bytes of [`sums_range`](Self::sums_range). Effective numbers and masses are rounded once, from the exact integers.
     ///
     /// # Errors
-    /// `InvalidInput` when the plan is not [`with_mass`](Self::with_mass), or when there are not as many bytes as it asks for;
+    /// `InvalidInput` when the plan is not [`with_mass`](Self::with_mass), when there are not as many bytes as it asks for, or when they are
+    /// nothing that a job leaves;
     /// `NonFinite` for the first contest with a score that is no number, its slice for the tensor.
     pub fn decision(&self, records: &[Record], sums: &[u8]) -> Result<Decision, Error> {
         let wanted = self.sums_range().end;
@@ -287,12 +299,53 @@ impl Plan {
         let mut groups: Vec<(usize, Group)> = Vec::with_capacity(records.len());
         for (batch, scratch) in self.batches.iter().zip(self.workspace().batches) {
             let sums = &sums[scratch.tally.start as usize..scratch.tally.end as usize];
-            let group = |(sums, number): (&[u8], usize)| (number, batch.group(&records[number], sums));
             // Sums first: where they end, no number is taken from the next batch.
-            groups.extend(sums.chunks_exact(batch.stride() as usize).zip(numbers.by_ref()).map(group));
+            for (sums, number) in sums.chunks_exact(batch.stride(true) as usize).zip(numbers.by_ref()) {
+                let no_sums = || Error::invalid(format!("contest {number} has sums that no scores have"));
+                groups.push((number, batch.group(&records[number], sums).ok_or_else(no_sums)?));
+            }
         }
         groups.sort_unstable_by_key(|&(number, _)| number);
         Ok(Decision::new(groups.into_iter().map(|(_, group)| group).collect()))
+    }
+
+    /// Whether a device holds all of it.
+    fn check_sizes(&self) -> Result<(), Error> {
+        let slices = &self.slices;
+        let largest = |bytes: &dyn Fn(usize) -> Option<u64>| (0..slices.len()).filter_map(bytes).max().unwrap_or(0);
+        let norms =
+            if self.rule.score == Score::Wanda { slices.iter().map(|s| s.row_len * 4).max().unwrap_or(0) } else { 0 };
+        let workspace = self.workspace();
+        let (most, most_of_buffer) = self.most;
+        let scratch = |range: fn(&Scratch) -> &Range<u64>| {
+            workspace.batches.iter().map(range).map(|range| range.end - range.start).max().unwrap_or(0)
+        };
+        for (what, bytes) in [
+            ("weights", largest(&|i| self.weights_bytes(i))),
+            ("scores", largest(&|i| self.scores_bytes(i))),
+            ("norms", norms),
+            ("keys", self.keys_bytes()),
+            ("records", self.records_bytes()),
+            ("workspace's counters", scratch(|s| &s.tally)),
+            ("workspace's spans", scratch(|s| &s.span_bins)),
+            ("workspace's candidates", scratch(|s| &s.candidates)),
+            ("workspace's records", workspace.arranged_records.end - workspace.arranged_records.start),
+        ] {
+            if bytes > most {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    format!("the {what} take {bytes} bytes, a binding holds {most}"),
+                ));
+            }
+        }
+        if workspace.end > most_of_buffer {
+            let (bytes, most) = (workspace.end, most_of_buffer);
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("the workspace takes {bytes} bytes, a buffer holds {most}"),
+            ));
+        }
+        Ok(())
     }
 
     /// What the slice is told whose contests are the blocks of a grid.
@@ -310,7 +363,7 @@ impl Plan {
 
 impl Batch {
     /// A contest, from what was left of it on the device.
-    fn group(&self, record: &Record, sums: &[u8]) -> Group {
+    fn group(&self, record: &Record, sums: &[u8]) -> Option<Group> {
         if self.rows {
             return row_group(record, sums, self.contest_len);
         }
@@ -400,39 +453,9 @@ impl Kernels {
             }
         };
         let groups = batches.iter().map(|b| b.groups).sum();
-        let plan = Plan { rule: *rule, slices: slices.to_vec(), groups, grid, batches, mass: false };
-        let largest = |bytes: &dyn Fn(usize) -> Option<u64>| (0..slices.len()).filter_map(bytes).max().unwrap_or(0);
-        let norms =
-            if rule.score == Score::Wanda { slices.iter().map(|s| s.row_len * 4).max().unwrap_or(0) } else { 0 };
-        let workspace = plan.workspace();
-        let scratch = |range: fn(&Scratch) -> &Range<u64>| {
-            workspace.batches.iter().map(range).map(|range| range.end - range.start).max().unwrap_or(0)
-        };
-        for (what, bytes) in [
-            ("weights", largest(&|i| plan.weights_bytes(i))),
-            ("scores", largest(&|i| plan.scores_bytes(i))),
-            ("norms", norms),
-            ("keys", plan.keys_bytes()),
-            ("records", plan.records_bytes()),
-            ("workspace's counters", scratch(|s| &s.tally)),
-            ("workspace's spans", scratch(|s| &s.span_bins)),
-            ("workspace's candidates", scratch(|s| &s.candidates)),
-            ("workspace's records", workspace.arranged_records.end - workspace.arranged_records.start),
-        ] {
-            if bytes > most {
-                return Err(Error::new(
-                    ErrorKind::Limit,
-                    format!("the {what} take {bytes} bytes, a binding holds {most}"),
-                ));
-            }
-        }
-        if workspace.end > limits.max_buffer_size {
-            let (bytes, most) = (workspace.end, limits.max_buffer_size);
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!("the workspace takes {bytes} bytes, a buffer holds {most}"),
-            ));
-        }
+        let most = (most, limits.max_buffer_size);
+        let plan = Plan { rule: *rule, slices: slices.to_vec(), groups, grid, batches, mass: false, most };
+        plan.check_sizes()?;
         Ok(plan)
     }
 }

@@ -1,6 +1,6 @@
 //! Many contests of equal length: upload, one sequence of dispatches for all of them, decisions and mask back.
 
-use super::contest::contest_group;
+use super::contest::{contest_group, no_sums};
 use super::engine::{Engine, bad};
 use super::layout::{ROW_SQUARE_WORDS, ROW_SUM_WORDS, ROW_SUMS, Record, TALLY};
 use super::transfer;
@@ -86,12 +86,12 @@ impl Engine {
             let cut = if record.cut_span == Record::NO_CUT { row_len as u64 } else { record.cut_index.into() };
             contest_group(&record, sums, row_len as u64, cut)
         };
-        Ok((0..groups).map(row).collect())
+        (0..groups).map(|i| row(i).ok_or_else(no_sums)).collect()
     }
 }
 
 /// A row, from its record and its three sums.
-pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Group {
+pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Option<Group> {
     let words = |from: usize, count: usize| &sums[from * 4..(from + count) * 4];
     let moments = Moments {
         sum: from_words(words(0, ROW_SUM_WORDS)),
@@ -99,7 +99,8 @@ pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Group {
     };
     let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
     let cut = if record.cut_span == Record::NO_CUT { row_len } else { record.cut_index.into() };
-    Quota::decided(&moments, row_len, record.kept()).settle(record.threshold, cut, moments.mass(&kept_sum))
+    let quota = Quota::decided(&moments, row_len, record.kept())?;
+    Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }
 
 /// Bytes of a mask that are worth a thread's while.

@@ -54,6 +54,33 @@ fn a_plan_knows_its_sizes() {
     }
 }
 
+/// Contests of a few entries, as many as there are: what only the mass needs takes no memory without it.
+#[test]
+fn short_rows_have_sums_for_the_mass_alone() {
+    for turn in turns() {
+        let gpu = turn.gpu;
+        let kernels = &gpu.kernels;
+        let spec = |len| TensorSpec::new(Dtype::Bf16, len, 4096).unwrap();
+        let rule = Rule::new().n_of_m(2, 4);
+        let few = kernels.plan(&[spec(1 << 16)], &rule).unwrap();
+        let with = few.clone().with_mass(true).unwrap();
+        assert!(few.sums_range().is_empty() && few.workspace_bytes() < 1 << 17, "{}", gpu.name);
+        assert_eq!(with.sums_range(), 0..184 << 14, "{}", gpu.name);
+        assert!(
+            with.workspace_bytes() >= 184 << 14
+                && few.workspace_bytes() == with.with_mass(false).unwrap().workspace_bytes()
+        );
+        // As many records as one binding holds, and not their sums.
+        let binding = gpu.device.limits().max_storage_buffer_binding_size.min(16 << 30);
+        let groups = (binding / RECORD).min((1 << 28) - 1) / 1024 * 1024;
+        if groups * 184 > binding {
+            let many = kernels.plan(&[spec(4 * groups)], &rule).unwrap();
+            let error = many.with_mass(true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Limit, "{}: {error}", gpu.name);
+        }
+    }
+}
+
 /// Columns and blocks are one sequence of dispatches too, and what their arrangement costs is said.
 #[test]
 fn a_plan_of_blocks_knows_its_sizes() {
@@ -66,7 +93,7 @@ fn a_plan_of_blocks_knows_its_sizes() {
         assert_eq!((all.groups(), all.keys_bytes(), all.mask_bytes(0)), (columns, 4 * len, Some(len / 8)));
         // Arranged, decided, brought back, zeroed.
         assert_eq!(all.dispatches(), 4);
-        assert_eq!(all.with_mass(true).dispatches(), 5);
+        assert_eq!(all.with_mass(true).unwrap().dispatches(), 5);
         let small = plan(gpu, &[(Dtype::Bf16, 64 * 12, 12)], BLOCKS).unwrap();
         let large = plan(gpu, &[(Dtype::Bf16, len, columns)], BLOCKS).unwrap();
         assert_eq!((small.groups(), large.groups()), (48, len / 16));
@@ -187,9 +214,10 @@ fn a_workspace_larger_than_a_buffer_is_refused() {
         let (name, device, queue) = open(&adapter, "default limits", wgpu::Features::empty(), wgpu::Limits::default());
         let kernels = Kernels::new(&device);
         let gpu = Gpu { name, device, queue, kernels };
-        let small = plan(&gpu, &[(Dtype::F32, 1_200_000, 3)], chunks).map(|plan| plan.workspace_bytes());
+        let plan = |len| plan(&gpu, &[(Dtype::F32, len, 3)], chunks).and_then(|plan| plan.with_mass(true));
+        let small = plan(1_200_000).map(|plan| plan.workspace_bytes());
         assert!(small.is_ok_and(|bytes| bytes <= gpu.device.limits().max_buffer_size), "{}", gpu.name);
-        let error = plan(&gpu, &[(Dtype::F32, 2_100_000, 3)], chunks).unwrap_err();
+        let error = plan(2_100_000).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{}: {error}", gpu.name);
         assert!(error.to_string().contains("workspace takes"), "{}: {error}", gpu.name);
     }

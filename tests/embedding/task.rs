@@ -114,7 +114,8 @@ impl<'t> Task<'t> {
         workspace: Option<&wgpu::Buffer>,
         mass: bool,
     ) -> Self {
-        let plan = gpu.kernels.plan(&specs(tensors, question), &common::rule(question)).unwrap().with_mass(mass);
+        let plan =
+            gpu.kernels.plan(&specs(tensors, question), &common::rule(question)).unwrap().with_mass(mass).unwrap();
         gpu.kernels.warm_up(&plan);
         let mut arena = Arena::new(gpu.align());
         let ranges: Vec<_> = tensors.iter().map(|w| arena.place(&w.bytes)).collect();
