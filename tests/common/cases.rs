@@ -2,7 +2,7 @@
 //! numbers, or by the bytes of a fuzzer.
 
 use super::check::{check_same, judge, run};
-use super::inputs::{DISTRIBUTIONS, ROW_LENGTHS, Rng, infinity, sign, weights, with_norms};
+use super::inputs::{DISTRIBUTIONS, Distribution, ROW_LENGTHS, Rng, distribution, infinity, sign, weights, with_norms};
 use super::oracle::{Contests, Keep, Kind, Question, Weights};
 use super::pieces::Pieces;
 use super::{Named, rule};
@@ -111,12 +111,16 @@ pub(crate) fn case(choices: &mut impl Choices, size: Size) -> Case {
     let least = if choices.one_in(5) { 1 + choices.below(50) } else { 0 };
     let question = Question { contests, wanda: score == 1, beta, given: score == 2, keep, least };
     let count = 1 + choices.below(if contests == Contests::Global { 3 } else { 2 });
-    let tensors = (0..count).map(|_| tensor(choices, size, &question)).collect();
+    // Scores of several dtypes, long enough for whole tiles of each, that compete on equal terms.
+    let alike = matches!(size, Size::Edges) && contests == Contests::Global && choices.one_in(4);
+    let alike = alike.then(|| if choices.one_in(2) { distribution("near_one") } else { choices.of(DISTRIBUTIONS) });
+    let tensors = (0..count).map(|_| tensor(choices, size, &question, alike)).collect();
     Case { tensors, question, piece_bytes: 1 + choices.below(700) }
 }
 
-fn tensor(choices: &mut impl Choices, size: Size, question: &Question) -> Weights {
+fn tensor(choices: &mut impl Choices, size: Size, question: &Question, alike: Option<Distribution>) -> Weights {
     let (mut rows, row_len) = match size {
+        _ if alike.is_some() => (1, choices.of(&[4095, 8192, 12_289]) + choices.below(3)),
         Size::Tiny => (1 + choices.below(5), 1 + choices.below(20)),
         Size::Edges => {
             let row_len = match choices.below(16) {
@@ -133,13 +137,13 @@ fn tensor(choices: &mut impl Choices, size: Size, question: &Question) -> Weight
         rows *= heads;
     }
     let n = rows * row_len;
-    let mut tensor = entries(choices, size, rows, row_len);
+    let mut tensor = entries(choices, size, rows, row_len, alike);
     if question.wanda {
         tensor = with_norms(tensor, choices.below(1 << 16) as u64);
     }
     if question.given {
         // The weights themselves are not judged.
-        tensor.scores = Some(Box::new(entries(choices, size, rows, row_len)));
+        tensor.scores = Some(Box::new(entries(choices, size, rows, row_len, alike)));
     }
     if question.contests == Contests::Segments {
         let (mut lens, mut left) = (Vec::new(), n);
@@ -166,7 +170,13 @@ fn tensor(choices: &mut impl Choices, size: Size, question: &Question) -> Weight
     tensor
 }
 
-fn entries(choices: &mut impl Choices, size: Size, rows: usize, row_len: usize) -> Weights {
+fn entries(
+    choices: &mut impl Choices,
+    size: Size,
+    rows: usize,
+    row_len: usize,
+    alike: Option<Distribution>,
+) -> Weights {
     let kind = choices.of(&KINDS);
     match size {
         Size::Tiny => {
@@ -182,6 +192,11 @@ fn entries(choices: &mut impl Choices, size: Size, rows: usize, row_len: usize) 
             let bits: Vec<u32> = (0..rows * row_len).map(entry).collect();
             weights(format!("{rows}x{row_len} {kind:?} {bits:x?}"), kind, row_len, &bits)
         }
-        Size::Edges => choices.of(DISTRIBUTIONS).weights(kind, rows, row_len, choices.below(1 << 32) as u64),
+        Size::Edges => alike.unwrap_or_else(|| choices.of(DISTRIBUTIONS)).weights(
+            kind,
+            rows,
+            row_len,
+            choices.below(1 << 32) as u64,
+        ),
     }
 }

@@ -175,6 +175,8 @@ pub(crate) const DISTRIBUTIONS: &[Distribution] = &[
     Distribution { name: "outlier_first", fill: |rng, kind, n| outlier(rng, kind, n, 0) },
     // .........█
     Distribution { name: "outlier_last", fill: |rng, kind, n| outlier(rng, kind, n, n - 1) },
+    //     ▌     all in one bin of the first digit; of some dtypes few levels, between which those of others lie
+    Distribution { name: "near_one", fill: |rng, kind, n| each(n, |_| near(kind, 1.0 + 0.02 * rng.unit())) },
     // ▁▂▃▄▅▆▇█  winners all at the end
     Distribution { name: "ascending", fill: |_, kind, n| each(n, |i| near(kind, (i + 1) as f64)) },
     // █▇▆▅▄▃▂▁  winners all at the start
