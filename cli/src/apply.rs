@@ -69,6 +69,7 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
         let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &mut buffer);
         tensors.push(applied.with_context(|| format!("tensor {:?} of {}", pair.weight.name, shard.path.display()))?);
     }
+    model.shards.iter().chain([&masks.model]).try_for_each(Model::check_unchanged)?;
     let report = Report::new(tensors, model.tensors.len());
     destination.commit(&report)?;
     let mut text = Vec::new();

@@ -59,6 +59,10 @@ impl Beside {
         self.0.keys().cloned()
     }
 
+    pub(crate) fn models(&self) -> impl Iterator<Item = &Model> {
+        self.0.values()
+    }
+
     /// The hash of every file.
     pub(crate) fn hashes(&self) -> Result<Vec<String>> {
         let hash = |Model { path, file, len, .. }: &Model| {

@@ -3,6 +3,7 @@
 //! Indices that name tensors which no shard has, and shards with tensors that no index names, go around and are loaded as
 //! garbage or not at all. Here both must agree before anything is written.
 
+use crate::input::read_text;
 use crate::output::{NOTE, OLD, PARTIAL, REPORT};
 use crate::safetensors::{MOST_TENSORS, Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -194,30 +194,32 @@ fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec
 /// is said of a model that writes words, it is, unless there is an output layer.
 fn ties_embeddings(config: &Path, shards: &[Model]) -> bool {
     // The file is copied, whatever it is; one that cannot be understood ties nothing that we know of.
-    let config = read_text(config).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let config = read_text(config, MAX_CONFIG).ok().and_then(|text| serde_json::from_str::<Config>(&text).ok());
     let Some(config) = config else { return false };
-    let says = |value: &serde_json::Value| value["tie_word_embeddings"].as_bool();
-    if let Some(said) = says(&config).or_else(|| says(&config["text_config"])) {
+    let further_in = || config.text_config.as_ref().and_then(|text| text.tie_word_embeddings);
+    if let Some(said) = config.tie_word_embeddings.or_else(further_in) {
         return said;
     }
     let writes_words =
         |name: &str| ["LMHead", "ForCausalLM", "ForConditionalGeneration"].iter().any(|part| name.contains(part));
-    let mut architectures = config["architectures"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
     let mut parts = shards.iter().flat_map(|shard| &shard.tensors).flat_map(|tensor| tensor.name.split('.'));
-    architectures.any(writes_words) && !parts.any(|part| ["lm_head", "embed_out"].contains(&part))
+    config.architectures.iter().flatten().any(|name| writes_words(name))
+        && !parts.any(|part| ["lm_head", "embed_out"].contains(&part))
 }
+
+/// What is looked at of `config.json`.
+#[derive(serde::Deserialize)]
+struct Config {
+    tie_word_embeddings: Option<bool>,
+    text_config: Option<Box<Config>>,
+    architectures: Option<Vec<String>>,
+}
+
+/// Any such file has some kilobytes.
+const MAX_CONFIG: u64 = 1 << 20;
 
 fn read_index(path: &Path) -> Result<Index> {
-    serde_json::from_str(&read_text(path)?).context("it is not an index")
-}
-
-fn read_text(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let file = fs::File::open(path).context("cannot open it")?;
-    let read: io::Result<usize> = file.take(MAX_INDEX + 1).read_to_string(&mut text);
-    let len = read.context("cannot read it")? as u64;
-    ensure!(len <= MAX_INDEX, "it is longer than {MAX_INDEX} bytes");
-    Ok(text)
+    serde_json::from_str(&read_text(path, MAX_INDEX)?).context("it is not an index")
 }
 
 #[derive(serde::Deserialize)]

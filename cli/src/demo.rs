@@ -2,6 +2,7 @@
 //! downloaded. It prunes a reader of handwritten digits, counts what that costs on images that it has never seen, and
 //! checks that every backend of this machine gives the same answer. `cli/demo/` says where the network comes from.
 
+use crate::report::sparsity;
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use emprune::{Beta, Budget, Decision, Granularity, Group, Mask, Pruner, Rule, Tensor, TensorMut};
@@ -381,10 +382,6 @@ impl BackendReport {
             (None, error) => format!("cannot be used: {}", error.as_deref().unwrap_or("no reason given")),
         }
     }
-}
-
-fn sparsity(kept: u64, len: u64) -> f64 {
-    (len - kept) as f64 / len as f64
 }
 
 // ---- the report in words

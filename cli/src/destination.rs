@@ -10,12 +10,12 @@ use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
 use crate::unfinished::Unfinished;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 
 /// The outputs of one run, under temporary names. Dropped before [`commit`](Self::commit), they leave nothing.
 pub(crate) struct Destination<'a> {
@@ -55,7 +55,17 @@ impl Paths<'_> {
             // The next run would take it for a file of the model.
             targets.iter().try_for_each(|target| output::check_apart(target, &model.path))?;
         }
-        output::check(&targets, &inputs, &directories, self.overwrite)
+        if let Some(file) = file {
+            let is_folder = file.as_os_str().as_encoded_bytes().last().is_some_and(|&last| is_separator(last.into()));
+            ensure!(!is_folder, "{} is a directory's name, and the input is a file", file.display());
+        }
+        output::check(&targets, &inputs, &directories, self.overwrite)?;
+        // What cannot be read is better known before the work than after it.
+        let others = model.directory.iter().filter(|_| directory.is_some()).flat_map(|beside| &beside.others);
+        others.map(|name| model.path.join(name)).try_for_each(|path| {
+            let opened = File::open(&path).map(drop);
+            opened.with_context(|| format!("cannot copy {}", path.display()))
+        })
     }
 
     /// Whether a run that is ended can be gone on from: one that writes several shards.
@@ -186,7 +196,7 @@ impl<'a> Destination<'a> {
             // It says what was drawn, and that the directory is ours to replace.
             let file = plots.file(REPORT.as_ref())?;
             write(&file)?;
-            file.sync_all()?;
+            file.sync_all().with_context(|| format!("cannot write {}", plots.target().display()))?;
         }
         Ok(interrupt::check()?)
     }
@@ -201,10 +211,13 @@ fn finish(
 ) -> Result<()> {
     shards.iter().try_for_each(File::sync_all)?;
     let copy = |name: &Path| -> Result<()> {
-        let (from, to) = (File::open(model.path.join(name))?, directory.file(name.as_ref())?);
-        let len = from.metadata()?.len();
-        Sink::Write(&to).copy(&from, 0..len).with_context(|| name.display().to_string())?;
-        Ok(to.sync_all()?)
+        let to = directory.file(name.as_ref())?;
+        let copied = File::open(model.path.join(name)).and_then(|from| {
+            let len = from.metadata()?.len();
+            Sink::Write(&to).copy(&from, 0..len)?;
+            to.sync_all()
+        });
+        copied.with_context(|| name.display().to_string())
     };
     let Some(beside) = &model.directory else { return Ok(()) };
     // Outer ones first.

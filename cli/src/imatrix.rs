@@ -4,8 +4,8 @@
 //! summed. The norm of an input is `sqrt(in_sum2 / count)`: the quotient rounded to the nearest f32, and then its root. Both
 //! are operations of IEEE 754, so this is the same number everywhere.
 
+use crate::input::{Seen, open_regular};
 use crate::positioned::read_exact_at;
-use crate::safetensors::open_regular;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,6 +27,7 @@ pub(crate) struct Imatrix {
     pub(crate) file: File,
     /// Bytes of the whole file.
     pub(crate) len: u64,
+    seen: Seen,
     sums: BTreeMap<String, Place>,
     counts: BTreeMap<String, Place>,
 }
@@ -49,14 +50,20 @@ impl Imatrix {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let open = || {
             let file = open_regular(path)?;
-            let len = file.metadata().context("cannot look at it")?.len();
+            let seen = Seen::of(&file)?;
+            let len = seen.len;
             let mut header = vec![0; len.min(MAX_HEADER) as usize];
             read_exact_at(&file, &mut header, 0).context("cannot read it")?;
             let (sums, counts) = parse(&header, len)?;
             ensure!(!sums.is_empty(), "it has no tensor whose name ends in .in_sum2");
-            Ok(Self { path: path.to_owned(), file, len, sums, counts })
+            Ok(Self { path: path.to_owned(), file, len, seen, sums, counts })
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// Nobody has written to it since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.seen.check(&self.path, &self.file)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

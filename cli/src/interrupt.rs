@@ -28,13 +28,31 @@ impl std::error::Error for Interrupted {}
 /// From now on a signal is noted. A second one ends the program at once; what that leaves, the next run takes away.
 pub(crate) fn catch() -> Result<()> {
     let again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up()) {
         // In this order: the first signal must not find its own note.
         flag::register_conditional_shutdown(signal, EXIT_CODE.into(), again.clone()).context("cannot catch signals")?;
         flag::register(signal, again.clone()).context("cannot catch signals")?;
         flag::register_usize(signal, SIGNAL.clone(), signal as usize).context("cannot catch signals")?;
     }
+    // A limit on the size of files is an error of the write that meets it.
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGXFSZ, Arc::default()).context("cannot catch signals")?;
     Ok(())
+}
+
+/// The signal that a terminal has gone, unless somebody has said before, as `nohup` does, that it is to be ignored.
+#[cfg(target_os = "linux")]
+fn hang_up() -> Option<i32> {
+    use signal_hook::consts::SIGHUP;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let ignored = u64::from_str_radix(ignored.trim(), 16).ok()?;
+    (ignored >> (SIGHUP - 1) & 1 == 0).then_some(SIGHUP)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hang_up() -> Option<i32> {
+    None
 }
 
 pub(crate) fn happened() -> bool {
@@ -43,7 +61,7 @@ pub(crate) fn happened() -> bool {
 
 /// Whether it was no person at a keyboard who wants to be rid of it, but a machine that is about to go.
 pub(crate) fn is_termination() -> bool {
-    SIGNAL.load(Ordering::Relaxed) == SIGTERM as usize
+    ![0, SIGINT as usize].contains(&SIGNAL.load(Ordering::Relaxed))
 }
 
 /// An error if the work is to end. Not of the kind `Interrupted`, which means "try again".

@@ -12,7 +12,8 @@ use crate::overlap::{Buffer, Buffers, MOST_REQUESTS, Place, Reader, Unwritten, W
 use crate::progress::Progress;
 use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Rows, TensorReport, are_few, sparsity};
 use crate::safetensors::{Model, TensorInfo};
-use crate::settings::{Score, Settings};
+use crate::selected::Selected;
+use crate::settings::Score;
 use crate::sink::Sink;
 use crate::structures::{Structures, numbers};
 use crate::weights::{Clock, NormsPlace, Part, Weights};
@@ -28,16 +29,6 @@ const STREAMED: usize = 4 << 20;
 const HELD: usize = 4;
 /// On the processor, longer rows are contests of their own.
 const LONG_ROW: u64 = 1 << 20;
-
-/// A tensor that is pruned, and how.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Selected<'a> {
-    pub(crate) info: &'a TensorInfo,
-    pub(crate) dtype: Dtype,
-    /// Of the recipe.
-    pub(crate) rule: Option<usize>,
-    pub(crate) settings: &'a Settings,
-}
 
 /// The contests over many tensors: those of each rule, and those of none.
 pub(crate) type Contests = BTreeMap<Option<usize>, GlobalReport>;
@@ -106,72 +97,6 @@ pub(crate) struct Job<'a> {
     pub(crate) journal: Option<&'a Journal>,
     /// Whether scores are counted, to be drawn.
     pub(crate) plots: bool,
-}
-
-impl<'a> Selected<'a> {
-    pub(crate) fn row_len(&self) -> u64 {
-        self.settings.row_len(&self.info.shape)
-    }
-
-    /// The norms file, if this tensor's score needs norms.
-    pub(crate) fn norms<'n>(&self, norms: Option<&'n Norms>) -> Option<&'n Norms> {
-        norms.filter(|_| self.settings.score == Score::Wanda)
-    }
-
-    pub(crate) fn is_global(&self) -> bool {
-        self.settings.granularity() == Granularity::Global
-    }
-
-    /// Whether all its entries compete, and it does not matter which of them are a row.
-    fn is_one_contest(&self) -> Result<bool> {
-        let granularity = self.settings.rule(&self.info.shape)?.granularity;
-        Ok(matches!(granularity, Granularity::Tensor | Granularity::Global) && self.settings.structure.is_none())
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.info.bytes.end - self.info.bytes.start
-    }
-
-    /// Of rows of this length, those that belong together, and the contests in them.
-    fn band(&self, row_len: u64) -> Result<(u64, u64)> {
-        let rows = self.info.len / row_len.max(1);
-        Ok(match self.settings.rule(&self.info.shape)?.granularity {
-            Granularity::Row => (1, 1),
-            Granularity::Column => (rows, row_len),
-            Granularity::Block { rows: of_block, columns } => (of_block.min(rows), row_len.div_ceil(columns)),
-            Granularity::Chunks(len) => (1, row_len.div_ceil(len)),
-            _ => (rows, 1),
-        })
-    }
-
-    /// How many contests there are in it.
-    fn contests(&self, row_len: u64) -> Result<u64> {
-        let ((band, of_band), rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
-        Ok(rows.div_ceil(band) * of_band)
-    }
-
-    /// Whether its entries are read more than once before the first of them is stored.
-    fn is_read_again(&self) -> bool {
-        matches!(self.settings.granularity(), Granularity::Tensor | Granularity::Global)
-    }
-
-    /// So many of its entries, in its rows.
-    fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
-        self.spec_of_rows(len, part.norms_len().unwrap_or(self.row_len()), part)
-    }
-
-    fn spec_of_rows(&self, len: u64, row_len: u64, part: &Part) -> Result<TensorSpec> {
-        let spec = TensorSpec::new(self.dtype, len, row_len)?;
-        Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
-    }
-
-    /// The length of contests that are parts of a row.
-    fn part_of_row(&self) -> Result<Option<u64>> {
-        Ok(match self.settings.rule(&self.info.shape)?.granularity {
-            Granularity::Chunks(len) | Granularity::Block { rows: 1, columns: len } => Some(len),
-            _ => None,
-        })
-    }
 }
 
 impl<'a> Job<'a> {
@@ -336,6 +261,7 @@ impl<'a> Stream<'a> {
         }
         if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
             self.finish()?;
+            shard.check_unchanged()?;
             let masks = masks.and_then(Sink::file);
             let added = journal.add(shard, &hashes, output, masks, decided, &reports);
             added.with_context(|| format!("cannot finish {}", shard.path.display()))?;

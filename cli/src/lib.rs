@@ -18,6 +18,7 @@ pub mod fuzz;
 mod histogram;
 mod image;
 mod imatrix;
+mod input;
 mod interrupt;
 mod job;
 mod journal;
@@ -37,6 +38,7 @@ mod recipe;
 mod report;
 mod safetensors;
 mod select;
+mod selected;
 mod settings;
 mod sink;
 mod structures;
@@ -136,7 +138,7 @@ fn man(directory: Option<&Path>) -> Result<()> {
 pub(crate) fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("cannot write to the standard output"),
         _ => Ok(()),
     }
 }

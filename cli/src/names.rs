@@ -8,14 +8,15 @@ pub(crate) fn with_matrix(name: &str) -> Option<(String, u64)> {
 
 /// The name of a weight in a GGUF file, and which of the matrices there it is: experts lie together under one name.
 ///
-/// Understood are decoder layers as Llama, Mistral, Mixtral, Qwen, Gemma, Phi and DeepSeek have them.
+/// Understood are decoder layers as Llama, Mistral, Mixtral, Qwen, Gemma, Phi and DeepSeek have them, also those of a model of words among
+/// others. An encoder's or a vision tower's are called otherwise there, if they are there at all.
 pub(crate) fn in_gguf(name: &str) -> Option<(String, u64)> {
     let module = name.strip_suffix(".weight")?;
-    if module == "lm_head" || module.ends_with(".lm_head") {
+    if module.strip_suffix("lm_head").is_some_and(is_of_words) {
         return Some(("output.weight".into(), 0));
     }
     let (before, rest) = module.split_once("layers.")?;
-    if !(before.is_empty() || before.ends_with('.')) {
+    if !is_of_words(before) {
         return None;
     }
     let (layer, module) = rest.split_once('.')?;
@@ -30,6 +31,13 @@ pub(crate) fn in_gguf(name: &str) -> Option<(String, u64)> {
     let end = if expert.is_some() { "_exps" } else { "" };
     Some((format!("blk.{layer}.{block}{end}.weight"), expert.unwrap_or_default()))
 }
+
+/// Whether what stands before a module says no more than that it is of a model of words.
+fn is_of_words(before: &str) -> bool {
+    before.split_inclusive('.').all(|part| WORDS.contains(&part))
+}
+
+const WORDS: [&str; 6] = ["model.", "language_model.", "text_model.", "llm.", "transformer.", "base_model."];
 
 fn lookup(table: &[(&str, &'static str)], module: &str) -> Option<&'static str> {
     table.iter().find(|(name, _)| *name == module).map(|(_, block)| *block)
@@ -88,12 +96,24 @@ mod tests {
             ("model.layers.2.block_sparse_moe.experts.5.w2.weight", "blk.2.ffn_down_exps.weight", 5),
             ("model.layers.9.mlp.experts.63.gate_proj.weight", "blk.9.ffn_gate_exps.weight", 63),
             ("lm_head.weight", "output.weight", 0),
+            ("language_model.lm_head.weight", "output.weight", 0),
+            ("language_model.model.layers.3.mlp.up_proj.weight", "blk.3.ffn_up.weight", 0),
         ] {
             assert_eq!(in_gguf(name), Some((gguf.to_owned(), matrix)), "{name}");
         }
-        for name in
-            ["model.layers.x.mlp.up_proj.weight", "model.layers.0.mlp.new.weight", "a.weight", "players.0.mlp.fc1"]
-        {
+        for name in [
+            "model.layers.x.mlp.up_proj.weight",
+            "model.layers.0.mlp.new.weight",
+            "a.weight",
+            "players.0.mlp.fc1.weight",
+            "model.players.0.mlp.fc1.weight",
+            "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
+            "model.encoder.layers.0.self_attn.q_proj.weight",
+            "model.decoder.layers.0.self_attn.q_proj.weight",
+            "mtp.layers.0.self_attn.q_proj.weight",
+            "draft.lm_head.weight",
+            "my_lm_head.weight",
+        ] {
             assert_eq!(in_gguf(name), None, "{name}");
         }
     }

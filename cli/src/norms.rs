@@ -2,13 +2,13 @@
 //! name; or llama.cpp's importance matrix, under the names that llama.cpp uses.
 
 use crate::imatrix::{self, Imatrix};
+use crate::input::read_text;
 use crate::journal;
 use crate::names;
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// An open norms file.
@@ -31,12 +31,15 @@ enum Found<'a> {
     Imatrix(imatrix::Norms<'a>),
 }
 
+/// Two names of a hundred bytes for each of as many tensors as the largest models have.
+const MOST_BYTES_OF_MAP: u64 = 32 << 20;
+
 impl Norms {
     /// Open a file, and a map of names: a JSON object.
     pub(crate) fn open(path: &Path, map: Option<&Path>) -> Result<Self> {
         let read = |path: &Path| -> Result<BTreeMap<String, String>> {
-            let text = fs::read(path).with_context(|| format!("{}: cannot read it", path.display()))?;
-            serde_json::from_slice(&text).with_context(|| format!("{} is no JSON object of names", path.display()))
+            let text = read_text(path, MOST_BYTES_OF_MAP).with_context(|| path.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| format!("{} is no JSON object of names", path.display()))
         };
         let map = map.map(read).transpose()?.unwrap_or_default();
         let file = if Imatrix::is(path) {
@@ -80,6 +83,14 @@ impl Norms {
             bail!("{}: entry {at} is {kind}", self.of(weight));
         }
         Ok(values)
+    }
+
+    /// Nobody has written to it since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match &self.file {
+            File::Safetensors(model) => model.check_unchanged(),
+            File::Imatrix(imatrix) => imatrix.check_unchanged(),
+        }
     }
 
     fn path(&self) -> &Path {

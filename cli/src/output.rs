@@ -4,7 +4,7 @@
 //! lock is what a killed run left; the next run to the same place takes it away and begins anew.
 
 use crate::events;
-use crate::unfinished::{Identity, Note, Unfinished};
+use crate::unfinished::{self, Identity, Note, Unfinished};
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
 use std::cell::Cell;
@@ -65,6 +65,11 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
             Ok(metadata) => {
                 let replaceable = metadata.is_file() || metadata.is_symlink();
                 ensure!(replaceable, "{} is not a regular file", target.display());
+                // A name of the machine's own, such as /dev/stdout, is no file's.
+                let leads_to = fs::metadata(target).map(|metadata| metadata.is_file());
+                let is_named = fs::read_link(target).is_ok_and(|to| to.starts_with("/proc"));
+                let to_file = leads_to.unwrap_or(true) && !is_named;
+                ensure!(to_file, "{} is a link to what is not a regular file", target.display());
                 let is_left = unfinished.as_ref().is_some_and(|unfinished| unfinished.has(&metadata));
                 ensure!(overwrite || is_left, "{} exists; --overwrite replaces it", target.display());
             }
@@ -73,17 +78,31 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
     Ok(())
 }
 
-/// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced.
+/// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced; and no output
+/// such a name of another one.
 fn spare(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]) -> Result<()> {
-    let mut taken = Vec::new();
+    let (mut taken, mut passing) = (Vec::new(), Vec::new());
     for target in targets.iter().chain(directories) {
         let (directory, whole) = place(target)?;
-        taken.extend([PARTIAL, NOTE].map(|end| directory.join(affixed(".", &whole, end))));
+        // A single file's, too: a directory may have been meant to be there before.
+        passing.extend([PARTIAL, NOTE].map(|end| directory.join(affixed(".", &whole, end))));
+        passing.extend([PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
         if directories.contains(target) {
-            taken.extend(["", PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
             taken.extend(whole.canonicalize().ok());
+            taken.push(whole);
         }
     }
+    for target in targets.iter().chain(directories) {
+        let (_, whole) = place(target)?;
+        if let Some(name) = passing.iter().find(|name| whole.starts_with(name)) {
+            bail!(
+                "{} is what {} is called while an output is written; write somewhere else",
+                target.display(),
+                name.display()
+            );
+        }
+    }
+    taken.extend(passing);
     for input in inputs {
         // By the name that was given, and by that of what it leads to.
         let names = [place(input).ok().map(|(_, whole)| whole), input.canonicalize().ok()];
@@ -103,6 +122,11 @@ pub(crate) fn check_apart(target: &Path, input: &Path) -> Result<()> {
     // Where it exists, by whatever links.
     let real_target = target.canonicalize().unwrap_or_else(|_| place.clone());
     let (out, of) = (target.display(), input.display());
+    // By another mount of it, too.
+    let is_inside = |path: &Path, of: &Path| path.ancestors().skip(1).any(|above| is_same(above, of));
+    ensure!(!is_same(target, input), "{out} is the input {of}; write somewhere else");
+    ensure!(!is_inside(&place, input), "{out} is inside the input {of}; write somewhere else");
+    ensure!(!is_inside(&real_input, target), "the input {of} is inside {out}; write somewhere else");
     for path in [&place, &real_target] {
         ensure!(*path != real_input, "{out} is the input {of}; write somewhere else");
         ensure!(!path.starts_with(&real_input), "{out} is inside the input {of}; write somewhere else");
@@ -486,7 +510,9 @@ pub(crate) fn commit(
     let directories: Vec<_> = directories.into_iter().collect();
     let mut renamed = Vec::new();
     let targets = files.iter().map(|file| &file.target).chain(directories.iter().map(|new| &new.target));
-    let left = targets.last().map_or(Ok(None), |last| Unfinished::read(last))?;
+    let last = targets.last();
+    last.into_iter().for_each(|last| unfinished::clear(last));
+    let left = last.map_or(Ok(None), |last| Unfinished::read(last))?;
     let note = if overwrite && left.is_none() { None } else { note(&files, &directories, left.as_ref())? };
     let files = files.into_iter().map(|file| file.rename(overwrite, left.as_ref()));
     // Lazily: directories come last, and not at all after an error.

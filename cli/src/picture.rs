@@ -1,7 +1,7 @@
 //! Pictures in files: what they are decoded to, what is refused, and how they are written.
 
+use crate::input::open_regular;
 use crate::pixels::{Layout, MOST_PIXELS};
-use crate::safetensors::open_regular;
 use anyhow::{Context, Result, bail, ensure};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
@@ -109,6 +109,10 @@ fn check_jpeg(file: &File) -> Result<()> {
     // before the end's 0xd9 is nothing else.
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+        if marker == 0xff {
+            at += 1; // any number of these may stand before a marker
+            continue;
+        }
         // The frame: precision, height, width, and how many colours there are.
         let is_frame = (0xc0..=0xcf).contains(&marker) && ![0xc4, 0xc8, 0xcc].contains(&marker);
         ensure!(!is_frame || bytes.get(at + 9) != Some(&4), "a CMYK JPEG: its four inks are no grey and no RGB");

@@ -8,14 +8,16 @@ use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Paths, regions};
 use crate::events;
 use crate::interrupt;
-use crate::job::{Contests, Job, Selected, about};
+use crate::job::{Contests, Job, about};
 use crate::journal::{Asked, Journal};
 use crate::masks;
 use crate::norms::Norms;
 use crate::plot;
 use crate::recipe::Recipe;
 use crate::report::{Report, RuleReport, SCHEMA, SettingsReport, TensorReport, Totals, sparsity, write_json};
+use crate::safetensors::Model;
 use crate::select::{Selection, select};
+use crate::selected::Selected;
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::table;
@@ -111,13 +113,21 @@ impl<'a> Question<'a> {
         }
         let question = Self { args, model, norms, beside, recipe, selection };
         for one in question.selected() {
-            one.norms(question.norms.as_ref()).map_or(Ok(0), |norms| norms.count(one.info, one.row_len()))?;
+            let norms = one.norms(question.norms.as_ref());
+            let norms = norms.map_or(Ok(0), |norms| norms.count(one.info, one.row_len()))?;
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;
             question.beside.check(one.info, one.settings)?;
+            one.check_room(norms, args.memory)?;
         }
         Ok(question)
+    }
+
+    /// Nobody has written to any input since it was opened.
+    fn check_unchanged(&self) -> Result<()> {
+        self.model.shards.iter().chain(self.beside.models()).try_for_each(Model::check_unchanged)?;
+        self.norms.as_ref().map_or(Ok(()), Norms::check_unchanged)
     }
 
     /// What is asked about a tensor to which this rule applies.
@@ -167,7 +177,13 @@ impl<'a> Question<'a> {
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
         let job = Job { shards, norms, beside: &self.beside, workers, outputs, masks, piece_bytes, journal, plots };
-        let (pruned, contests) = job.prune(&self.selected())?;
+        let done = job.prune(&self.selected());
+        // An input that somebody writes to spoils any answer, and explains any failure.
+        let (pruned, contests) = match (done, self.check_unchanged()) {
+            (done, Ok(())) => done?,
+            (Ok(_), Err(changed)) => return Err(changed),
+            (Err(error), Err(changed)) => return Err(error.context(format!("{changed:#}"))),
+        };
         let mut pruned = pruned.into_iter();
         let verdicts = self.model.tensors.iter().zip(&self.selection.skipped).zip(&self.selection.rules);
         let tensors = verdicts.filter_map(|((info, skipped), rule)| {

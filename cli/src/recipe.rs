@@ -1,6 +1,7 @@
 //! `--recipe`: settings by pattern. The keys of a rule are the options of the command line, read by the same parser.
 
 use crate::Usage;
+use crate::input::read_text;
 use crate::settings::Settings;
 use anyhow::{Context, Result};
 use clap::builder::Resettable;
@@ -44,11 +45,14 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// A thousand rules, a hundred bytes each, are a tenth of it.
+const MOST_BYTES: u64 = 1 << 20;
+
 impl Recipe {
     /// Read a recipe; what a rule does not say is as in `defaults`.
     pub(crate) fn read(path: &Path, defaults: &Settings) -> Result<Self> {
         let name = || format!("the recipe {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(name)?;
+        let text = read_text(path, MOST_BYTES).with_context(name)?;
         let recipe = parse(&text, defaults).map_err(|reason| Usage(format!("{}: {reason}", name())))?;
         Ok(recipe)
     }

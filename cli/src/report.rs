@@ -260,9 +260,9 @@ impl Tally {
     }
 }
 
-/// `1 - kept / len`.
+/// `(len - kept) / len`, rounded once.
 pub(crate) fn sparsity(kept: u64, len: u64) -> f64 {
-    if len == 0 { 0.0 } else { 1.0 - kept as f64 / len as f64 }
+    if len == 0 { 0.0 } else { (len - kept) as f64 / len as f64 }
 }
 
 /// Write any report: indented, and one tensor (one adapter) a line, for `grep` and `diff`.

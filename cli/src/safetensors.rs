@@ -4,6 +4,7 @@
 //! dtypes are somebody else's tensors, which are copied; all else that it checks is checked too, and repeated names are
 //! refused, of which it silently takes the last.
 
+use crate::input::{Seen, open_regular};
 use crate::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use emprune::Dtype;
@@ -11,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,7 @@ pub(crate) struct Model {
     pub(crate) metadata: Metadata,
     /// Bytes of the whole file.
     pub(crate) len: u64,
+    seen: Seen,
 }
 
 /// What a header says about one tensor.
@@ -79,11 +81,16 @@ impl Model {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let open = || -> Result<_> {
             let file = open_regular(path)?;
-            let len = file.metadata().context("cannot look at it")?.len();
-            let (tensors, metadata) = read_header(&file, len)?;
-            Ok(Self { path: path.to_owned(), file, tensors, metadata, len })
+            let seen = Seen::of(&file)?;
+            let (tensors, metadata) = read_header(&file, seen.len)?;
+            Ok(Self { path: path.to_owned(), file, tensors, metadata, len: seen.len, seen })
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// Nobody has written to it since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.seen.check(&self.path, &self.file)
     }
 
     /// Its name in its directory.
@@ -95,13 +102,6 @@ impl Model {
     pub(crate) fn get(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok().map(|at| &self.tensors[at])
     }
-}
-
-/// Open a file that is one: to open a pipe is to wait for its other end.
-pub(crate) fn open_regular(path: &Path) -> Result<File> {
-    let metadata = fs::metadata(path).context("cannot open it")?;
-    ensure!(metadata.is_file(), "not a regular file");
-    File::open(path).context("cannot open it")
 }
 
 fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {

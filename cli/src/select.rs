@@ -156,7 +156,24 @@ impl Asked {
 /// The entries of a quantised tensor are weights only together with its scales, which differ from block to block.
 fn refuse_scaled(name: &str, dtype: &str, exists: impl Fn(&str) -> bool) -> Result<()> {
     let module = name.strip_suffix(".weight").unwrap_or(name);
-    let scales = ["_scale", "_scale_inv", ".scale", ".scales", ".scale_inv", ".scale_weight"];
+    let scales = [
+        "_scale",
+        "_scales",
+        "_scale_inv",
+        "_scale_2",
+        "_block_scale",
+        "_block_scales",
+        "_qscale",
+        ".scale",
+        ".scales",
+        ".scale_inv",
+        ".scale_weight",
+        ".weight_scale",
+        ".weight_scales",
+        ".weight_scale_inv",
+        ".qscale",
+        ".qscale_weight",
+    ];
     let names = scales.iter().flat_map(|end| [format!("{name}{end}"), format!("{module}{end}")]);
     if let Some(scale) = names.into_iter().find(|name| exists(name)) {
         bail!(

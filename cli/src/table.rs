@@ -188,7 +188,9 @@ pub(crate) fn shortened(name: &str, width: usize) -> String {
 
 /// A file may call a tensor anything; a terminal must not obey it.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    // Nor turn around what is written.
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 pub(crate) fn percent(share: f64) -> String {

@@ -4,15 +4,14 @@
 //! how they can be told from anybody else's files. The next run to the same place may replace what it finds of them, when it is done
 //! itself. It looks at its own outputs alone: a note makes nobody lose anything else.
 
+use crate::input::open_regular;
 use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, is_empty, place, sync_directory};
-use crate::safetensors::open_regular;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use tempfile::NamedTempFile;
 
 /// What a file keeps when it is renamed, and no other file has.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +44,17 @@ impl Note {
         let cannot = || format!("cannot create {}", note.display());
         let directory = note.parent().unwrap_or(Path::new("."));
         // In the place of an earlier one, at once: without a note nobody would know.
-        let mut new = NamedTempFile::with_suffix_in(PARTIAL, directory).with_context(cannot)?;
-        let written = new.write_all(&serde_json::to_vec(&all)?).and_then(|()| new.as_file().sync_all());
+        let new = unwritten(&note);
+        // One of a run that was killed. Nobody else is at work there.
+        let _ = fs::remove_file(&new); // if it is there
+        let write = |text: &[u8]| {
+            let mut file = File::create_new(&new)?;
+            file.write_all(text)?;
+            file.sync_all()?;
+            fs::rename(&new, &note)
+        };
+        let written = write(&serde_json::to_vec(&all)?).inspect_err(|_| drop(fs::remove_file(&new)));
         written.with_context(cannot)?;
-        new.persist(&note).map_err(|e| e.error).with_context(cannot)?;
         sync_directory(directory);
         Ok(Self(note))
     }
@@ -58,6 +64,16 @@ impl Drop for Note {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0); // where the last output is, it has no say
     }
+}
+
+/// What a note is called until all of it is on the disk.
+fn unwritten(note: &Path) -> PathBuf {
+    note.with_file_name(affixed("", note, PARTIAL))
+}
+
+/// Remove what a run left that was killed while it wrote its note.
+pub(crate) fn clear(last: &Path) {
+    let _ = note_of(last).map(|note| fs::remove_file(unwritten(&note))); // there hardly ever is one
 }
 
 fn note_of(last: &Path) -> Result<PathBuf> {

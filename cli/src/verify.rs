@@ -3,9 +3,10 @@
 use crate::args::VerifyArgs;
 use crate::backend::Workers;
 use crate::checkpoint::INDEX;
+use crate::input::open_regular;
 use crate::output::REPORT;
 use crate::prune::Question;
-use crate::safetensors::{Model, TensorInfo, open_regular};
+use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeSet;

@@ -40,6 +40,8 @@ fn a_pipe_is_no_file() {
     for args in [
         &["inspect", "pipe"][..],
         &["inspect", "in", "--score", "wanda", "--norms", "pipe"],
+        &["inspect", "in", "--score", "wanda", "--norms", "in", "--norm-map", "pipe"],
+        &["inspect", "in", "--recipe", "pipe"],
         &["verify", "in", "pipe"],
         &["image", "pipe", "-o", "out"],
     ] {
@@ -194,4 +196,15 @@ fn norms_that_do_not_fit() {
         1,
         &["norms", "gone", "cannot open"],
     );
+}
+
+/// Files beside a model are read whole: they have a length that fits their use.
+#[test]
+fn recipes_and_maps_that_never_end_are_refused() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, 2.0]))]));
+    desk.write("long", &vec![b' '; (32 << 20) + 1]);
+    desk.fail(&["inspect", "in", "--recipe", "long"], 1, &["long", "it is longer than 1048576 bytes"]);
+    let wanda = ["inspect", "in", "--score", "wanda", "--norms", "in", "--norm-map", "long"];
+    desk.fail(&wanda, 1, &["long", "it is longer than 33554432 bytes"]);
 }

@@ -29,7 +29,14 @@ fn both_kinds_are_pruned() {
 
 #[test]
 fn a_tensor_with_scales_is_refused_unless_it_is_left_alone() {
-    for scale in ["a.weight_scale_inv", "a.weight_scale", "a.scale"] {
+    for scale in [
+        "a.weight_scale_inv",
+        "a.weight_scale",
+        "a.scale",
+        "a.weight_scales",
+        "a.weight_block_scale",
+        "a.qscale_weight",
+    ] {
         let desk = Desk::new();
         let [a, b] = parts();
         desk.write("in", &model(&[a, b, (scale, "F32", &[1, 1], f32s(&[0.5]))]));

@@ -147,6 +147,20 @@ fn a_link_is_replaced_and_what_it_points_to_stays() {
     assert_eq!(tensor(&desk.read("link"), "w"), f32s(&PRUNED));
 }
 
+/// A name of the machine's own leads to whatever somebody listens at.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_to_what_is_no_file_is_not_replaced() {
+    let desk = Desk::new();
+    desk.write("in", &small());
+    for (link, to) in [("out", "/proc/self/fd/1"), ("null", "/dev/null"), ("folder", ".")] {
+        std::os::unix::fs::symlink(to, desk.path(link)).unwrap();
+        desk.fail(&["prune", "in", "-o", link, "--overwrite"], 1, &[link, "is a link to what is not a regular file"]);
+        assert!(desk.path(link).symlink_metadata().unwrap().is_symlink());
+    }
+    desk.fail(&["prune", "in", "-o", "new/"], 1, &["new/ is a directory's name, and the input is a file"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn files_have_the_permissions_of_any_new_file() {

@@ -393,7 +393,25 @@ fn a_jpeg_of_inks_is_refused_by_name() {
     assert_eq!(jpeg[frame + 9], 3, "colours");
     jpeg[frame + 9] = 4;
     desk.write("in", &jpeg);
-    desk.fail(&["image", "in", "-o", "out.png"], 1, &["in: ", "CMYK"]);
+    // Any number of fill bytes may stand before a marker.
+    for fill in 0..3 {
+        let filled = [&jpeg[..frame], &vec![0xff; fill], &jpeg[frame..]].concat();
+        desk.write("in", &filled);
+        desk.fail(&["image", "in", "-o", "out.png"], 1, &["in: ", "CMYK"]);
+    }
+}
+
+#[test]
+fn half_a_jpeg_is_refused_and_fill_bytes_are_none() {
+    let desk = Desk::new();
+    let whole = encoded(&picture("RGB8", 200, 160), ImageFormat::Jpeg);
+    for fill in 0..3 {
+        let filled = |len: usize| [&whole[..2], &vec![0xff; fill], &whole[2..len]].concat();
+        desk.write("in", &filled(whole.len()));
+        desk.succeed(&["image", "in", "-o", "out.png", "--overwrite"]);
+        desk.write("in", &filled(whole.len() * 2 / 3));
+        desk.fail(&["image", "in", "-o", "new.png"], 1, &["in: ", "truncated"]);
+    }
 }
 
 #[test]

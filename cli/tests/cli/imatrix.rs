@@ -67,6 +67,18 @@ fn an_importance_matrix_gives_the_norms_that_a_file_of_norms_would() {
     assert_eq!(crate::desk::tensor(&desk.read("a"), EXPERT), row([1.0, 0.0, 0.0, 1.0]));
 }
 
+/// Layers of another network than the one that the norms were measured on, with the same numbers.
+#[test]
+fn an_encoder_has_no_norms_of_a_decoder() {
+    let desk = desk();
+    for name in
+        ["vision_tower.encoder.layers.0.self_attn.q_proj.weight", "model.encoder.layers.0.self_attn.q_proj.weight"]
+    {
+        desk.write("other", &model(&[(Q, "F32", &[3, 4], f32s(&[1.0; 12])), (name, "F32", &[3, 4], f32s(&[1.0; 12]))]));
+        desk.fail(&[&["inspect", "other"], &WANDA[..]].concat(), 1, &["has no norms for tensor", name]);
+    }
+}
+
 #[test]
 fn a_map_gives_names_that_cannot_be_guessed() {
     let desk = desk();

@@ -83,7 +83,7 @@ fn norms_are_not_all_in_memory_at_once() {
             most < 128 << 20,
             "{} MiB by {granularity}, and the norms take {}",
             most >> 20,
-            4 * tensors * columns >> 20
+            (4 * tensors * columns) >> 20
         );
     }
 }
@@ -183,6 +183,30 @@ fn rows_that_are_decided_in_several_runs_have_one_report() {
         1,
         &["\"w\"", "entry 1100000 is NaN"],
     );
+}
+
+/// What grows with a shape, and not with a piece, is refused where there is no room for it, before anything is read.
+#[test]
+fn what_has_no_room_is_refused_by_name() {
+    let desk = Desk::new();
+    zeros(&desk, "wide", 4, 1 << 24);
+    zeros(&desk, "flat", 1, 1 << 26);
+    desk.write("norms", &model(&[("w", "F32", &[1 << 26], vec![0; 4 << 26])]));
+    desk.write("groups", &model(&[("w", "U8", &[1, 1 << 24], vec![0; 1 << 24])]));
+    for (input, question, what) in [
+        ("wide", &["--granularity", "column"][..], "16777216 contests side by side"),
+        ("wide", &["--granularity", "block:4x2"], "8388608 contests side by side"),
+        ("wide", &["--structure", "column"], "16777216 column structures"),
+        ("wide", &["--structure", "groups:groups"], "16777216 rows or columns with groups"),
+        ("flat", &["--score", "wanda", "--norms", "norms", "--granularity", "tensor"], "67108864 norms"),
+    ] {
+        let args = [&["inspect", input, "--backend", "cpu", "--memory", "256MiB"], question].concat();
+        desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 256MiB allows", "--row-axes"]);
+    }
+    // With as much as is needed, it is done.
+    desk.write("in", &model(&[("w", "BF16", &[2, 300_000], vec![0; 1_200_000])]));
+    desk.fail(&["inspect", "in", "--granularity", "column", "--memory", "64MiB"], 1, &["300000 contests side by side"]);
+    desk.succeed(&["inspect", "in", "--granularity", "column", "--memory", "128MiB"]);
 }
 
 /// A header of a hundred million bytes, made of these parts over and over.

@@ -66,7 +66,7 @@ fn rows() {
     take_bound(&mut rows["mass_bound"]["mean"], (BOUND + 2.0) / 3.0);
     let five_sixths_and_two = (5.0 / 6.0 + 2.0) / 3.0;
     let w = json!({
-        "contests": 3, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5, "kept_per_row": [3, 4, 4],
+        "contests": 3, "kept": 11, "sparsity": 1.0 / 12.0, "zeros_before": 4, "zeros_after": 5, "kept_per_row": [3, 4, 4],
         "rows": {
             "n_eff": {"min": 3.0, "mean": 11.0 / 3.0, "max": 4.0},
             "mass": {"min": 5.0 / 6.0, "mean": five_sixths_and_two},
@@ -81,7 +81,7 @@ fn rows() {
         json!({
             "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
             "count": null, "sparsity": null, "nm": null, "min_kept": 0, "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null, "variant": null,
-            "totals": {"len": 12, "kept": 11, "sparsity": 1.0 - 11.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
+            "totals": {"len": 12, "kept": 11, "sparsity": 1.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
             "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
         })
     );
@@ -97,7 +97,7 @@ fn tensors() {
         assert!(0.0 < bound && bound <= mass, "{bound} certifies {mass}");
     }
     let w = json!({
-        "kept": 4, "sparsity": 1.0 - 4.0 / 12.0, "zeros_before": 4, "zeros_after": 8, "n_eff": 7.0, "mass": 9.0 / 14.0,
+        "kept": 4, "sparsity": 8.0 / 12.0, "zeros_before": 4, "zeros_after": 8, "n_eff": 7.0, "mass": 9.0 / 14.0,
         "threshold": 2.0, "degenerate": false,
     });
     let v = json!({
@@ -106,7 +106,7 @@ fn tensors() {
     });
     let tensors = json!([skipped(), about("v", &[1, 2], v), about("w", &[3, 4], w)]);
     assert_eq!(report["tensors"], tensors);
-    let totals = json!({"len": 14, "kept": 5, "sparsity": 1.0 - 5.0 / 14.0, "zeros_before": 4, "zeros_after": 9});
+    let totals = json!({"len": 14, "kept": 5, "sparsity": 9.0 / 14.0, "zeros_before": 4, "zeros_after": 9});
     assert_eq!(report["totals"], totals);
     assert_eq!(
         (&report["beta"], &report["granularity"], &report["global"]),
@@ -128,7 +128,7 @@ fn one_contest_over_all() {
     let w = json!({"kept": 6, "sparsity": 0.5, "zeros_before": 4, "zeros_after": 6});
     let v = json!({"kept": 2, "sparsity": 0.0, "zeros_before": 0, "zeros_after": 0});
     assert_eq!(report["tensors"], json!([skipped(), about("v", &[1, 2], v), about("w", &[3, 4], w)]));
-    let totals = json!({"len": 14, "kept": 8, "sparsity": 1.0 - 8.0 / 14.0, "zeros_before": 4, "zeros_after": 6});
+    let totals = json!({"len": 14, "kept": 8, "sparsity": 6.0 / 14.0, "zeros_before": 4, "zeros_after": 6});
     assert_eq!(report["totals"], totals);
 }
 

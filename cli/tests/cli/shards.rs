@@ -222,6 +222,41 @@ fn an_input_that_would_be_lost_is_refused() {
     }
 }
 
+/// Nor may one output have a name that another has while it is written.
+#[test]
+fn outputs_are_not_called_what_others_are_for_a_while() {
+    let desk = checkpoint();
+    desk.write("file", &shard_a(&MATRIX));
+    let before = desk.everything();
+    for args in [
+        &["prune", "file", "-o", "o", "--report", ".o.emprune-partial"][..],
+        &["prune", "file", "-o", "o", "--masks", ".o.emprune-note"],
+        &["prune", "file", "-o", "o", "--masks", "o.emprune-partial"],
+        &["prune", "file", "-o", ".r.emprune-partial", "--report", "r"],
+        &["prune", "in", "-o", "o", "--report", ".o.emprune-partial"],
+        &["prune", "in", "-o", "o", "--report", "o.emprune-old"],
+        &["prune", "in", "-o", "o", "--plot", "o.emprune-old"],
+        &["prune", "in", "-o", "o", "--plot", "o.emprune-partial"],
+        &["inspect", "file", "--masks", "m", "--plot", ".m.emprune-partial"],
+    ] {
+        desk.fail(&[args, &["--overwrite"]].concat(), 1, &[" is what ", "is called while an output is written"]);
+        assert!(desk.everything() == before, "{args:?}");
+    }
+}
+
+/// What cannot be copied is known, and named, before the work.
+#[cfg(unix)]
+#[test]
+fn a_file_that_cannot_be_copied_is_named_at_once() {
+    let desk = checkpoint();
+    // Nobody can open it, root neither.
+    std::os::unix::fs::symlink("/proc/self/mem/x", desk.path("in/README.md")).unwrap();
+    let output = desk.run(&["prune", "in", "-o", "out"]);
+    let (_, stderr) = texts(&output);
+    assert!(output.status.code() == Some(1) && stderr.contains("README.md"), "{stderr}");
+    assert_eq!(desk.names(), ["in"]);
+}
+
 #[test]
 fn only_an_empty_directory_or_one_of_ours_is_replaced() {
     let desk = checkpoint();

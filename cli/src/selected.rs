@@ -1,0 +1,122 @@
+//! A tensor that is pruned, and how: what follows from its shape and its settings before any of it is read.
+
+use crate::norms::Norms;
+use crate::safetensors::TensorInfo;
+use crate::settings::{Score, Settings, Structure};
+use crate::weights::Part;
+use anyhow::{Result, ensure};
+use emprune::{Dtype, Granularity, TensorSpec};
+
+/// A tensor that is pruned, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selected<'a> {
+    pub(crate) info: &'a TensorInfo,
+    pub(crate) dtype: Dtype,
+    /// Of the recipe.
+    pub(crate) rule: Option<usize>,
+    pub(crate) settings: &'a Settings,
+}
+
+impl<'a> Selected<'a> {
+    pub(crate) fn row_len(&self) -> u64 {
+        self.settings.row_len(&self.info.shape)
+    }
+
+    /// The norms file, if this tensor's score needs norms.
+    pub(crate) fn norms<'n>(&self, norms: Option<&'n Norms>) -> Option<&'n Norms> {
+        norms.filter(|_| self.settings.score == Score::Wanda)
+    }
+
+    pub(crate) fn is_global(&self) -> bool {
+        self.settings.granularity() == Granularity::Global
+    }
+
+    /// Whether all its entries compete, and it does not matter which of them are a row.
+    pub(crate) fn is_one_contest(&self) -> Result<bool> {
+        let granularity = self.settings.rule(&self.info.shape)?.granularity;
+        Ok(matches!(granularity, Granularity::Tensor | Granularity::Global) && self.settings.structure.is_none())
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.info.bytes.end - self.info.bytes.start
+    }
+
+    /// Of rows of this length, those that belong together, and the contests in them.
+    pub(crate) fn band(&self, row_len: u64) -> Result<(u64, u64)> {
+        let rows = self.info.len / row_len.max(1);
+        Ok(match self.settings.rule(&self.info.shape)?.granularity {
+            Granularity::Row => (1, 1),
+            Granularity::Column => (rows, row_len),
+            Granularity::Block { rows: of_block, columns } => (of_block.min(rows), row_len.div_ceil(columns)),
+            Granularity::Chunks(len) => (1, row_len.div_ceil(len)),
+            _ => (rows, 1),
+        })
+    }
+
+    /// How many contests there are in it.
+    pub(crate) fn contests(&self, row_len: u64) -> Result<u64> {
+        let ((band, of_band), rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
+        Ok(rows.div_ceil(band) * of_band)
+    }
+
+    /// Whether its entries are read more than once before the first of them is stored.
+    pub(crate) fn is_read_again(&self) -> bool {
+        matches!(self.settings.granularity(), Granularity::Tensor | Granularity::Global)
+    }
+
+    /// So many of its entries, in its rows.
+    pub(crate) fn spec(&self, len: u64, part: &Part) -> Result<TensorSpec> {
+        self.spec_of_rows(len, part.norms_len().unwrap_or(self.row_len()), part)
+    }
+
+    pub(crate) fn spec_of_rows(&self, len: u64, row_len: u64, part: &Part) -> Result<TensorSpec> {
+        let spec = TensorSpec::new(self.dtype, len, row_len)?;
+        Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
+    }
+
+    /// The length of contests that are parts of a row.
+    pub(crate) fn part_of_row(&self) -> Result<Option<u64>> {
+        Ok(match self.settings.rule(&self.info.shape)?.granularity {
+            Granularity::Chunks(len) | Granularity::Block { rows: 1, columns: len } => Some(len),
+            _ => None,
+        })
+    }
+
+    /// Whether what grows with this tensor's shape, and not with a piece, fits into so much memory.
+    pub(crate) fn check_room(&self, norms: u64, memory: u64) -> Result<()> {
+        let (shape, columns) = (&self.info.shape, self.row_len());
+        let rows = self.info.len / columns.max(1);
+        let (what, count, bytes) = match &self.settings.structure {
+            Some(Structure::Groups(_)) => ("rows or columns with groups".to_owned(), rows.max(columns), GROUPED),
+            Some(Structure::Row) => ("row structures".to_owned(), rows, ROW),
+            Some(structure) => {
+                (format!("{structure} structures"), self.settings.structures(shape).unwrap_or(0), STRUCTURE)
+            }
+            None if self.part_of_row()?.is_some() && norms == 0 => return Ok(()),
+            None => ("contests side by side".to_owned(), self.band(columns)?.1, CONTEST),
+        };
+        for (what, count, bytes) in [(what, count, bytes), ("norms".to_owned(), norms, NORM)] {
+            let takes = count.saturating_mul(bytes);
+            ensure!(
+                takes <= memory / 2,
+                "tensor {:?} with the shape {shape:?} has {count} {what}, which take some {} MiB: more than --memory {}MiB \
+                 allows, of which half is for them; allow more, or say with --row-axes what its rows are",
+                self.info.name,
+                takes >> 20,
+                memory >> 20
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Bytes for each of so many contests that lie side by side: keys, outcomes and fates.
+const CONTEST: u64 = 136;
+/// For each row that is a structure: its score, outcome and number.
+const ROW: u64 = 8;
+/// For each other structure: its sums as well.
+const STRUCTURE: u64 = 24;
+/// For each row or column that has a group.
+const GROUPED: u64 = 160;
+/// For each norm, of a file and of the library.
+const NORM: u64 = 9;
