@@ -9,8 +9,10 @@ use common::inputs::{self, distribution, with_norms};
 use common::oracle::{self, Contests, Kind, Question, Weights};
 use common::pieces::Pieces;
 use common::{Named, cpu};
-use emprune::{ErrorKind, Want};
+use emprune::{Beta, Dtype, ErrorKind, Granularity, Mask, Rule, Source, TensorSpec, Want};
 use std::error::Error;
+use std::io;
+use std::ops::Range;
 
 const EVERYTHING: Want = Want { zeros: true, masks: true };
 
@@ -181,6 +183,85 @@ fn bad_scores_in_any_piece() {
                 );
                 let allowed = if contests == Contests::Global { 0 } else { 80 + at / 50 * 200 };
                 assert!(source.stored_bytes() <= allowed, "{}: {contests:?}: the contest was stored", backend.name);
+            }
+        }
+    }
+}
+
+/// More entries than 32 bits count, of which none is stored: ones, and a two in every 4096.
+struct Endless {
+    specs: Vec<TensorSpec>,
+    buffer: Vec<u8>,
+    /// Ones before this entry of all are to be kept.
+    cut: u64,
+    stored: u64,
+}
+
+const ONE: u8 = 0x3c;
+const TWO: u8 = 0x40;
+
+impl Endless {
+    fn fill(&mut self, start: u64, len: usize) {
+        self.buffer.clear();
+        self.buffer.resize(len, ONE);
+        let first = (start.next_multiple_of(4096) - start) as usize;
+        self.buffer.iter_mut().skip(first).step_by(4096).for_each(|entry| *entry = TWO);
+    }
+}
+
+impl Source for Endless {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
+        let before: u64 = self.specs[..tensor].iter().map(|spec| spec.len).sum();
+        self.fill(before + range.start, (range.end - range.start) as usize);
+        Ok(&mut self.buffer)
+    }
+
+    fn store(&mut self, tensor: usize, range: Range<u64>, mask: Option<&Mask>) -> io::Result<()> {
+        let before: u64 = self.specs[..tensor].iter().map(|spec| spec.len).sum();
+        let (start, got) = (before + range.start, std::mem::take(&mut self.buffer));
+        assert_eq!(start, self.stored, "one after the other");
+        self.stored += got.len() as u64;
+        self.fill(start, got.len());
+        let ones = self.cut.saturating_sub(start).min(got.len() as u64) as usize;
+        self.buffer[ones..].iter_mut().filter(|entry| **entry == ONE).for_each(|entry| *entry = 0);
+        assert!(got == self.buffer, "what is zeroed from entry {start} on");
+        let kept = self.buffer.iter().filter(|entry| **entry != 0).count() as u64;
+        assert_eq!(mask.map(Mask::kept), Some(kept), "the mask from entry {start} on");
+        Ok(())
+    }
+}
+
+/// One contest whose counts, sums and cut need more than 32 bits: in one tensor, and over several.
+#[test]
+#[ignore = "takes a minute, and hours on a software adapter"]
+fn more_entries_than_32_bits_count() {
+    let len = (1u64 << 32) + 123_456_789;
+    let twos = len.div_ceil(4096);
+    let (sum, square) = (u128::from(len + twos), u128::from(len + 3 * twos));
+    for backend in common::backends().filter(|backend| !backend.pruner.backend().is_software()) {
+        for lens in [vec![len], vec![1 << 30, 77, (1 << 31) + 5, len - (1 << 30) - 77 - (1 << 31) - 5]] {
+            // Cut above 2^32, and below.
+            for half in [1, 2] {
+                let kept = (sum * sum / (half * square)) as u64;
+                let ones = kept - twos;
+                // Of every 4096 entries the first is a two.
+                let cut = ones / 4095 * 4096 + if ones % 4095 == 0 { 0 } else { ones % 4095 + 1 };
+                let specs = lens.iter().map(|&len| TensorSpec::new(Dtype::F8E5m2, len, len).unwrap()).collect();
+                let mut source = Endless { specs, buffer: Vec::new(), cut, stored: 0 };
+                let rule =
+                    Rule::new().with_granularity(Granularity::Global).with_beta(Beta::new(1.0 / half as f64).unwrap());
+                let decision = backend.pruner.stream(&mut source, &rule, EVERYTHING).unwrap();
+                let group = decision.groups()[0];
+                let want = (len, kept, 1.0, cut, (twos + kept) as f64 / sum as f64);
+                let got = (group.len, group.kept, group.threshold, group.cut, group.mass);
+                assert_eq!(got, want, "{}: {lens:?}, half {half}", backend.name);
+                let n_eff = sum.pow(2) as f64 / square as f64;
+                assert!((group.n_eff / n_eff - 1.0).abs() < 1e-15, "{}: {} is not {n_eff}", backend.name, group.n_eff);
+                assert_eq!(source.stored, len, "{}: {lens:?}, half {half}", backend.name);
             }
         }
     }
