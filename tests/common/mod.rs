@@ -17,7 +17,6 @@ pub(crate) mod pieces;
 
 use emprune::{Backend, Beta, Budget, Dtype, Granularity, Pruner, Rule, Score, Sparsity};
 use oracle::{Contests, Keep, Kind, Question};
-use std::io::Write;
 use std::sync::OnceLock;
 
 /// Whether repetitions and bulk are to be left out.
@@ -122,6 +121,7 @@ pub(crate) fn gpus() -> &'static [Named] {
         for gpu in &gpus {
             // Around the harness, which shows what a test prints only when it fails: a log says who gave the answers.
             if let Backend::Gpu(adapter) = gpu.pruner.backend() {
+                use std::io::Write;
                 let _ = writeln!(std::io::stderr(), "GPU tests on {adapter}, {} shaders", adapter.variant);
             }
         }
