@@ -49,7 +49,7 @@ pub trait Source {
 
     /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to six times, ascending
     /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
-    /// a time, and then everything once more, ascending.
+    /// a time, together with what lies between them where that is little, and then everything once more, ascending.
     ///
     /// # Errors
     /// Whatever stops the reading; it ends the call.

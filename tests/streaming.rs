@@ -249,7 +249,8 @@ fn more_entries_than_32_bits_count() {
                 let kept = (sum * sum / (half * square)) as u64;
                 let ones = kept - twos;
                 // Of every 4096 entries the first is a two.
-                let cut = ones / 4095 * 4096 + if ones % 4095 == 0 { 0 } else { ones % 4095 + 1 };
+                let rest = ones % 4095;
+                let cut = ones / 4095 * 4096 + if rest == 0 { 0 } else { rest + 1 };
                 let specs = lens.iter().map(|&len| TensorSpec::new(Dtype::F8E5m2, len, len).unwrap()).collect();
                 let mut source = Endless { specs, buffer: Vec::new(), cut, stored: 0 };
                 let rule =

@@ -227,7 +227,7 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
 
-    /// The most memory to take, as KiB, MiB or GiB
+    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as columns that are all contests, may have half of it
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
 }

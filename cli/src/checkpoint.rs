@@ -194,29 +194,22 @@ fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec
 /// is said of a model that writes words, it is, unless there is an output layer.
 fn ties_embeddings(config: &Path, shards: &[Model]) -> bool {
     // The file is copied, whatever it is; one that cannot be understood ties nothing that we know of.
-    let config = read_text(config, MAX_CONFIG).ok().and_then(|text| serde_json::from_str::<Config>(&text).ok());
+    let config =
+        read_text(config, MAX_CONFIG).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let Some(config) = config else { return false };
-    let further_in = || config.text_config.as_ref().and_then(|text| text.tie_word_embeddings);
-    if let Some(said) = config.tie_word_embeddings.or_else(further_in) {
+    let says = |value: &serde_json::Value| value["tie_word_embeddings"].as_bool();
+    if let Some(said) = says(&config).or_else(|| says(&config["text_config"])) {
         return said;
     }
     let writes_words =
         |name: &str| ["LMHead", "ForCausalLM", "ForConditionalGeneration"].iter().any(|part| name.contains(part));
+    let mut architectures = config["architectures"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
     let mut parts = shards.iter().flat_map(|shard| &shard.tensors).flat_map(|tensor| tensor.name.split('.'));
-    config.architectures.iter().flatten().any(|name| writes_words(name))
-        && !parts.any(|part| ["lm_head", "embed_out"].contains(&part))
+    architectures.any(writes_words) && !parts.any(|part| ["lm_head", "embed_out"].contains(&part))
 }
 
-/// What is looked at of `config.json`.
-#[derive(serde::Deserialize)]
-struct Config {
-    tie_word_embeddings: Option<bool>,
-    text_config: Option<Box<Config>>,
-    architectures: Option<Vec<String>>,
-}
-
-/// Any such file has some kilobytes.
-const MAX_CONFIG: u64 = 1 << 20;
+/// Most have some kilobytes; names of thousands of classes may be in it.
+const MAX_CONFIG: u64 = 8 << 20;
 
 fn read_index(path: &Path) -> Result<Index> {
     serde_json::from_str(&read_text(path, MAX_INDEX)?).context("it is not an index")

@@ -13,10 +13,11 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
     File::open(path).context("cannot open it")
 }
 
-/// A text that is read whole, if it is no longer than this.
+/// A text that is read whole, if it is no longer than this. It may come from another program, by `<(..)` or /dev/stdin.
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     let mut text = String::new();
-    let read = open_regular(path)?.take(most + 1).read_to_string(&mut text).context("cannot read it")?;
+    let file = if path.starts_with("/dev") { File::open(path).context("cannot open it") } else { open_regular(path) };
+    let read = file?.take(most + 1).read_to_string(&mut text).context("cannot read it")?;
     ensure!(read as u64 <= most, "it is longer than {most} bytes");
     Ok(text)
 }

@@ -29,8 +29,11 @@ impl std::error::Error for Interrupted {}
 pub(crate) fn catch() -> Result<()> {
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up()) {
-        // In this order: the first signal must not find its own note.
-        flag::register_conditional_shutdown(signal, EXIT_CODE.into(), again.clone()).context("cannot catch signals")?;
+        // In this order: the first signal must not find its own note. That a terminal has gone is often said twice.
+        if [SIGINT, SIGTERM].contains(&signal) {
+            flag::register_conditional_shutdown(signal, EXIT_CODE.into(), again.clone())
+                .context("cannot catch signals")?;
+        }
         flag::register(signal, again.clone()).context("cannot catch signals")?;
         flag::register_usize(signal, SIGNAL.clone(), signal as usize).context("cannot catch signals")?;
     }

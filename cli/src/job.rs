@@ -150,16 +150,9 @@ impl<'a> Job<'a> {
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
-        let norms = match one.norms(self.norms) {
-            Some(file) => {
-                // Better known now than in the middle.
-                file.load(one.info, one.row_len())?;
-                let count = file.count(one.info, one.row_len())?;
-                let row_len = if one.is_one_contest()? { count } else { one.row_len() };
-                Some(NormsPlace { of_row: one.row_len(), row_len })
-            }
-            None => None,
-        };
+        // Better known now than in the middle.
+        one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
+        let norms = one.norms_len(self.norms)?.map(|row_len| NormsPlace { of_row: one.row_len(), row_len });
         let scores = match self.beside.scores(one.info, one.settings)? {
             Some(Scores::Weights(place)) => Some(place),
             _ => None,

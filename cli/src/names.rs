@@ -37,7 +37,8 @@ fn is_of_words(before: &str) -> bool {
     before.split_inclusive('.').all(|part| WORDS.contains(&part))
 }
 
-const WORDS: [&str; 6] = ["model.", "language_model.", "text_model.", "llm.", "transformer.", "base_model."];
+const WORDS: [&str; 7] =
+    ["model.", "language_model.", "text_model.", "thinker.", "llm.", "transformer.", "base_model."];
 
 fn lookup(table: &[(&str, &'static str)], module: &str) -> Option<&'static str> {
     table.iter().find(|(name, _)| *name == module).map(|(_, block)| *block)

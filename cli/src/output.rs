@@ -81,28 +81,27 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
 /// No input may have a name that is written to or cleared on the way to an output, nor lie in a directory that will be replaced; and no output
 /// such a name of another one.
 fn spare(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]) -> Result<()> {
-    let (mut taken, mut passing) = (Vec::new(), Vec::new());
+    let (mut taken, mut replaced) = (Vec::new(), Vec::new());
     for target in targets.iter().chain(directories) {
         let (directory, whole) = place(target)?;
-        // A single file's, too: a directory may have been meant to be there before.
-        passing.extend([PARTIAL, NOTE].map(|end| directory.join(affixed(".", &whole, end))));
-        passing.extend([PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
+        let unwritten = format!("{NOTE}{PARTIAL}");
+        taken.extend([PARTIAL, NOTE, &unwritten].map(|end| directory.join(affixed(".", &whole, end))));
         if directories.contains(target) {
-            taken.extend(whole.canonicalize().ok());
-            taken.push(whole);
+            taken.extend([PARTIAL, OLD].map(|end| directory.join(affixed("", &whole, end))));
+            replaced.extend(whole.canonicalize().ok());
+            replaced.push(whole);
         }
     }
     for target in targets.iter().chain(directories) {
         let (_, whole) = place(target)?;
-        if let Some(name) = passing.iter().find(|name| whole.starts_with(name)) {
-            bail!(
-                "{} is what {} is called while an output is written; write somewhere else",
-                target.display(),
-                name.display()
-            );
-        }
+        let is_taken = taken.iter().any(|taken| whole.starts_with(taken));
+        ensure!(
+            !is_taken,
+            "{} is what an output is called while it is written; write somewhere else",
+            target.display()
+        );
     }
-    taken.extend(passing);
+    taken.extend(replaced);
     for input in inputs {
         // By the name that was given, and by that of what it leads to.
         let names = [place(input).ok().map(|(_, whole)| whole), input.canonicalize().ok()];

@@ -113,8 +113,7 @@ impl<'a> Question<'a> {
         }
         let question = Self { args, model, norms, beside, recipe, selection };
         for one in question.selected() {
-            let norms = one.norms(question.norms.as_ref());
-            let norms = norms.map_or(Ok(0), |norms| norms.count(one.info, one.row_len()))?;
+            let norms = one.norms_len(question.norms.as_ref())?.unwrap_or(0);
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;

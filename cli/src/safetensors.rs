@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 const PREFIX: u64 = 8;
 /// The format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
-/// More tensors than any model has; what is known of each must fit memory. So must their names.
-pub(crate) const MOST_TENSORS: usize = 1 << 18;
+/// More tensors than any model has; what is known of each must fit memory, two kilobytes with its report. So must their names.
+pub(crate) const MOST_TENSORS: usize = 3 << 16;
 const LONGEST_NAME: usize = 4096;
 const LONGEST_DTYPE: usize = 64;
 /// Bytes of all names and shapes.
-const MOST_TEXT: usize = 48 << 20;
+const MOST_TEXT: usize = 32 << 20;
 const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";

@@ -27,12 +27,19 @@ impl<'a> Selected<'a> {
         norms.filter(|_| self.settings.score == Score::Wanda)
     }
 
+    /// How many of them its rows have: one for each column, or one for all where all entries are one contest.
+    pub(crate) fn norms_len(&self, norms: Option<&Norms>) -> Result<Option<u64>> {
+        let Some(norms) = self.norms(norms) else { return Ok(None) };
+        let count = norms.count(self.info, self.row_len())?;
+        Ok(Some(if self.is_one_contest()? { count } else { self.row_len() }))
+    }
+
     pub(crate) fn is_global(&self) -> bool {
         self.settings.granularity() == Granularity::Global
     }
 
     /// Whether all its entries compete, and it does not matter which of them are a row.
-    pub(crate) fn is_one_contest(&self) -> Result<bool> {
+    fn is_one_contest(&self) -> Result<bool> {
         let granularity = self.settings.rule(&self.info.shape)?.granularity;
         Ok(matches!(granularity, Granularity::Tensor | Granularity::Global) && self.settings.structure.is_none())
     }
@@ -95,12 +102,13 @@ impl<'a> Selected<'a> {
             None if self.part_of_row()?.is_some() && norms == 0 => return Ok(()),
             None => ("contests side by side".to_owned(), self.band(columns)?.1, CONTEST),
         };
+        let advice = if shape.len() > 2 { ", or say with --row-axes what its rows are" } else { "" };
         for (what, count, bytes) in [(what, count, bytes), ("norms".to_owned(), norms, NORM)] {
             let takes = count.saturating_mul(bytes);
             ensure!(
                 takes <= memory / 2,
                 "tensor {:?} with the shape {shape:?} has {count} {what}, which take some {} MiB: more than --memory {}MiB \
-                 allows, of which half is for them; allow more, or say with --row-axes what its rows are",
+                 allows, of which half is for them; allow more{advice}",
                 self.info.name,
                 takes >> 20,
                 memory >> 20

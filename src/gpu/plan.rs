@@ -272,7 +272,7 @@ impl Plan {
     ///
     /// # Errors
     /// `InvalidInput` when the plan is not [`with_mass`](Self::with_mass), when there are not as many bytes as it asks for, or when they are
-    /// nothing that a job leaves;
+    /// sums that no scores have;
     /// `NonFinite` for the first contest with a score that is no number, its slice for the tensor.
     pub fn decision(&self, records: &[Record], sums: &[u8]) -> Result<Decision, Error> {
         let wanted = self.sums_range().end;

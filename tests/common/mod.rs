@@ -6,7 +6,7 @@
 //! * `EMPRUNE_TEST_VARIANT=portable|subgroup` takes these shaders; `subgroup` only adapters that can run them.
 //! * `EMPRUNE_TEST_CHECKS=all` leaves every check in the shaders.
 //! * `EMPRUNE_TEST_SIZE=small` runs every test, with fewer repetitions and less data, for drivers that take many times as long.
-#![allow(dead_code, reason = "every test binary uses a part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "every test binary uses a part")]
 
 pub(crate) mod cases;
 pub(crate) mod check;
@@ -18,6 +18,24 @@ pub(crate) mod pieces;
 use emprune::{Backend, Beta, Budget, Dtype, Granularity, Pruner, Rule, Score, Sparsity};
 use oracle::{Contests, Keep, Kind, Question};
 use std::sync::OnceLock;
+
+/// Tests of these names, each a function of some backends, on the processor and on every GPU.
+macro_rules! per_backend {
+    ($($test:ident)*) => {$(
+        mod $test {
+            #[test]
+            fn cpu() {
+                super::super::$test(super::super::cpu());
+            }
+            #[cfg(feature = "gpu")]
+            #[test]
+            fn gpu() {
+                super::super::$test(super::super::common::gpus());
+            }
+        }
+    )*};
+}
+pub(crate) use per_backend;
 
 /// Whether repetitions and bulk are to be left out.
 pub(crate) fn small() -> bool {

@@ -105,10 +105,11 @@ fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
 #[test]
 fn as_many_tensors_as_there_may_be_fit_too() {
     let desk = Desk::new();
-    let (count, bytes) = (1 << 18, 16);
+    let (count, bytes) = (3 << 16, 16);
     let tensor = |i| {
         let (begin, end) = (i * bytes, (i + 1) * bytes);
-        format!(r#""model.layers.{i}.weight":{{"dtype":"F32","shape":[2,2],"data_offsets":[{begin},{end}]}}"#)
+        // Names as long as they may all be.
+        format!(r#""model.layers.{i:0>130}.weight":{{"dtype":"F32","shape":[2,2],"data_offsets":[{begin},{end}]}}"#)
     };
     let header = format!("{{{}}}", (0..count).map(tensor).collect::<Vec<_>>().join(","));
     desk.write("in", &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0].repeat(count))));
@@ -191,17 +192,31 @@ fn what_has_no_room_is_refused_by_name() {
     let desk = Desk::new();
     zeros(&desk, "wide", 4, 1 << 24);
     zeros(&desk, "flat", 1, 1 << 26);
-    desk.write("norms", &model(&[("w", "F32", &[1 << 26], vec![0; 4 << 26])]));
-    desk.write("groups", &model(&[("w", "U8", &[1, 1 << 24], vec![0; 1 << 24])]));
+    let sparse = |name: &str, dtype: &str, shape: &str, bytes: u64| {
+        let header = format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{bytes}]}}}}"#);
+        desk.write(name, &with_header(&header, &[]));
+        File::options().write(true).open(desk.path(name)).unwrap().set_len(8 + header.len() as u64 + bytes).unwrap();
+    };
+    sparse("norms", "F32", "[67108864]", 4 << 26);
+    sparse("one", "F32", "[1]", 4);
+    sparse("vector", "F32", "[67108864]", 4 << 26);
+    sparse("groups", "U8", "[1,16777216]", 1 << 24);
+    sparse("deep", "BF16", "[4,64,1048576]", 2 << 28);
     for (input, question, what) in [
         ("wide", &["--granularity", "column"][..], "16777216 contests side by side"),
         ("wide", &["--granularity", "block:4x2"], "8388608 contests side by side"),
         ("wide", &["--structure", "column"], "16777216 column structures"),
         ("wide", &["--structure", "groups:groups"], "16777216 rows or columns with groups"),
         ("flat", &["--score", "wanda", "--norms", "norms", "--granularity", "tensor"], "67108864 norms"),
+        (
+            "vector",
+            &["--score", "wanda", "--norms", "one", "--granularity", "block:1x1024", "--targets", "w"],
+            "67108864 norms",
+        ),
+        ("deep", &["--granularity", "column"], "what its rows are"),
     ] {
         let args = [&["inspect", input, "--backend", "cpu", "--memory", "256MiB"], question].concat();
-        desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 256MiB allows", "--row-axes"]);
+        desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 256MiB allows"]);
     }
     // With as much as is needed, it is done.
     desk.write("in", &model(&[("w", "BF16", &[2, 300_000], vec![0; 1_200_000])]));
@@ -237,9 +252,9 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
         format!(r#""{i:0>200}":{{"dtype":"U8","shape":[0,{shape}],"data_offsets":[0,0]}},"#)
     };
     let headers: [(&str, Make<'_>, &str); 10] = [
-        ("names and axes", &|| long_header("{", axes, last), "names and shapes take more than 48 MiB"),
-        ("tensors", &|| long_header("{", tensors, last), "more than 262144 tensors"),
-        ("long names", &|| long_header("{", named, last), "names and shapes take more than 48 MiB"),
+        ("names and axes", &|| long_header("{", axes, last), "names and shapes take more than 32 MiB"),
+        ("tensors", &|| long_header("{", tensors, last), "more than 196608 tensors"),
+        ("long names", &|| long_header("{", named, last), "names and shapes take more than 32 MiB"),
         ("a name", &|| long_header("{\"", |_| "x".into(), &format!("\":{none},{last}")), "4096 are the most"),
         (
             "metadata",
