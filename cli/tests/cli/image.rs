@@ -30,10 +30,10 @@ impl Numbers {
         Self { width, height, stride: stride.into(), colours, samples }
     }
 
-    /// The rule, as it is written: the kept samples of every channel, and the picture that is left.
-    fn pruned(&self, side: usize, (numerator, denominator): (u32, u32)) -> (Vec<u64>, Self) {
+    /// The rule, as it is written: the kept samples of every channel, the effective numbers of its patches, and the picture that is left.
+    fn pruned(&self, side: usize, (numerator, denominator): (u32, u32)) -> (Vec<u64>, Vec<Vec<f64>>, Self) {
         let mut output = self.clone();
-        let mut kept = vec![0; self.colours];
+        let (mut kept, mut n_eff) = (vec![0; self.colours], vec![Vec::new(); self.colours]);
         for (channel, kept) in kept.iter_mut().enumerate() {
             for top in (0..self.height).step_by(side) {
                 for left in (0..self.width).step_by(side) {
@@ -41,7 +41,8 @@ impl Numbers {
                     let patch = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
                     let patch: Vec<_> = patch.map(|(x, y)| (y * self.width + x) * self.stride + channel).collect();
                     let levels: Vec<_> = patch.iter().map(|&at| self.samples[at]).collect();
-                    let (winners, mean) = contest(&levels, numerator, denominator);
+                    let (winners, mean, effective) = contest(&levels, numerator, denominator);
+                    n_eff[channel].push(effective);
                     *kept += winners.iter().filter(|&&wins| wins).count() as u64;
                     for (&at, wins) in patch.iter().zip(winners) {
                         if !wins {
@@ -51,12 +52,21 @@ impl Numbers {
                 }
             }
         }
-        (kept, output)
+        (kept, n_eff, output)
     }
 }
 
-/// Who is kept, and the rounded mean.
-fn contest(levels: &[u32], numerator: u32, denominator: u32) -> (Vec<bool>, u32) {
+/// The nearest f64: the standard library knows what a decimal is nearest to.
+fn ratio(up: &BigUint, down: &BigUint) -> f64 {
+    let scaled = up * BigUint::from(10u32).pow(40);
+    let sticky = if (&scaled % down) == BigUint::ZERO { "" } else { "1" };
+    let text = format!("{:0>60}{sticky}", (scaled / down).to_string());
+    let (whole, fraction) = text.split_at(20);
+    format!("{whole}.{fraction}").parse().unwrap()
+}
+
+/// Who is kept, the rounded mean, and the effective number.
+fn contest(levels: &[u32], numerator: u32, denominator: u32) -> (Vec<bool>, u32, f64) {
     let n = BigUint::from(levels.len());
     let sum: BigUint = levels.iter().map(|&level| BigUint::from(level)).sum();
     let mut known = BTreeMap::new();
@@ -78,7 +88,8 @@ fn contest(levels: &[u32], numerator: u32, denominator: u32) -> (Vec<bool>, u32)
     };
     let scores: Vec<BigUint> = levels.iter().map(|&level| score(level)).collect();
     let (s, q): (BigUint, BigUint) = (scores.iter().sum(), scores.iter().map(|score| score * score).sum());
-    let k = if q == BigUint::ZERO { n.clone() } else { numerator * &s * &s / (denominator * q) };
+    let (squared, n_eff) = (&s * &s, if q == BigUint::ZERO { levels.len() as f64 } else { ratio(&(&s * &s), &q) });
+    let k = if q == BigUint::ZERO { n.clone() } else { numerator * squared / (denominator * q) };
     let k = usize::try_from(k.clamp(1u32.into(), n.clone())).unwrap();
     let mut order: Vec<usize> = (0..levels.len()).collect();
     order.sort_by(|&a, &b| scores[b].cmp(&scores[a]).then(a.cmp(&b)));
@@ -86,7 +97,7 @@ fn contest(levels: &[u32], numerator: u32, denominator: u32) -> (Vec<bool>, u32)
     order[..k].iter().for_each(|&at| winners[at] = true);
     let (floor, rest) = (&sum / &n, &sum % &n * 2u32);
     let up = rest > n || (rest == n && floor.bit(0));
-    (winners, u32::try_from(floor).unwrap() + u32::from(up))
+    (winners, u32::try_from(floor).unwrap() + u32::from(up), n_eff)
 }
 
 /// Something like a photo: soft shades, an edge, noise.
@@ -133,7 +144,7 @@ fn check(desk: &Desk, input: &DynamicImage, args: &[&str], side: usize, beta: (u
     let (stdout, _) = desk.succeed(&[&["image", "in", "-o", "out.png", "--overwrite", "--json"], args].concat());
     let report: Value = serde_json::from_str(&stdout).unwrap();
     obeys(desk, "image", &report);
-    let (kept, expected) = Numbers::of(input).pruned(side, beta);
+    let (kept, n_eff, expected) = Numbers::of(input).pruned(side, beta);
     let output = decoded(&desk.read("out.png"));
     let what = format!("{:?} {}x{} {args:?}", input.color(), input.width(), input.height());
     assert_eq!(output.color(), input.color(), "{what}");
@@ -141,6 +152,11 @@ fn check(desk: &Desk, input: &DynamicImage, args: &[&str], side: usize, beta: (u
     let channels = report["channels"].as_array().unwrap();
     let says: Vec<_> = channels.iter().map(|channel| channel["kept"].as_u64().unwrap()).collect();
     assert_eq!(says, kept, "{what}");
+    for (channel, patches) in channels.iter().zip(n_eff) {
+        // One number for a whole channel, none for patches.
+        let whole = patches.first().filter(|_| !args.contains(&"--patch"));
+        assert_eq!(channel["n_eff"].as_f64().map(f64::to_bits), whole.map(|n_eff| n_eff.to_bits()), "{what}");
+    }
     assert_eq!(report["totals"]["kept"], kept.iter().sum::<u64>());
     let names: Vec<_> = channels.iter().map(|channel| channel["name"].as_str().unwrap()).collect();
     assert_eq!(names, if kept.len() == 1 { &["grey"][..] } else { &["red", "green", "blue"] });
