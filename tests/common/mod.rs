@@ -6,7 +6,7 @@
 //! * `EMPRUNE_TEST_VARIANT=portable|subgroup` takes these shaders; `subgroup` only adapters that can run them.
 //! * `EMPRUNE_TEST_CHECKS=all` leaves every check in the shaders.
 //! * `EMPRUNE_TEST_SIZE=small` runs every test, with fewer repetitions and less data, for drivers that take many times as long.
-#![allow(dead_code, unused_imports, unused_macros, reason = "every test binary uses a part")]
+#![allow(dead_code, reason = "every test binary uses a part")]
 
 pub(crate) mod cases;
 pub(crate) mod check;
@@ -20,6 +20,7 @@ use oracle::{Contests, Keep, Kind, Question};
 use std::sync::OnceLock;
 
 /// Tests of these names, each a function of some backends, on the processor and on every GPU.
+#[allow(unused_macros, reason = "two test binaries use it")]
 macro_rules! per_backend {
     ($($test:ident)*) => {$(
         mod $test {
@@ -35,6 +36,7 @@ macro_rules! per_backend {
         }
     )*};
 }
+#[allow(unused_imports, reason = "two test binaries use it")]
 pub(crate) use per_backend;
 
 /// Whether repetitions and bulk are to be left out.
