@@ -417,7 +417,7 @@ impl<'a> Judge<'a> {
     fn short_segments(&self, lens: &[u64], ends: &[u64], keys: &Keys<'_>) -> Result<Vec<Group>, Error> {
         let mut order: Vec<usize> = (0..lens.len()).collect();
         order.sort_by_key(|&segment| lens[segment]);
-        let mut staged = vec![0; keys.len()];
+        let mut staged = cpu::zeroed(keys.len());
         let mut classes: Vec<Class> = Vec::new();
         let mut rest = staged.as_mut_slice();
         for &segment in &order {

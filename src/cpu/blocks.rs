@@ -2,7 +2,7 @@
 //! carried out where the weights lie.
 
 use super::apply::{KEPT, Piece, carry_out};
-use super::{CHUNK, TILE, each_on_all_cores, ranges, simd};
+use super::{CHUNK, TILE, each_on_all_cores, ranges, simd, zeroed};
 use crate::decision::Group;
 use crate::grid::Grid;
 use crate::key::Keys;
@@ -18,7 +18,7 @@ pub(crate) fn arrange(keys: &Keys<'_>, grid: &Grid, first: usize, stride: usize)
     let [rows, columns, block_rows, block_columns] =
         [grid.rows, grid.columns, grid.block_rows, grid.block_columns].map(|n| n as usize);
     let edge = columns % block_columns;
-    let mut staged = vec![0; rows * columns];
+    let mut staged = zeroed(rows * columns);
     let full = rows - rows % block_rows;
     let (mut inside, rest) = staged.split_at_mut(full * (columns - edge));
     let (mut right, rest) = rest.split_at_mut(full * edge);

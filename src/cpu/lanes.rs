@@ -8,7 +8,7 @@
 use super::apply::{Piece, carry_out_bits};
 use super::pairs::{self, Pair};
 use super::windows::Tally;
-use super::{each_at_a_desk, simd, stats};
+use super::{each_at_a_desk, simd, stats, zeroed};
 use crate::budget::{self, Effective};
 use crate::decision::{Group, Quota};
 use crate::grid::Grid;
@@ -73,7 +73,7 @@ pub(super) struct Desk {
 pub(crate) fn blocks(piece: Piece<'_>, grid: &Grid, rule: &Rule) -> Result<Vec<Group>, Bad> {
     let [columns, height, width] = [grid.columns, grid.block_rows, grid.block_columns].map(|n| n as usize);
     let shape = Shape { height, width, stride: columns };
-    let mut groups = bytemuck::zeroed_vec((grid.bands() * grid.stripes()) as usize);
+    let mut groups = zeroed((grid.bands() * grid.stripes()) as usize);
     let bands = piece.into_chunks(grid.band_len() as usize).into_iter();
     let bands = bands.zip(groups.chunks_mut(grid.stripes() as usize)).collect();
     let done = each_at_a_desk(bands, Desk::new, |desk, band, (piece, groups)| {

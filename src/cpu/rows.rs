@@ -6,7 +6,7 @@ use super::lanes::{self, SHORT, Shape};
 use super::levels::RowLevels;
 use super::stats::{self, Bins, Packed};
 use super::windows::{Tally, mean, tally};
-use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, simd, ties};
+use super::{CHUNK, TILE, Tile, each_at_a_desk, histogram, ranges, simd, ties, zeroed};
 use crate::decision::{Group, Quota};
 use crate::dtype::Dtype;
 use crate::key::{Bad, KEY_END, Keys, significand};
@@ -36,7 +36,7 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
     let whole = if piece.mask.is_some() { 8 >> row_len.trailing_zeros().min(3) } else { 1 };
     let batch_rows = (CHUNK / row_len).next_multiple_of(whole).max(whole);
     let batch_len = batch_rows * row_len;
-    let mut groups = bytemuck::zeroed_vec(piece.keys().len() / row_len);
+    let mut groups = zeroed(piece.keys().len() / row_len);
     let batches = piece.into_chunks(batch_len).into_iter().zip(groups.chunks_mut(batch_rows)).collect();
     let of_batch = |i: usize| move |bad: Bad| Bad { at: bad.at + (i * batch_len) as u64, ..bad };
     let done = if row_len <= SHORT {

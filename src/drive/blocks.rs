@@ -77,7 +77,7 @@ impl Drive<'_> {
 
     /// Decide blocks side by side that fit a piece together. Their first entry is number `corner` of the tensor.
     fn strip(&mut self, tensor: usize, strip: &Grid, corner: u64) -> Result<Vec<Group>, Error> {
-        let mut keys = vec![0u32; (strip.rows * strip.columns) as usize];
+        let mut keys: Vec<u32> = cpu::zeroed((strip.rows * strip.columns) as usize);
         let mut lines = keys.chunks_mut(strip.columns as usize);
         self.each_line(tensor, corner, strip.rows, strip.columns, |line| {
             lines.next().into_iter().for_each(|out| out.copy_from_slice(line));
