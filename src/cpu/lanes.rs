@@ -10,13 +10,16 @@ use super::pairs::{self, Pair};
 use super::windows::Tally;
 use super::{each_at_a_desk, simd, stats, zeroed};
 use crate::budget::{self, Effective};
-use crate::decision::{Group, Quota};
+use crate::decision::{Group, NOTHING_KEPT, Quota};
+use crate::dtype::Dtype;
 use crate::grid::Grid;
-use crate::key::{Bad, KEY_END, exponent, significand};
+use crate::key::{Bad, KEY_END, Keys, significand};
 use crate::rule::{Beta, Budget, Rule};
+use kinds::{Brain, Half, Kind, Lane, Single};
 use search::{Found, search};
 use std::ops::Range;
 
+mod kinds;
 mod search;
 
 /// Contests side by side. A multiple of eight, so that their mask bits are whole bytes.
@@ -28,11 +31,8 @@ const DEEP: usize = 4;
 /// Contests up to this many entries.
 pub(super) const SHORT: usize = 128;
 
-/// Bits by which the window of a contest reaches below its largest score: less than those of longer ones, so that the numbers on the way
-/// to the certificate fit 128 bits.
-const REACH: u32 = 26;
-/// Bits of each half of a value.
-const HALF: u32 = (24 + REACH) / 2;
+/// Bits of each half of a value that is not short.
+const HALF: u32 = Single::VALUE / 2;
 
 /// A number for each contest.
 type Each<T> = [T; LANES];
@@ -56,11 +56,11 @@ impl Shape {
 }
 
 /// What a thread needs for some contests after the other.
-pub(super) struct Desk {
+struct Desk<K: Kind> {
     /// As they lie in memory, run by run.
-    tile: Box<[u32; LANES * SHORT]>,
+    tile: Box<[K::Key; LANES * SHORT]>,
     /// Entry by entry, a key of each contest.
-    keys: Box<[Each<u32>; SHORT]>,
+    keys: Box<[Each<K::Key>; SHORT]>,
     /// What is kept, a bit an entry: first contest by contest, then as they lie in memory.
     kept: Box<[Each<u32>; SHORT / WORD]>,
     bits: Box<[u32; LANES * SHORT / WORD]>,
@@ -76,10 +76,7 @@ pub(crate) fn blocks(piece: Piece<'_>, grid: &Grid, rule: &Rule) -> Result<Vec<G
     let mut groups = zeroed((grid.bands() * grid.stripes()) as usize);
     let bands = piece.into_chunks(grid.band_len() as usize).into_iter();
     let bands = bands.zip(groups.chunks_mut(grid.stripes() as usize)).collect();
-    let done = each_at_a_desk(bands, Desk::new, |desk, band, (piece, groups)| {
-        desk.decide(piece, shape, rule, groups).map_err(|bad| Bad { at: bad.at + band as u64 * grid.band_len(), ..bad })
-    });
-    done.into_iter().collect::<Result<(), _>>()?;
+    each_piece(bands, shape, rule, grid.band_len())?;
     Ok(groups)
 }
 
@@ -89,11 +86,34 @@ pub(crate) fn takes(grid: &Grid, mask: bool) -> bool {
     is_even && grid.block_rows * grid.block_columns <= SHORT as u64 && (!mask || grid.columns.is_multiple_of(8))
 }
 
-impl Desk {
-    pub(super) fn new() -> Self {
+/// Decide pieces that lie `len` entries apart, and carry that out: of each the neighbouring contests that begin at its first entry.
+pub(super) fn each_piece(
+    pieces: Vec<(Piece<'_>, &mut [Group])>,
+    shape: Shape,
+    rule: &Rule,
+    len: u64,
+) -> Result<(), Bad> {
+    let Some((first, _)) = pieces.first() else { return Ok(()) };
+    let (_, dtype, norms) = first.keys().parts();
+    match dtype {
+        Dtype::Bf16 | Dtype::F8E4m3 | Dtype::F8E5m2 if norms.is_none() => of_kind::<Brain>(pieces, shape, rule, len),
+        Dtype::F16 if norms.is_none() => of_kind::<Half>(pieces, shape, rule, len),
+        _ => of_kind::<Single>(pieces, shape, rule, len),
+    }
+}
+
+fn of_kind<K: Kind>(pieces: Vec<(Piece<'_>, &mut [Group])>, shape: Shape, rule: &Rule, len: u64) -> Result<(), Bad> {
+    let done = each_at_a_desk(pieces, Desk::<K>::new, |desk, i, (piece, groups)| {
+        desk.decide(piece, shape, rule, groups).map_err(|bad| Bad { at: bad.at + i as u64 * len, ..bad })
+    });
+    done.into_iter().collect()
+}
+
+impl<K: Kind> Desk<K> {
+    fn new() -> Self {
         Self {
-            tile: Box::new([0; LANES * SHORT]),
-            keys: Box::new([[0; LANES]; SHORT]),
+            tile: Box::new([K::Key::ZERO; LANES * SHORT]),
+            keys: Box::new([[K::Key::ZERO; LANES]; SHORT]),
             kept: Box::new([[0; LANES]; SHORT / WORD]),
             bits: Box::new([0; LANES * SHORT / WORD]),
             quotas: Vec::with_capacity(LANES),
@@ -101,13 +121,7 @@ impl Desk {
     }
 
     /// Decide neighbouring contests, of which the first begins at the piece's first entry.
-    pub(super) fn decide(
-        &mut self,
-        mut piece: Piece<'_>,
-        shape: Shape,
-        rule: &Rule,
-        groups: &mut [Group],
-    ) -> Result<(), Bad> {
+    fn decide(&mut self, mut piece: Piece<'_>, shape: Shape, rule: &Rule, groups: &mut [Group]) -> Result<(), Bad> {
         let looks = piece.mask.is_none() && piece.bytes.get_mut().is_none();
         for (i, groups) in groups.chunks_mut(LANES).enumerate() {
             let first = i * LANES * shape.width;
@@ -115,7 +129,7 @@ impl Desk {
                 #[inline(always)]
                 || {
                     self.gather(&piece, first, shape, groups.len())?;
-                    decide(
+                    decide::<K>(
                         &mut self.keys[..shape.len().next_multiple_of(DEEP)],
                         shape.len(),
                         rule,
@@ -138,15 +152,15 @@ impl Desk {
     fn gather(&mut self, piece: &Piece<'_>, first: usize, shape: Shape, count: usize) -> Result<(), Bad> {
         let keys = piece.keys();
         if count < LANES {
-            self.keys[..shape.len()].fill([0; LANES]);
+            self.keys[..shape.len()].fill([K::Key::ZERO; LANES]);
         }
-        self.keys[shape.len()..shape.len().next_multiple_of(DEEP)].fill([0; LANES]);
+        self.keys[shape.len()..shape.len().next_multiple_of(DEEP)].fill([K::Key::ZERO; LANES]);
         let run = count * shape.width;
         for row in 0..shape.height {
             let (tile, first) = (&mut self.tile[..run], first + row * shape.stride);
-            keys.fill(first, tile);
-            if tile.iter().fold(0, |most, &key| key.max(most)) >= KEY_END {
-                return stats::bad_in(&keys, tile, first);
+            K::fill(&keys, first, tile);
+            if tile.iter().fold(K::Key::ZERO, |most, &key| key.max(most)) >= K::END {
+                return first_bad(&keys, first, run);
             }
             let lanes = &mut self.keys[row * shape.width..];
             of_width(
@@ -226,10 +240,18 @@ fn line_up(kept: &[Each<u32>; SHORT / WORD], entries: Range<usize>, count: usize
     }
 }
 
+/// Among entries of which one is no number.
+#[cold]
+fn first_bad(keys: &Keys<'_>, first: usize, len: usize) -> Result<(), Bad> {
+    let mut tile = vec![0; len];
+    keys.fill(first, &mut tile);
+    stats::bad_in(keys, &tile, first)
+}
+
 /// Decide contests, and say what is kept.
 #[inline(always)]
-fn decide(
-    keys: &mut [Each<u32>],
+fn decide<K: Kind>(
+    keys: &mut [Each<K::Key>],
     len: usize,
     rule: &Rule,
     kept: &mut [Each<u32>],
@@ -238,13 +260,15 @@ fn decide(
 ) {
     let (deep, _) = keys.as_chunks();
     let spans = Spans::of(deep);
-    let sums = Sums::of(deep, &spans);
-    let mut told = Told::of(&sums, len, rule);
+    let sums = Sums::of::<K>(deep, &spans);
+    let mut told = Told::of::<K>(&sums, len, rule);
     quotas.clear();
     for lane in 0..groups.len() {
         if told.sure[lane] == 0 {
             let effective = match sums.effective(lane, len as u64) {
-                None if spans.largest[lane] != 0 => Effective::new(&tally(keys, lane, KEY_END).moments, len as u64),
+                None if spans.largest[lane] != K::Key::ZERO => {
+                    Effective::new(&tally::<K>(keys, lane, KEY_END).moments, len as u64)
+                }
                 effective => effective,
             };
             let quota = Quota::of(effective, len as u64, rule);
@@ -252,28 +276,29 @@ fn decide(
             quotas.push((lane, quota));
         }
     }
-    let mut found = search(deep, &spans, &told.kept);
+    let mut found = search(deep, &spans, &told.kept.map(K::Key::of));
     let mut mass = [None; LANES];
-    for (lane, quota) in quotas.iter() {
+    for &(lane, ref quota) in quotas.iter() {
         // Where nothing had to be looked for, all ties are alike.
         if let Some(threshold) = quota.threshold() {
-            (found.threshold[*lane], found.ties[*lane]) = (threshold, u32::MAX);
+            let threshold = if threshold == NOTHING_KEPT { K::END } else { K::Key::of(threshold) };
+            (found.threshold[lane], found.ties[lane]) = (threshold, Found::ALL);
         }
-        if !sums.exact[*lane] {
-            mass[*lane] = Some(wide_mass(keys, *lane, found.threshold[*lane], quota));
+        if !sums.exact[lane] {
+            mass[lane] = Some(wide_mass::<K>(keys, lane, K::widen(found.threshold[lane]), quota));
         }
     }
     let cut = drop_ties(&mut keys[..len], &found);
     let (deep, _) = keys.as_chunks();
-    let masses = sums.masses(&mark(deep, &spans, &found.threshold, kept));
+    let masses = sums.masses(&mark::<K>(deep, &spans, &found.threshold, kept));
+    let threshold = found.threshold.map(K::widen);
     for (lane, group) in groups.iter_mut().enumerate() {
         let measures = [told.n_eff[lane], masses[lane], told.mass_bound[lane]];
-        let (threshold, cut) = (found.threshold[lane], cut[lane].into());
-        *group = Group::new(len as u64, told.kept[lane].into(), threshold, cut, measures);
+        *group = Group::new(len as u64, told.kept[lane].into(), threshold[lane], cut[lane].into(), measures);
     }
-    for (lane, quota) in quotas.iter() {
-        let mass = mass[*lane].unwrap_or(masses[*lane]);
-        groups[*lane] = quota.settle(found.threshold[*lane], cut[*lane].into(), mass);
+    for &(lane, ref quota) in quotas.iter() {
+        let mass = mass[lane].unwrap_or(masses[lane]);
+        groups[lane] = quota.settle(threshold[lane], cut[lane].into(), mass);
     }
 }
 
@@ -287,7 +312,7 @@ struct Told {
 
 impl Told {
     #[inline(always)]
-    fn of(sums: &Sums, len: usize, rule: &Rule) -> Self {
+    fn of<K: Kind>(sums: &Sums, len: usize, rule: &Rule) -> Self {
         let [mut n_eff, mut mass_bound] = [[0.0; LANES]; 2];
         let (mut kept, mut sure) = ([0; LANES], [0; LANES]);
         // A contest of one entry has no edges.
@@ -297,7 +322,12 @@ impl Told {
         let [low, cross, high] = &sums.squares;
         let mut pairs = [Pair::ZERO; LANES];
         for lane in 0..LANES {
-            pairs[lane] = pairs::n_eff(sums.sum[lane], [low[lane], cross[lane], high[lane]], HALF);
+            let square = if K::IS_SHORT {
+                Pair::of(low[lane])
+            } else {
+                pairs::square([low[lane], cross[lane], high[lane]], HALF)
+            };
+            pairs[lane] = pairs::n_eff(sums.sum[lane], square);
             let told = pairs[lane].told();
             (n_eff[lane], sure[lane]) = (told.value, told.sure & u64::from(sums.exact[lane]));
         }
@@ -327,42 +357,44 @@ impl Told {
 }
 
 /// The largest keys, the smallest that are not zero, and how many are not.
-struct Spans {
-    largest: Each<u32>,
-    smallest: Each<u32>,
-    nonzero: Each<u32>,
+struct Spans<K> {
+    largest: Each<K>,
+    smallest: Each<K>,
+    nonzero: Each<K>,
 }
 
-impl Spans {
+impl<K: Lane> Spans<K> {
     #[inline(always)]
-    fn of(deep: &[[Each<u32>; DEEP]]) -> Self {
-        let (mut largest, mut smallest, mut nonzero) = ([0; LANES], [u32::MAX; LANES], [0; LANES]);
+    fn of(deep: &[[Each<K>; DEEP]]) -> Self {
+        let (mut largest, mut smallest, mut nonzero) = ([K::ZERO; LANES], [K::MAX; LANES], [K::ZERO; LANES]);
         for keys in deep {
             for lane in 0..LANES {
                 let (mut most, mut least, mut count) = (largest[lane], smallest[lane], nonzero[lane]);
                 for keys in keys {
-                    most = keys[lane].max(most);
-                    // Zeros wrap to the top.
-                    least = keys[lane].wrapping_sub(1).min(least);
-                    count += u32::from(keys[lane] != 0);
+                    let key = keys[lane];
+                    most = most.max(key);
+                    // One less, which for zeros is more than all.
+                    least = least.min((key - K::ONE) & K::MAX);
+                    count += K::from(key != K::ZERO);
                 }
                 (largest[lane], smallest[lane], nonzero[lane]) = (most, least, count);
             }
         }
-        Self { largest, smallest: smallest.map(|key| key.wrapping_add(1)), nonzero }
+        let smallest = smallest.map(|least| if least == K::MAX { K::ZERO } else { least - !K::ZERO });
+        Self { largest, smallest, nonzero }
     }
 
     /// The exponents of windows.
     #[inline(always)]
-    fn tops(&self) -> Each<u32> {
-        self.largest.map(exponent)
+    fn tops<Of: Kind<Key = K>>(&self) -> Each<u32> {
+        self.largest.map(Of::exponent)
     }
 }
 
 /// The sums of the contests, in units of the lowest bit of each one's window.
 struct Sums {
     sum: Each<u64>,
-    /// Sums of products of halves: low and low, low and high, high and high.
+    /// Sums of products of halves: low and low, low and high, high and high. Of values that are short the first alone: of squares.
     squares: [Each<u64>; 3],
     /// Whether the window holds every key.
     exact: Each<bool>,
@@ -370,29 +402,36 @@ struct Sums {
 
 impl Sums {
     #[inline(always)]
-    fn of(deep: &[[Each<u32>; DEEP]], spans: &Spans) -> Self {
-        let tops = spans.tops();
-        let [mut sum, mut low, mut cross, mut high] = [[0; LANES]; 4];
+    fn of<K: Kind>(deep: &[[Each<K::Key>; DEEP]], spans: &Spans<K::Key>) -> Self {
+        let tops = spans.tops::<K>();
+        let mut sum = [K::Value::from(0); LANES];
+        let [mut low, mut cross, mut high] = [[0; LANES]; 3];
         for keys in deep {
             for lane in 0..LANES {
-                let [mut all, mut squares] = [sum[lane], low[lane]];
+                let (mut all, mut squares) = (sum[lane], low[lane]);
                 let [mut mixed, mut highs] = [cross[lane], high[lane]];
                 for keys in keys {
-                    let value = value(keys[lane], tops[lane]);
-                    let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
+                    let value = K::value(keys[lane], tops[lane]);
                     all += value;
-                    squares += b * b;
-                    mixed += a * b;
-                    highs += a * a;
+                    let value: u64 = value.into();
+                    if K::IS_SHORT {
+                        squares += value * value;
+                    } else {
+                        let (a, b) = (value >> HALF, value & ((1 << HALF) - 1));
+                        squares += b * b;
+                        mixed += a * b;
+                        highs += a * a;
+                    }
                 }
                 (sum[lane], low[lane], cross[lane], high[lane]) = (all, squares, mixed, highs);
             }
         }
         let mut exact = [true; LANES];
         for lane in 0..LANES {
-            exact[lane] = exponent(spans.smallest[lane]) + REACH >= tops[lane] || spans.largest[lane] == 0;
+            let reaches = K::exponent(spans.smallest[lane]) + K::REACH >= tops[lane];
+            exact[lane] = reaches || spans.largest[lane] == K::Key::ZERO;
         }
-        Self { sum, squares: [low, cross, high], exact }
+        Self { sum: sum.map(Into::into), squares: [low, cross, high], exact }
     }
 
     /// `None` where all scores are zero, or not all of them in the window.
@@ -436,64 +475,70 @@ impl Sums {
     }
 }
 
-/// `m << REACH >> (top - e)`.
-#[inline(always)]
-fn value(key: u32, top: u32) -> u64 {
-    u64::from(significand(key)) << REACH >> top.wrapping_sub(exponent(key)).min(63)
-}
-
 /// From which entry on ties lose. Those become less than the threshold.
 #[inline(always)]
-fn drop_ties(keys: &mut [Each<u32>], Found { threshold, ties }: &Found) -> Each<u32> {
+fn drop_ties<K: Lane>(keys: &mut [Each<K>], Found { threshold, ties }: &Found<K>) -> Each<u32> {
     let len = keys.len() as u32;
-    if ties.iter().all(|&ties| ties == u32::MAX) {
+    if ties.iter().all(|&ties| ties == Found::ALL) {
         return [len; LANES];
     }
-    let (mut seen, mut cut, mut lost) = ([0u32; LANES], [0u32; LANES], [0u32; LANES]);
+    let (mut seen, mut cut, mut lost) = ([K::ZERO; LANES], [K::ZERO; LANES], [K::ZERO; LANES]);
     for (at, keys) in keys.iter_mut().enumerate() {
         for lane in 0..LANES {
-            let is_tie = u32::from(keys[lane] == threshold[lane]);
+            let is_tie = K::from(keys[lane] == threshold[lane]);
             seen[lane] += is_tie;
-            let loses = is_tie & u32::from(seen[lane] > ties[lane]);
-            cut[lane] = if is_tie > loses { at as u32 + 1 } else { cut[lane] };
+            let loses = is_tie & K::from(seen[lane] > ties[lane]);
+            cut[lane] = if is_tie > loses { K::of(at as u32 + 1) } else { cut[lane] };
             lost[lane] |= loses;
-            keys[lane] = keys[lane].wrapping_sub(loses);
+            keys[lane] -= loses;
         }
     }
+    let mut cuts = [len; LANES];
     for lane in 0..LANES {
-        cut[lane] = if lost[lane] != 0 { cut[lane] } else { len };
+        cuts[lane] = if lost[lane] != K::ZERO { cut[lane].bits() } else { len };
     }
-    cut
+    cuts
 }
 
 /// Which keys are kept, a bit each, and their sums in the windows. Zeros that fill up the last ones may get bits.
 #[inline(always)]
-fn mark(deep: &[[Each<u32>; DEEP]], spans: &Spans, threshold: &Each<u32>, kept: &mut [Each<u32>]) -> Each<u64> {
-    let (tops, mut sum) = (spans.tops(), [0; LANES]);
+fn mark<K: Kind>(
+    deep: &[[Each<K::Key>; DEEP]],
+    spans: &Spans<K::Key>,
+    threshold: &Each<K::Key>,
+    kept: &mut [Each<u32>],
+) -> Each<u64> {
+    let (tops, mut sum) = (spans.tops::<K>(), [K::Value::from(0); LANES]);
     for (deep, word) in deep.chunks(WORD / DEEP).zip(kept) {
         *word = [0; LANES];
-        for (i, keys) in deep.iter().enumerate() {
-            for lane in 0..LANES {
-                let (mut all, mut bits) = (sum[lane], word[lane]);
-                for (j, keys) in keys.iter().enumerate() {
-                    // All ones where the key is kept.
-                    let kept = !(keys[lane].wrapping_sub(threshold[lane]) as i32 >> 31) as u32;
-                    all += value(keys[lane] & kept, tops[lane]);
-                    bits |= kept & 1 << (i * DEEP + j);
+        for (part, deep) in deep.chunks(K::Key::BITS as usize / DEEP).enumerate() {
+            let mut of_part = [K::Key::ZERO; LANES];
+            for (i, keys) in deep.iter().enumerate() {
+                for lane in 0..LANES {
+                    let (mut all, mut bits) = (sum[lane], of_part[lane]);
+                    for (j, keys) in keys.iter().enumerate() {
+                        // All ones where the key is kept.
+                        let kept = !(keys[lane] - threshold[lane]).sign();
+                        all += K::value(keys[lane] & kept, tops[lane]);
+                        bits |= kept & K::Key::ONE << (i * DEEP + j) as u32;
+                    }
+                    (sum[lane], of_part[lane]) = (all, bits);
                 }
-                (sum[lane], word[lane]) = (all, bits);
+            }
+            for lane in 0..LANES {
+                word[lane] |= of_part[lane].bits() << (part as u32 * K::Key::BITS);
             }
         }
     }
-    sum
+    sum.map(Into::into)
 }
 
 /// The wide sums of one contest whose scores are too far apart for its window.
 #[cold]
-fn tally(keys: &[Each<u32>], lane: usize, least: u32) -> Tally {
+fn tally<K: Kind>(keys: &[Each<K::Key>], lane: usize, least: u32) -> Tally {
     let mut one = [0; SHORT];
     let one = &mut one[..keys.len()];
-    one.iter_mut().zip(keys).for_each(|(one, keys)| *one = keys[lane]);
+    one.iter_mut().zip(keys).for_each(|(one, keys)| *one = K::widen(keys[lane]));
     let mut tally = Tally::default();
     tally.add(one, one.iter().copied().max().unwrap_or(0), least);
     tally
@@ -501,9 +546,9 @@ fn tally(keys: &[Each<u32>], lane: usize, least: u32) -> Tally {
 
 /// The preserved mass of such a contest.
 #[cold]
-fn wide_mass(keys: &[Each<u32>], lane: usize, threshold: u32, quota: &Quota) -> f64 {
-    let mut tally = tally(keys, lane, threshold + 1);
-    let above = keys.iter().filter(|keys| keys[lane] > threshold).count() as u64;
+fn wide_mass<K: Kind>(keys: &[Each<K::Key>], lane: usize, threshold: u32, quota: &Quota) -> f64 {
+    let mut tally = tally::<K>(keys, lane, threshold + 1);
+    let above = keys.iter().filter(|keys| K::widen(keys[lane]) > threshold).count() as u64;
     let ties = u128::from(quota.kept - above) * u128::from(significand(threshold));
     tally.kept.add(ties, stats::place(threshold));
     tally.moments.mass(&tally.kept)

@@ -29,7 +29,7 @@ impl Pair {
 
     /// An integer, exactly.
     #[inline(always)]
-    fn of(value: u64) -> Self {
+    pub(super) fn of(value: u64) -> Self {
         // The lowest bits of 2^52: no processor before AVX-512 converts 64-bit lanes.
         let [high, low] =
             [value >> 32, value & 0xffff_ffff].map(|half| f64::from_bits(0x433u64 << 52 | half) - (1u64 << 52) as f64);
@@ -111,14 +111,19 @@ impl Pair {
     }
 }
 
-/// `N_eff`, from a sum below 2^63, and the sums of products of halves of `half` bits that make up the sum of squares: low and low,
-/// low and high, high and high.
+/// The sum of squares, from the sums of products of halves of `half` bits: low and low, low and high, high and high.
 #[inline(always)]
-pub(super) fn n_eff(sum: u64, [low, cross, high]: [u64; 3], half: u32) -> Pair {
-    let sum = Pair::of(sum);
+pub(super) fn square([low, cross, high]: [u64; 3], half: u32) -> Pair {
     let high = Pair::of(high).scaled((1u64 << (2 * half)) as f64);
     let cross = Pair::of(cross).scaled((1u64 << (half + 1)) as f64);
-    sum.times(sum).over(high.plus(cross).plus(Pair::of(low)))
+    high.plus(cross).plus(Pair::of(low))
+}
+
+/// `N_eff`, from a sum below 2^63 and the sum of squares.
+#[inline(always)]
+pub(super) fn n_eff(sum: u64, square: Pair) -> Pair {
+    let sum = Pair::of(sum);
+    sum.times(sum).over(square)
 }
 
 /// The preserved mass.
@@ -180,10 +185,10 @@ mod tests {
 
         #[test]
         fn what_is_sure_is_what_the_integers_say(values in values(), part in 0usize..128, kept in 1u64..129) {
-            let (len, (sum, parts, square)) = (values.len() as u64, sums(&values));
+            let (len, (sum, parts, squares)) = (values.len() as u64, sums(&values));
             let kept = kept.min(len);
-            if let Some(exact) = Effective::short(sum.into(), square, len) {
-                let pair = n_eff(sum, parts, HALF);
+            if let Some(exact) = Effective::short(sum.into(), squares, len) {
+                let pair = n_eff(sum, square(parts, HALF));
                 let told = pair.told();
                 prop_assert!(told.sure == 0 || told.value.to_bits() == exact.n_eff().to_bits(), "{} {}", told.value, exact.n_eff());
                 let told = mass_bound(pair, len as f64, kept as f64);
@@ -225,7 +230,7 @@ mod tests {
                 })
                 .collect();
             let (sum, parts, _) = sums(&values);
-            let pair = n_eff(sum, parts, HALF);
+            let pair = n_eff(sum, square(parts, HALF));
             let kept = pair.told().value.floor();
             let [n, bound, share] = [pair.told(), mass_bound(pair, 16.0, kept), mass(values[0], sum)];
             assert_eq!(
