@@ -1,4 +1,4 @@
-//! The threshold of each contest, by halves.
+//! The threshold of each contest: by putting its keys in order if they are few, else by halves.
 
 #![allow(clippy::needless_range_loop, reason = "loops over lanes index several arrays, and look alike where it is one")]
 
@@ -16,9 +16,67 @@ impl<K: Lane> Found<K> {
     pub(super) const ALL: K = K::MAX;
 }
 
-/// By halves, until as many keys as are kept are left, or all that are left are equal.
 #[inline(always)]
 pub(super) fn search<K: Lane>(deep: &[[Each<K>; DEEP]], spans: &Spans<K>, kept: &Each<K>) -> Found<K> {
+    if deep.len() <= FEW / DEEP { in_order(deep, kept) } else { by_halves(deep, spans, kept) }
+}
+
+/// So many keys are put in order in less time than a few halves take.
+const FEW: usize = 16;
+
+/// Compare and exchange, so that the larger one comes first.
+macro_rules! in_order {
+    ($keys:ident: $($a:literal $b:literal),*) => {
+        $(($keys[$a], $keys[$b]) = ($keys[$a].max($keys[$b]), $keys[$a].min($keys[$b]));)*
+    };
+}
+
+/// Keys in order, the largest first: Green's network, of 60 exchanges.
+#[inline(always)]
+fn ordered<K: Lane>(mut keys: [K; FEW]) -> [K; FEW] {
+    in_order!(keys: 0 1, 2 3, 4 5, 6 7, 8 9, 10 11, 12 13, 14 15);
+    in_order!(keys: 0 2, 4 6, 8 10, 12 14, 1 3, 5 7, 9 11, 13 15);
+    in_order!(keys: 0 4, 8 12, 1 5, 9 13, 2 6, 10 14, 3 7, 11 15);
+    in_order!(keys: 0 8, 1 9, 2 10, 3 11, 4 12, 5 13, 6 14, 7 15);
+    in_order!(keys: 5 10, 6 9, 3 12, 13 14, 4 8, 7 11, 1 2);
+    in_order!(keys: 1 4, 7 13, 2 8, 11 14);
+    in_order!(keys: 2 4, 5 6, 9 10, 11 13, 3 8, 7 12);
+    in_order!(keys: 6 8, 10 12, 3 5, 7 9);
+    in_order!(keys: 3 4, 5 6, 7 8, 9 10, 11 12);
+    in_order!(keys: 6 7, 8 9);
+    keys
+}
+
+#[inline(always)]
+fn in_order<K: Lane>(deep: &[[Each<K>; DEEP]], kept: &Each<K>) -> Found<K> {
+    let mut sorted = [[K::ZERO; LANES]; FEW];
+    sorted[..deep.len() * DEEP].copy_from_slice(deep.as_flattened());
+    for lane in 0..LANES {
+        let keys = ordered(std::array::from_fn(|i| sorted[i][lane]));
+        for i in 0..FEW {
+            sorted[i][lane] = keys[i];
+        }
+    }
+    let (mut threshold, mut below) = ([K::ZERO; LANES], [K::ZERO; LANES]);
+    for lane in 0..LANES {
+        let kept = kept[lane].bits() as usize;
+        threshold[lane] = sorted[kept - 1][lane];
+        // Below the last one there is less than any.
+        below[lane] = sorted.get(kept).map_or(!K::ZERO, |keys| keys[lane]);
+    }
+    let mut ties = [Found::ALL; LANES];
+    if threshold.iter().zip(&below).any(|(threshold, below)| threshold == below) {
+        let above = count(deep, &threshold.map(next));
+        for lane in 0..LANES {
+            ties[lane] = if threshold[lane] == below[lane] { kept[lane] - above[lane] } else { Found::ALL };
+        }
+    }
+    Found { threshold, ties }
+}
+
+/// By halves, until as many keys as are kept are left, or all that are left are equal.
+#[inline(always)]
+fn by_halves<K: Lane>(deep: &[[Each<K>; DEEP]], spans: &Spans<K>, kept: &Each<K>) -> Found<K> {
     let mut between = Between { low: [K::ZERO; LANES], high: [K::ONE; LANES], exact: [K::ZERO; LANES] };
     for lane in 0..LANES {
         let enough = spans.nonzero[lane] >= kept[lane];
@@ -106,4 +164,19 @@ fn count<K: Lane>(deep: &[[Each<K>; DEEP]], least: &Each<K>) -> Each<K> {
         }
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What orders all zeros and ones orders everything.
+    #[test]
+    fn the_network_puts_keys_in_order() {
+        for choice in 0..1u32 << FEW {
+            let keys = ordered(std::array::from_fn(|i| (choice >> i & 1) as i16));
+            let ones = choice.count_ones() as usize;
+            assert!(keys.iter().enumerate().all(|(i, &key)| key == i16::from(i < ones)), "{choice:#b}: {keys:?}");
+        }
+    }
 }
