@@ -5,7 +5,7 @@
 //            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
 // Barriers   about forty, and seven per 512 entries a lane and one to four per tile
-// Leaves     records; sums: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
+// Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
 // Counts of neighbouring bins, for the walk: a lane's own, and those of 16 lanes.
@@ -57,7 +57,9 @@ fn rows(
         row_canonical(SQUARE, BIG_SQUARE, 44u);
     }
     workgroupBarrier();
-    row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
+    if (params.mass != 0u) {
+        row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
+    }
     if (lane == 0u) {
         row_budget();
     }

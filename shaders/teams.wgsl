@@ -5,7 +5,7 @@
 // Reads      every weight once; the words that lose something once more, from a cache
 // Writes     every word that loses something; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
 // Barriers   about thirty
-// Leaves     records; sums: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
+// Leaves     records; sums, when the mass is wanted: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
 // Keys of a lane. Sixteen products fit a word of a window.
@@ -122,12 +122,14 @@ fn teams(
             kept = asked_count(vec2<u32>(kept, 0u)).x;
         }
         wg_kept[team] = kept;
-        if (params.mass != 0u && team < rows) {
+        if (params.mass != 0u) {
             if (strays == 0u) {
                 spread_digits(SUM, 24u);
                 spread_digits(SQUARE, 44u);
             }
-            write_sums(row * ROW_SUMS, 34u);
+            if (team < rows) {
+                write_sums(row * ROW_SUMS, 34u);
+            }
         }
     }
     team_barrier();

@@ -194,6 +194,101 @@ fn bindings_and_constants_agree() {
     assert_eq!(seen_constants.len(), expected.len(), "every shared constant is declared somewhere");
 }
 
+/// Short rows have sums where a mass is wanted, and else a binding of 16 bytes: no driver is bound to tell.
+#[test]
+fn rows_write_sums_for_the_mass_alone() {
+    let mut seen = 0;
+    for pipeline in Pipeline::all().filter(|p| matches!(p.stage, Stage::Rows | Stage::Teams(_))) {
+        let (module, _) = parse(pipeline);
+        let writers = Writers::of(&module, "sums", "mass");
+        assert!(writers.functions.values().any(|&writes| writes), "{} writes none at all", pipeline.label());
+        assert!(!writers.writes(&module.entry_points[0].function), "{} writes them always", pipeline.label());
+        seen += 1;
+    }
+    assert!(seen > 0, "no pipeline was looked at");
+}
+
+/// Who writes a buffer where nobody has asked for a member of `params` that is not zero.
+struct Writers<'a> {
+    module: &'a naga::Module,
+    buffer: naga::Handle<naga::GlobalVariable>,
+    params: naga::Handle<naga::GlobalVariable>,
+    member: u32,
+    functions: BTreeMap<naga::Handle<naga::Function>, bool>,
+}
+
+impl<'a> Writers<'a> {
+    fn of(module: &'a naga::Module, buffer: &str, member: &str) -> Self {
+        let global = |name: &str| {
+            module.global_variables.iter().find(|(_, g)| g.name.as_deref() == Some(name)).expect("a global").0
+        };
+        let params = global("params");
+        let naga::TypeInner::Struct { members, .. } = &module.types[module.global_variables[params].ty].inner else {
+            panic!("params is a struct")
+        };
+        let member = members.iter().position(|m| m.name.as_deref() == Some(member)).expect("a member") as u32;
+        let mut writers = Self { module, buffer: global(buffer), params, member, functions: BTreeMap::new() };
+        // A function comes after those that it calls.
+        for (handle, function) in module.functions.iter() {
+            let writes = writers.writes(function);
+            writers.functions.insert(handle, writes);
+        }
+        writers
+    }
+
+    fn writes(&self, function: &naga::Function) -> bool {
+        self.block_writes(function, &function.body)
+    }
+
+    fn block_writes(&self, function: &naga::Function, block: &naga::Block) -> bool {
+        use naga::Statement::{Block, Call, If, Loop, Store, Switch};
+        block.iter().any(|statement| match statement {
+            Store { pointer, .. } => self.root(function, *pointer) == Some(self.buffer),
+            Call { function: callee, .. } => self.functions[callee],
+            If { condition, accept, reject } => {
+                !self.asks(function, *condition) && self.block_writes(function, accept)
+                    || self.block_writes(function, reject)
+            }
+            Block(block) => self.block_writes(function, block),
+            Loop { body, continuing, .. } => {
+                self.block_writes(function, body) || self.block_writes(function, continuing)
+            }
+            Switch { cases, .. } => cases.iter().any(|case| self.block_writes(function, &case.body)),
+            _ => false,
+        })
+    }
+
+    /// Whether a condition is `params.member != 0u`.
+    fn asks(&self, function: &naga::Function, condition: naga::Handle<naga::Expression>) -> bool {
+        use naga::{BinaryOperator, Expression, Literal};
+        let expressions = &function.expressions;
+        let Expression::Binary { op: BinaryOperator::NotEqual, left, right } = expressions[condition] else {
+            return false;
+        };
+        let Expression::Load { pointer } = expressions[left] else { return false };
+        let Expression::AccessIndex { base, index } = expressions[pointer] else { return false };
+        let is_params = matches!(expressions[base], Expression::GlobalVariable(global) if global == self.params);
+        let is_zero = matches!(expressions[right], Expression::Literal(Literal::U32(0)));
+        is_params && index == self.member && is_zero
+    }
+
+    /// The global that a pointer points into.
+    fn root(
+        &self,
+        function: &naga::Function,
+        mut pointer: naga::Handle<naga::Expression>,
+    ) -> Option<naga::Handle<naga::GlobalVariable>> {
+        use naga::Expression::{Access, AccessIndex, GlobalVariable};
+        loop {
+            match function.expressions[pointer] {
+                Access { base, .. } | AccessIndex { base, .. } => pointer = base,
+                GlobalVariable(global) => return Some(global),
+                _ => return None,
+            }
+        }
+    }
+}
+
 /// Bytes of workgroup memory that a pipeline uses.
 fn workgroup_bytes(module: &naga::Module, info: &ModuleInfo) -> u32 {
     let mut layouter = naga::proc::Layouter::default();
