@@ -276,6 +276,8 @@ fn decide<K: Kind>(
             quotas.push((lane, quota));
         }
     }
+    // Lanes without a contest keep a zero.
+    told.kept[groups.len()..].fill(1);
     let mut found = search(deep, &spans, &told.kept.map(K::Key::of));
     let mut mass = [None; LANES];
     for &(lane, ref quota) in quotas.iter() {

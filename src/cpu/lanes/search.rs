@@ -16,6 +16,7 @@ impl<K: Lane> Found<K> {
     pub(super) const ALL: K = K::MAX;
 }
 
+/// Of contests that keep at least one key each.
 #[inline(always)]
 pub(super) fn search<K: Lane>(deep: &[[Each<K>; DEEP]], spans: &Spans<K>, kept: &Each<K>) -> Found<K> {
     if deep.len() <= FEW / DEEP { in_order(deep, kept) } else { by_halves(deep, spans, kept) }
