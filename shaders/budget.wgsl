@@ -42,7 +42,7 @@ fn decide(group: u32) {
     }
     canonical(0u, BIG_SUM, 24u);
     canonical(TALLY_SQUARE - TALLY_SUM, BIG_SQUARE, 44u);
-    record = with_budget(record, params.contest_len);
+    record = with_budget(record, keep_count(params.contest_len), params.contest_len);
     if (record.status != 0u) {
         record.digits = params.digits; // there is nothing to find
     }

@@ -1,6 +1,6 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
-// Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every 256th word of the row
+// Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
 // Reads      every weight twice, the second time from a cache that holds a row; four times where more than 1024 entries share the first digit of the
 //            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
@@ -8,14 +8,21 @@
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
-// Counts of neighbouring bins, for the walk: a lane's own, and those of 16 lanes.
+// Counts of neighbouring bins: a lane's own, and those of 16 lanes.
 const RUNS: u32 = LANES / 16u;
 var<workgroup> wg_lane_counts: array<u32, LANES>;
-var<workgroup> wg_run_counts: array<u32, RUNS>;
+var<workgroup> wg_run_counts: array<atomic<u32>, RUNS>;
 var<workgroup> wg_bad: atomic<u32>;
 var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
+
+// Of the digits of both sums, a bit each: those that carry one, those that hand on a carry, and those that are not zero in the end. The first word
+// is for S, the others are for Q.
+const FLAG_WORDS: u32 = 3u;
+var<workgroup> wg_carrying: array<atomic<u32>, FLAG_WORDS>;
+var<workgroup> wg_handing: array<atomic<u32>, FLAG_WORDS>;
+var<workgroup> wg_nonzero: array<atomic<u32>, FLAG_WORDS>;
 
 // Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
 const ROW_SUMS: u32 = 46u;
@@ -37,6 +44,7 @@ fn rows(
     // stats
     clear_digits(lane);
     clear_bins(lane);
+    clear_runs(lane);
     if (lane == 0u) {
         wg_record = Record();
         wg_record.cut_span = NO_CUT;
@@ -48,15 +56,7 @@ fn rows(
     first_read(first, end, lane);
 
     // budget
-    for (var i = lane; i < DIGITS; i += LANES) {
-        wg_carries[i] = atomicLoad(&wg_digits[i]);
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        row_canonical(SUM, BIG_SUM, 24u);
-        row_canonical(SQUARE, BIG_SQUARE, 44u);
-    }
-    workgroupBarrier();
+    row_canonical(lane);
     if (params.mass != 0u) {
         row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
     }
@@ -73,6 +73,7 @@ fn rows(
             for (var bin = lane; bin < LOW_BINS; bin += LANES) {
                 atomicStore(&wg_bins[bin], 0u);
             }
+            clear_runs(lane);
             workgroupBarrier();
             if (record.sifted != 0u) {
                 count_found(record.prefix, digit_shift(record.digits), lane);
@@ -81,7 +82,7 @@ fn rows(
             }
             workgroupBarrier();
         }
-        row_narrow(record.digits, lane);
+        row_narrow(record.digits, record.rank.x, lane);
         record = workgroupUniformLoad(&wg_record);
         if (record.sifted != 0u && record.digits == 1u) {
             my_sifting = true;
@@ -118,14 +119,8 @@ fn rows(
         records[row] = wg_record;
     }
     if (params.mass != 0u) {
-        for (var i = lane; i < SQUARE; i += LANES) {
-            wg_carries[i] = atomicLoad(&wg_digits[i]);
-        }
-        workgroupBarrier();
-        if (lane == 0u) {
-            row_canonical(SUM, BIG_SUM, 24u);
-        }
-        workgroupBarrier();
+        spread_carries(lane);
+        row_canonical(lane);
         row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u, lane);
     }
 }
@@ -136,13 +131,19 @@ fn clear_bins(lane: u32) {
     }
 }
 
+fn clear_runs(lane: u32) {
+    if (lane < RUNS) {
+        atomicStore(&wg_run_counts[lane], 0u);
+    }
+}
+
 fn note_bad(word: u32) {
     atomicMax(&wg_bad, word);
 }
 
 // One lane: the budget in `wg_record`.
 fn row_budget() {
-    var record = with_budget(wg_record, vec2<u32>(params.group_len, 0u));
+    var record = with_budget(wg_record, row_count(), vec2<u32>(params.group_len, 0u));
     let bad = atomicLoad(&wg_bad);
     if (bad != 0u) {
         record.status = 1u + (~bad & 3u);
@@ -156,14 +157,100 @@ fn row_budget() {
     wg_record = record;
 }
 
-// Digits in `wg_carries` from `at` on to digits of 16 bits.
-fn row_canonical(at: u32, out: u32, len: u32) {
-    var carry = 0u;
-    for (var i = 0u; i < len; i += 1u) {
-        let digit = wg_carries[at + i] + carry;
-        wg_big[out + i] = digit & 0xffffu;
-        carry = digit >> 16u;
+// One lane: how many entries the row keeps. Nearly all rows have sums so short that 192 bits hold what is compared: without their common power of
+// two, S is below 2^64 and Q below 2^112, and with 64 bits of beta and 16 of a count neither side leaves them.
+fn row_count() -> vec2<u32> {
+    let len = vec2<u32>(params.group_len, 0u);
+    let sum_flags = vec2<u32>(atomicLoad(&wg_nonzero[0]), 0u);
+    let square_flags = vec2<u32>(atomicLoad(&wg_nonzero[1]), atomicLoad(&wg_nonzero[2]));
+    if (sum_flags.x == 0u) {
+        return vec2<u32>(0u);
     }
+    let sum_bits = bits_between(BIG_SUM, sum_flags);
+    let square_bits = bits_between(BIG_SQUARE, square_flags);
+    let below = min(sum_bits.x, square_bits.x / 2u);
+    if (sum_bits.y - below > 64u || square_bits.y - 2u * below > 112u || params.group_len > 0xffffu) {
+        return keep_count(len);
+    }
+    let sum = vec4<u32>(word_from(BIG_SUM, 24u, below), word_from(BIG_SUM, 24u, below + 32u), 0u, 0u);
+    let square = vec4<u32>(
+        word_from(BIG_SQUARE, 44u, 2u * below),
+        word_from(BIG_SQUARE, 44u, 2u * below + 32u),
+        word_from(BIG_SQUARE, 44u, 2u * below + 64u),
+        word_from(BIG_SQUARE, 44u, 2u * below + 96u),
+    );
+    return vec2<u32>(count_in_window(sum, square, params.group_len), 0u);
+}
+
+// Zero bits below a number that is not zero, and all its bits.
+fn bits_between(at: u32, flags: vec2<u32>) -> vec2<u32> {
+    var first = firstTrailingBit(flags.x);
+    if (flags.x == 0u) {
+        first = 32u + firstTrailingBit(flags.y);
+    }
+    var last = 31u - countLeadingZeros(flags.x);
+    if (flags.y != 0u) {
+        last = 63u - countLeadingZeros(flags.y);
+    }
+    let least = firstTrailingBit(wg_big[at + first]);
+    let most = 32u - countLeadingZeros(wg_big[at + last]);
+    return vec2<u32>(16u * first + least, 16u * last + most);
+}
+
+// 32 bits of a number of so many digits, from bit `bit` on.
+fn word_from(at: u32, len: u32, bit: u32) -> u32 {
+    let digit = bit / 16u;
+    let two = digit_at(at, len, digit) | (digit_at(at, len, digit + 1u) << 16u);
+    let shift = bit % 16u;
+    return (two >> shift) | ((digit_at(at, len, digit + 2u) << 1u) << (31u - shift));
+}
+
+fn digit_at(at: u32, len: u32, digit: u32) -> u32 {
+    return wg_big[at + min(digit, len - 1u)] * u32(digit < len);
+}
+
+// The digits of both sums to digits of 16 bits, with notes of those that are not zero. Behind `spread_carries` each is below 2^17, so a carry is one at most: which digits
+// get one is what the carries of an addition say, of those that carry to those that carry or would hand on. Uniform flow; four barriers.
+fn row_canonical(lane: u32) {
+    if (lane < FLAG_WORDS) {
+        atomicStore(&wg_carrying[lane], 0u);
+        atomicStore(&wg_handing[lane], 0u);
+        atomicStore(&wg_nonzero[lane], 0u);
+    }
+    workgroupBarrier();
+    for (var i = lane; i < DIGITS; i += LANES) {
+        let digit = atomicLoad(&wg_digits[i]);
+        let flag = flag_of(i);
+        if (digit > 0xffffu) {
+            atomicOr(&wg_carrying[flag.x], flag.y);
+        } else if (digit == 0xffffu) {
+            atomicOr(&wg_handing[flag.x], flag.y);
+        }
+    }
+    workgroupBarrier();
+    let carrying = vec3<u32>(atomicLoad(&wg_carrying[0]), atomicLoad(&wg_carrying[1]), atomicLoad(&wg_carrying[2]));
+    let either = carrying | vec3<u32>(atomicLoad(&wg_handing[0]), atomicLoad(&wg_handing[1]), atomicLoad(&wg_handing[2]));
+    var total = carrying + either;
+    total.z += u32(total.y < either.y);
+    let carried = total ^ carrying ^ either;
+    for (var i = lane; i < DIGITS; i += LANES) {
+        let flag = flag_of(i);
+        let has_carry = carried[flag.x] & flag.y;
+        let digit = (atomicLoad(&wg_digits[i]) + u32(has_carry != 0u)) & 0xffffu;
+        wg_big[i] = digit;
+        if (digit != 0u) {
+            atomicOr(&wg_nonzero[flag.x], flag.y);
+        }
+    }
+    workgroupBarrier();
+}
+
+// The word and the bit of a digit.
+fn flag_of(i: u32) -> vec2<u32> {
+    if (i < SQUARE) {
+        return vec2<u32>(0u, 1u << i);
+    }
+    return vec2<u32>(1u + (i - SQUARE) / 32u, 1u << ((i - SQUARE) % 32u));
 }
 
 fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
@@ -172,60 +259,62 @@ fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
     }
 }
 
-// One more digit of the threshold: the bin in which the count from the top reaches the rank.
-fn row_narrow(digits: u32, lane: u32) {
+// One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own.
+// Uniform flow; a barrier before and one inside.
+fn row_narrow(digits: u32, rank: u32, lane: u32) {
     // What lies above the bins of a later digit is something else.
     let lane_bins = (LOW_BINS << u32(digits == 0u)) / LANES;
+    let first = lane * lane_bins;
+    // Begun elsewhere by each lane, so that they read different banks. A power of two of bins.
+    let turn = first / 32u;
     var mine = 0u;
     for (var i = 0u; i < lane_bins; i += 1u) {
-        mine += atomicLoad(&wg_bins[lane * lane_bins + i]);
+        mine += atomicLoad(&wg_bins[first + ((i + turn) & (lane_bins - 1u))]);
     }
     wg_lane_counts[lane] = mine;
-    workgroupBarrier();
-    if (lane < RUNS) {
-        var run = 0u;
-        for (var i = 0u; i < 16u; i += 1u) {
-            run += wg_lane_counts[lane * 16u + i];
-        }
-        wg_run_counts[lane] = run;
+    if (mine != 0u) {
+        atomicAdd(&wg_run_counts[lane / 16u], mine);
     }
     workgroupBarrier();
-    if (lane == 0u) {
-        // From the top: first the run of lanes that holds the rank, then the lane, then the bin.
-        var rank = wg_record.rank.x;
-        var run = RUNS - 1u;
-        while (run > 0u && wg_run_counts[run] < rank) {
-            rank -= wg_run_counts[run];
-            run -= 1u;
-        }
-        var owner = run * 16u + 15u;
-        while (owner > run * 16u && wg_lane_counts[owner] < rank) {
-            rank -= wg_lane_counts[owner];
-            owner -= 1u;
-        }
-        var digit = owner * lane_bins + lane_bins - 1u;
-        var count = atomicLoad(&wg_bins[digit]);
-        while (digit > owner * lane_bins && count < rank) {
-            rank -= count;
-            digit -= 1u;
-            count = atomicLoad(&wg_bins[digit]);
-        }
-        if (digits == 0u) {
-            wg_record.prefix = digit;
-            wg_record.sifted = u32(count <= ROOM);
-        } else {
-            wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
-        }
-        wg_record.threshold = wg_record.prefix << digit_shift(wg_record.digits);
-        wg_record.digits += 1u;
-        wg_record.rank.x = rank;
-        // Where some ties lose, the row is the span in which they do.
-        wg_record.cut_span = NO_CUT;
-        wg_record.cut_rank = 0u;
-        if (count != rank) {
-            wg_record.cut_span = 0u;
-            wg_record.cut_rank = rank;
-        }
+    var above = 0u;
+    for (var run = 0u; run < RUNS; run += 1u) {
+        above += atomicLoad(&wg_run_counts[run]) * u32(run > lane / 16u);
+    }
+    for (var i = 0u; i < 16u; i += 1u) {
+        let other = (lane & ~15u) + i;
+        above += wg_lane_counts[other] * u32(other > lane);
+    }
+    // One lane alone, whatever the counts are: the loop over digits ends.
+    if ((above < rank || lane == LANES - 1u) && (above + mine >= rank || lane == 0u)) {
+        row_narrow_to(digits, rank - above, first, lane_bins);
+    }
+}
+
+// One lane: the digit among its own.
+fn row_narrow_to(digits: u32, among: u32, first: u32, lane_bins: u32) {
+    var rank = among;
+    var digit = first + lane_bins - 1u;
+    var count = atomicLoad(&wg_bins[digit]);
+    while (digit > first && count < rank) {
+        rank -= count;
+        digit -= 1u;
+        count = atomicLoad(&wg_bins[digit]);
+    }
+    if (digits == 0u) {
+        wg_record.prefix = digit;
+        wg_record.sifted = u32(count <= ROOM);
+    } else {
+        wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
+    }
+    wg_record.threshold = wg_record.prefix << digit_shift(digits);
+    wg_record.digits = digits + 1u;
+    wg_record.rank.x = rank;
+    // Where some ties lose, the row is the span in which they do.
+    wg_record.cut_span = NO_CUT;
+    wg_record.cut_rank = 0u;
+    if (count != rank) {
+        wg_record.cut_span = 0u;
+        wg_record.cut_rank = rank;
     }
 }
 

@@ -116,6 +116,7 @@ fn teams(
             spread_digits(SQUARE, 44u);
             kept = count_in_digits(n);
         } else if (any(total.limbs != vec3<u32>(0u))) {
+            // Of at most 2048 entries in one window, S is below 2^53 and Q below 2^95.
             kept = count_in_window(window_sum(&total), window_square(&total), n);
         }
         if (n != 0u) {

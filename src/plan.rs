@@ -29,6 +29,12 @@ pub struct Tuning {
     /// Rows up to this many entries are one workgroup's work. Longer ones would leave most of a device idle where they are few, and its caches
     /// do not hold them.
     pub(crate) longest_row: u64,
+    /// Rows up to so many bytes, unless they are few: lanes of the workgroup that has one. With fewer lanes a processor has more rows at work, and what
+    /// one lane does meanwhile for its row, a budget or a record, leaves fewer of the others waiting; but all rows that are read together are to stay in
+    /// the cache until they are read again.
+    pub(crate) rows: [(u64, u32); 3],
+    /// Rows that are few: then there are lanes enough for each, and the more it has the sooner it ends.
+    pub(crate) few_rows: u64,
     /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
     /// for each other than 256, and their keys and counters fit 16 KiB.
     pub(crate) teams: [(u32, u32); 5],
@@ -48,6 +54,8 @@ impl Default for Tuning {
             candidate_share: 16,
             refiners: 512,
             longest_row: 1 << 17,
+            rows: [(24 << 10, 64), (64 << 10, 128), (u64::MAX, 256)],
+            few_rows: 1024,
             teams: [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)],
             spread: 512,
             tile_words: 16,
@@ -81,6 +89,11 @@ impl Tuning {
         for longest_row in [1 << 12, 1 << 15] {
             all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
         }
+        for lanes in [64, 128, 256] {
+            let rows = of.rows.map(|(bytes, _)| (bytes, lanes));
+            all.push(("rows", format!("{lanes} lanes"), Self { rows, ..of }));
+        }
+        all.push(("few_rows", "256".to_owned(), Self { few_rows: 256, ..of }));
         for spread in [192, 256] {
             all.push(("spread", spread.to_string(), Self { spread, ..of }));
         }
@@ -90,6 +103,15 @@ impl Tuning {
         let few = [(64, 1), (64, 4), (64, 16), (64, 64), (64, 64)];
         all.push(("teams", "up to 1024 entries".to_owned(), Self { teams: few, ..of }));
         all
+    }
+
+    /// The place in the table of rows for so many rows of so many bytes.
+    pub(crate) fn rows_of(&self, bytes: u64, count: u64) -> usize {
+        let last = self.rows.len() - 1;
+        if count < self.few_rows {
+            return last;
+        }
+        self.rows.iter().position(|&(most, _)| bytes <= most).unwrap_or(last)
     }
 
     /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries has a first part that

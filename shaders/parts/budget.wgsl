@@ -15,10 +15,11 @@ const BIG: u32 = 232u;
 
 var<workgroup> wg_big: array<u32, BIG>;
 
-// A record with its budget, and with a threshold where there is nothing to look for: nothing is kept, or zeros are, all of them.
-fn with_budget(blank: Record, len: vec2<u32>) -> Record {
+// A record with its budget, of which `effective` is what the sums say, and with a threshold where there is nothing to look for: nothing is kept, or
+// zeros are, all of them.
+fn with_budget(blank: Record, effective: vec2<u32>, len: vec2<u32>) -> Record {
     var record = blank;
-    record.kept = keep_count(len);
+    record.kept = effective;
     if (HAS_SUMS && all(record.kept == vec2<u32>(0u))) {
         record.degenerate = 1u;
         record.kept = len;

@@ -41,7 +41,7 @@ impl Kernels {
         for batch in &plan.batches {
             for slice in &batch.slices {
                 let compile = |stage, write| self.compile(stage, slice.dtype, score, write);
-                let row = [self.rows_stage(batch.contest_len as u32)];
+                let row = [self.rows_stage(batch.contest_len, batch.groups, slice.dtype)];
                 let contest = [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply];
                 for &stage in if batch.rows { &row[..] } else { &contest } {
                     compile(stage, false);

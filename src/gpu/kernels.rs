@@ -405,17 +405,20 @@ impl Kernels {
 
     /// Every stage for contests of one workgroup each, or less.
     pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        match self.rows_stage(slice.params.group_len) {
+        match self.rows_stage(slice.params.group_len.into(), slice.params.groups.into(), slice.dtype) {
             Stage::Teams(team) => self.teams(pass, slice, write, team),
             stage => self.record_stage(pass, stage, slice, write, slice.params.groups),
         }
         self.edges(pass, slice, write);
     }
 
-    /// The stage for rows of this length.
-    pub(crate) fn rows_stage(&self, row_len: u32) -> Stage {
-        let is_enough = |(_, lanes): &(u32, u32)| row_len <= lanes * LANE_KEYS;
-        self.tuning().teams.iter().position(is_enough).map_or(Stage::Rows, Stage::Teams)
+    /// The stage for so many rows of this length.
+    pub(crate) fn rows_stage(&self, row_len: u64, count: u64, dtype: Dtype) -> Stage {
+        let is_enough = |&(_, lanes): &(u32, u32)| row_len <= u64::from(lanes * LANE_KEYS);
+        match self.tuning().teams.iter().position(is_enough) {
+            Some(team) => Stage::Teams(team),
+            None => Stage::Rows(self.tuning().rows_of(row_len * dtype.size() as u64, count)),
+        }
     }
 
     /// Every stage for short contests, several to a workgroup; `team` is a place in the table of them.

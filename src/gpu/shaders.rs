@@ -16,7 +16,8 @@ pub(crate) enum Stage {
     Histogram,
     Ties,
     Apply,
-    Rows,
+    /// Longer rows: a place in the table of them.
+    Rows(usize),
     Edges,
     Sift,
     Refine,
@@ -44,14 +45,16 @@ pub(crate) struct Pipeline {
     pub(crate) subgroup: bool,
 }
 
-pub(crate) const STAGES: [Stage; 21] = [
+pub(crate) const STAGES: [Stage; 23] = [
     Stage::Stats,
     Stage::Budget,
     Stage::Narrow,
     Stage::Histogram,
     Stage::Ties,
     Stage::Apply,
-    Stage::Rows,
+    Stage::Rows(0),
+    Stage::Rows(1),
+    Stage::Rows(2),
     Stage::Edges,
     Stage::Sift,
     Stage::Refine,
@@ -85,6 +88,7 @@ const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const COUNT_KEPT: &str = wgsl!("parts/count");
+const COUNT_DIGITS: &str = wgsl!("parts/count_digits");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
 const WORDS: &str = wgsl!("parts/words");
 const RUNS: &str = wgsl!("parts/runs");
@@ -112,7 +116,7 @@ impl Stage {
             Stage::Histogram => "histogram",
             Stage::Ties => "ties",
             Stage::Apply => "apply",
-            Stage::Rows => "rows",
+            Stage::Rows(_) => "rows",
             Stage::Teams(_) => "teams",
             Stage::Edges => "edges",
             Stage::Sift => "sift",
@@ -133,7 +137,7 @@ impl Stage {
             Stage::Histogram => wgsl!("histogram"),
             Stage::Ties => wgsl!("ties"),
             Stage::Apply => wgsl!("apply"),
-            Stage::Rows => wgsl!("rows"),
+            Stage::Rows(_) => wgsl!("rows"),
             Stage::Teams(_) => wgsl!("teams"),
             Stage::Edges => wgsl!("edges"),
             Stage::Sift => wgsl!("sift"),
@@ -167,7 +171,7 @@ impl Stage {
                 CARRY_OUT,
                 COLLECT_NONE,
             ],
-            Stage::Rows => &[
+            Stage::Rows(_) => &[
                 PARAMS,
                 RECORD,
                 DIGITS,
@@ -179,11 +183,13 @@ impl Stage {
                 SAMPLE,
                 COUNT_DIGIT,
                 BUDGET,
+                COUNT_KEPT,
+                SCALED,
                 MASK_WORDS,
                 CARRY_OUT,
                 COLLECT_ROW,
             ],
-            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, SCALED, MASK_WORDS],
+            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, COUNT_DIGITS, SCALED, MASK_WORDS],
             Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Sift => &[
                 PARAMS,
@@ -218,22 +224,26 @@ impl Stage {
             Stage::Histogram => 3,
             Stage::Ties => 4,
             Stage::Apply => 5,
-            Stage::Rows => 6,
-            Stage::Edges => 7,
-            Stage::Sift => 8,
-            Stage::Refine => 9,
-            Stage::Settle => 10,
-            Stage::Teams(i) => 11 + i,
-            Stage::Arrange => 16,
-            Stage::Restore => 17,
-            Stage::Zero => 18,
-            Stage::Measure { rows } => 19 + rows as usize,
+            Stage::Rows(i) => 6 + i,
+            Stage::Edges => 9,
+            Stage::Sift => 10,
+            Stage::Refine => 11,
+            Stage::Settle => 12,
+            Stage::Teams(i) => 13 + i,
+            Stage::Arrange => 18,
+            Stage::Restore => 19,
+            Stage::Zero => 20,
+            Stage::Measure { rows } => 21 + rows as usize,
         }
     }
 
     /// Lanes of a workgroup.
     pub(crate) const fn lanes(self, tuning: &Tuning) -> u32 {
-        if let Stage::Teams(i) = self { tuning.teams[i].0 } else { tuning.lanes }
+        match self {
+            Stage::Teams(i) => tuning.teams[i].0,
+            Stage::Rows(i) => tuning.rows[i].1,
+            _ => tuning.lanes,
+        }
     }
 
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
@@ -248,7 +258,7 @@ impl Stage {
     /// Whether it matters which lanes are in one subgroup.
     const fn joins(self) -> bool {
         match self {
-            Stage::Stats | Stage::Apply | Stage::Rows | Stage::Sift | Stage::Settle => true,
+            Stage::Stats | Stage::Apply | Stage::Rows(_) | Stage::Sift | Stage::Settle => true,
             // The first team is one lane.
             Stage::Teams(i) => i > 0,
             _ => false,
@@ -257,7 +267,7 @@ impl Stage {
 
     const fn writes(self) -> bool {
         use Stage::{Apply, Edges, Rows, Settle, Sift, Teams, Zero};
-        matches!(self, Apply | Rows | Edges | Sift | Settle | Teams(_) | Zero)
+        matches!(self, Apply | Rows(_) | Edges | Sift | Settle | Teams(_) | Zero)
     }
 }
 
@@ -360,7 +370,7 @@ impl Pipeline {
         if scores && score == Score::Wanda {
             label += ".wanda";
         }
-        if let Stage::Teams(i) = stage {
+        if let Stage::Teams(i) | Stage::Rows(i) = stage {
             label += &format!(".{i}");
         }
         if stage == (Stage::Measure { rows: true }) {

@@ -45,12 +45,12 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Pipeline::all().collect();
-    // Five dtypes and two scores: stats, histogram, ties 10 each, apply, sift, rows and teams (of
-    // five sizes) 20 each; settle 10; edges 4; budget, narrow and refine 1; arrange 10, restore and zero 5, measure 2.
+    // Five dtypes and two scores: stats, histogram, ties 10 each, apply, sift, rows (of three sizes) and teams (of
+    // five) 20 each; settle 10; edges 4; budget, narrow and refine 1; arrange 10, restore and zero 5, measure 2.
     let portable = all.iter().filter(|p| !p.subgroup).count();
-    assert_eq!(portable, 3 * 10 + 8 * 20 + 10 + 4 + 3 + 10 + 5 + 5 + 2, "the list of pipelines");
+    assert_eq!(portable, 3 * 10 + 10 * 20 + 10 + 4 + 3 + 10 + 5 + 5 + 2, "the list of pipelines");
     // Of these, stats, apply, sift, rows, settle, and teams of more than one lane know subgroups.
-    assert_eq!(all.len() - portable, 10 + 3 * 20 + 10 + 4 * 20, "the list of pipelines with subgroups");
+    assert_eq!(all.len() - portable, 10 + 5 * 20 + 10 + 4 * 20, "the list of pipelines with subgroups");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.sort_unstable();
     slots.dedup();
@@ -198,7 +198,7 @@ fn bindings_and_constants_agree() {
 #[test]
 fn rows_write_sums_for_the_mass_alone() {
     let mut seen = 0;
-    for pipeline in Pipeline::all().filter(|p| matches!(p.stage, Stage::Rows | Stage::Teams(_))) {
+    for pipeline in Pipeline::all().filter(|p| matches!(p.stage, Stage::Rows(_) | Stage::Teams(_))) {
         let (module, _) = parse(pipeline);
         let writers = Writers::of(&module, "sums", "mass");
         assert!(writers.functions.values().any(|&writes| writes), "{} writes none at all", pipeline.label());
@@ -319,7 +319,8 @@ fn every_alternative_is_another_shader_or_plan_and_validates() {
     let default = Tuning::default();
     let numbers = |of: &Tuning| {
         let parts = [of.parts(1 << 20, 1), of.parts(1 << 28, 1)];
-        (parts, of.spans(&parts, 1, u64::MAX), of.candidates(1 << 20, 1, 1, u64::MAX), of.longest_row)
+        let rows = [500, 1000, 5000].map(|count| of.rows[of.rows_of(40_000, count)]);
+        (parts, of.spans(&parts, 1, u64::MAX), of.candidates(1 << 20, 1, 1, u64::MAX), of.longest_row, rows)
     };
     let few = |p: &Pipeline| p.score == crate::rule::Score::Magnitude && p.dtype != crate::dtype::Dtype::F16;
     for (name, value, tuning) in Tuning::alternatives() {
