@@ -218,12 +218,8 @@ impl<'a> Drive<'a> {
         contest.narrow()?;
         while !contest.is_narrowed() {
             for (i, piece) in pieces.iter().enumerate() {
-                if contest.holds(i) {
-                    contest.histogram(i, &Keys::new(&[], self.key_dtype(piece.tensor), None))?;
-                } else {
-                    let spec = self.input.tensors()[piece.tensor];
-                    self.with_keys(piece, spec, |keys| contest.histogram(i, keys))?;
-                }
+                let spec = self.input.tensors()[piece.tensor];
+                self.with_keys(piece, spec, |keys| contest.histogram(i, keys))?;
             }
             contest.narrow()?;
         }

@@ -11,7 +11,7 @@ pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Lanes of a workgroup, but for short rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
+    /// Lanes of a workgroup, but for rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
     pub(crate) lanes: u32,
     /// Workgroups that share a contest at most: a few times what the largest devices hold at once (132 processors of 8), so that none is idle
     /// while others end; and the more there are, the shorter is the search for the last kept tie.

@@ -8,7 +8,10 @@ use common::check::run;
 use common::golden::sha256;
 use common::inputs::{distribution, mixture};
 use common::oracle::{Contests, Kind, Question};
-use emprune::Backend;
+use emprune::{Backend, Granularity, Mask, Rule, Source, TensorSpec, Want};
+use rayon::prelude::*;
+use std::io;
+use std::ops::Range;
 use std::process::Command;
 
 /// Set for the processes that this test starts.
@@ -63,5 +66,54 @@ fn any_number_of_threads_gives_one_answer() {
     assert_eq!(one.len(), 64, "a hash: {one}");
     for threads in [2, 3, 8] {
         assert_eq!(answers_with(threads), one, "{threads} threads and one");
+    }
+}
+
+/// Weights in memory, whose losers are zeroed where they are.
+struct InMemory {
+    tensors: [TensorSpec; 1],
+    bytes: Vec<u8>,
+}
+
+impl Source for InMemory {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    fn load(&mut self, _: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
+        Ok(&mut self.bytes[4 * range.start as usize..4 * range.end as usize])
+    }
+
+    fn store(&mut self, _: usize, _: Range<u64>, _: Option<&Mask>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A thread of a pool that waits for others looks for other work, and finds calls that wait for the device.
+#[test]
+fn calls_from_a_pool_of_threads_take_turns() {
+    let weights = distribution("normal").weights(Kind::F32, 300, 4001, 5);
+    let zeros = Want { zeros: true, masks: false };
+    let source = || InMemory {
+        tensors: [TensorSpec::new(emprune::Dtype::F32, weights.len() as u64, 4001).unwrap()],
+        bytes: weights.bytes.clone(),
+    };
+    for granularity in [Granularity::Row, Granularity::Tensor] {
+        let rule = Rule::new().with_granularity(granularity);
+        let mut expected = source();
+        let decision = common::cpu()[0].pruner.stream(&mut expected, &rule, zeros).unwrap();
+        for gpu in common::gpus() {
+            let answers: Vec<_> = (0..16)
+                .into_par_iter()
+                .map(|_| {
+                    let mut source = source();
+                    let decision = gpu.pruner.stream(&mut source, &rule, zeros).unwrap();
+                    (decision, source.bytes)
+                })
+                .collect();
+            for (found, bytes) in answers {
+                assert!(found == decision && bytes == expected.bytes, "{} on {granularity}", gpu.name);
+            }
+        }
     }
 }

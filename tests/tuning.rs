@@ -132,7 +132,7 @@ fn every_alternative_gives_the_same_answer() {
     let Some(gpu) = gpu() else { return };
     let mut seen = "";
     for (name, value, tuning) in Tuning::alternatives() {
-        if std::mem::replace(&mut seen, name) == name && name != "teams" {
+        if std::mem::replace(&mut seen, name) == name && !["teams", "rows"].contains(&name) {
             continue;
         }
         let kernels = Kernels::with_options(&gpu.device, gpu.options.clone().with_tuning(tuning)).unwrap();
@@ -155,6 +155,24 @@ fn every_alternative_gives_the_same_answer() {
                 check(&format!("{name} {value}"), &weights, &rule, &answer);
             }
         }
+    }
+}
+
+/// Rows have fewer lanes where there are many, and how many they keep is guessed where it has 16 bits.
+#[test]
+fn rows_of_every_size_and_number_give_the_same_answer() {
+    let Some(gpu) = gpu() else { return };
+    let normal = |kind, rows, len| distribution("normal").weights(kind, rows, len, 8);
+    for weights in [
+        normal(Kind::F32, 1100, 2049),
+        mixture(Kind::Bf16, 1100, 4097, 9),
+        normal(Kind::F32, 1030, 6201),
+        normal(Kind::F32, 3, 60_001),
+        distribution("int8_levels").weights(Kind::F32, 2, 65_535, 10),
+        normal(Kind::F32, 2, 65_536),
+    ] {
+        let rule = Rule::new().with_granularity(Granularity::Row);
+        check("rows", &weights, &rule, &gpu.prune(&gpu.kernels(), &weights, &rule, true).unwrap());
     }
 }
 

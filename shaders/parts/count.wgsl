@@ -35,7 +35,7 @@ fn digit_64(value: vec2<u32>, i: u32) -> u32 {
 fn guess(up: Scaled, down: Scaled, len: u32) -> u32 {
     let quotient = up.x / (down.x >> 16u); // 15 to 17 bits
     let shift = i32(down.y + 16u - up.y);
-    if (shift <= 0) {
+    if (shift < 0) {
         return len;
     }
     if (shift >= 32) {

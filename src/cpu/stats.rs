@@ -327,7 +327,7 @@ pub(super) fn sample(keys: &Keys<'_>, rule: &Rule, len: u64, room: u64) -> Optio
     let (kept, off) = (quota.kept as usize, 3 * len.isqrt());
     let rank =
         |rank: usize, sample: &mut Vec<u32>| *sample.select_nth_unstable_by(rank.clamp(1, len) - 1, |a, b| b.cmp(a)).1;
-    let end = if kept > off { rank(kept - off, &mut sample) } else { KEY_END };
+    let end = if kept > off { rank(kept - off, &mut sample) + 1 } else { KEY_END };
     let start = if kept + off <= len { rank(kept + off, &mut sample) } else { 0 };
     let inside = sample.iter().filter(|&&key| start <= key && key < end).count();
     let is_few = inside <= len / MANY && inside as u128 * u128::from(all) <= u128::from(room) * len as u128;

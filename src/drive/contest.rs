@@ -45,15 +45,6 @@ impl Contest<'_> {
         }
     }
 
-    /// Whether the backend still has the bytes of piece `i`.
-    pub(super) fn holds(&self, _i: usize) -> bool {
-        match self {
-            Contest::Cpu(..) => false,
-            #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.holds(_i),
-        }
-    }
-
     pub(super) fn histogram(&mut self, _i: usize, keys: &Keys<'_>) -> Result<(), Error> {
         match self {
             Contest::Cpu(contest, _) => {

@@ -117,10 +117,6 @@ impl Contest<'_> {
         self.resident || self.known == self.digits
     }
 
-    pub(crate) fn holds(&self, i: usize) -> bool {
-        self.pieces[i].loaded.is_some()
-    }
-
     pub(crate) fn narrow(&mut self) -> Result<(), Error> {
         if self.resident {
             return Ok(());

@@ -16,8 +16,8 @@ pub struct Options {
     pub allow_software: bool,
     /// Most bytes in one binding; by default what the device allows. Larger weights are cut into windows.
     pub max_binding_bytes: Option<u64>,
-    /// Most bytes of a contest's weights that stay between its passes on a device that a processor stands in for, whose memory is the
-    /// program's own; more are uploaded again for each. By default 256 MiB. Hardware keeps up to 2 GiB.
+    /// Most bytes of a contest's weights that stay between its passes on a device whose memory is the program's own: one that a processor stands in
+    /// for, or that is integrated; more are uploaded again for each. By default 256 MiB, and 2 GiB on hardware of any kind.
     pub max_shared_bytes: Option<u64>,
     /// Which shaders run.
     pub variant: Variant,
@@ -122,6 +122,11 @@ impl Adapter {
         }
     }
 
+    /// Whether its memory is the program's too, and it is hardware.
+    pub(crate) fn is_integrated(&self) -> bool {
+        self.device_type == "IntegratedGpu"
+    }
+
     fn matches(&self, part: &str) -> bool {
         let part = part.to_lowercase();
         let texts = [&self.name, &self.driver, &self.backend, &self.to_string()];
@@ -192,9 +197,18 @@ impl Device {
                 && options.adapter.as_deref().is_none_or(|part| adapter.matches(part))
         };
         let names: Vec<_> = adapters.iter().map(|(adapter, _)| adapter.to_string()).collect();
-        let Some((mut info, adapter)) = adapters.into_iter().find(|(adapter, _)| fits(adapter)) else {
-            return Err(Error::new(ErrorKind::NoAdapter, no_adapter(options, &names)));
-        };
+        let mut failed = None;
+        for (info, adapter) in adapters.into_iter().filter(|(adapter, _)| fits(adapter)) {
+            match Self::open_adapter(info, &adapter, options) {
+                // An adapter that was named is meant; of all others the next one may open.
+                Err(e) if options.adapter.is_none() => failed = failed.or(Some(e)),
+                opened => return opened,
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::new(ErrorKind::NoAdapter, no_adapter(options, &names))))
+    }
+
+    fn open_adapter(mut info: Adapter, adapter: &wgpu::Adapter, options: &Options) -> Result<Self, Error> {
         let mut limits = crate::gpu::required_limits(&adapter.limits());
         if let Some(bytes) = options.max_binding_bytes {
             limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(bytes);

@@ -24,12 +24,12 @@ pub(crate) struct Engine {
     turns: Mutex<()>,
 }
 
-/// Hardware has memory of its own, software shares ours.
+/// Hardware has memory of its own, software shares ours. So does what is integrated, but hardly any program wants less of it for that.
 const RESIDENT_HARDWARE: u64 = 2 << 30;
 const RESIDENT_SOFTWARE: u64 = 256 << 20;
 /// The largest piece: enough to hide a submission, little enough to hold twice.
 const PIECE_BYTES: u64 = 64 << 20;
-/// Rows that are read back together: 15 MB of sums and records.
+/// Rows that are read back together: 17 MB of sums and records.
 const MOST_ROWS: u64 = 1 << 16;
 
 /// Buffers that all slices of some contests share.
@@ -58,7 +58,11 @@ impl Engine {
         let kernels = Kernels::with_options(&device.device, choices)?;
         device.check()?;
         let shared = options.max_shared_bytes.unwrap_or(RESIDENT_SOFTWARE);
-        let resident = if device.adapter.software { shared } else { RESIDENT_HARDWARE };
+        let resident = if device.adapter.software {
+            shared
+        } else {
+            options.max_shared_bytes.filter(|_| device.adapter.is_integrated()).unwrap_or(RESIDENT_HARDWARE)
+        };
         Ok(Self { device, kernels, resident, turns: Mutex::default() })
     }
 

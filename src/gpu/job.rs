@@ -159,6 +159,7 @@ impl Kernels {
             // Rows overwrite their sums; everything else counts up from zero. Of the candidates, only how many there are.
             let mut counters = at.first_bad.clone();
             if !batch.rows {
+                debug_assert!(at.span_bins.end <= at.first_bad.start && at.first_bad.end <= at.candidates.start);
                 clear.push(at.tally.clone());
                 counters = at.span_bins.start..at.candidates.start + batch.groups * batch.slices.len() as u64 * 4;
             }

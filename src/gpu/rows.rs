@@ -103,8 +103,8 @@ pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Option<Gr
     Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }
 
-/// Bytes of a mask that are worth a thread's while.
-const MASK_RUN: usize = 1 << 13;
+/// Bytes of a mask that are worth a thread of their own.
+const MASK_RUN: usize = 1 << 16;
 
 /// Put a device's mask where the caller wants it, and zero what it says in the caller's bytes. The weights are in host memory:
 /// a bit per entry is all that comes back.
@@ -114,8 +114,19 @@ pub(super) fn carry_out(piece: &mut cpu::Piece<'_>, bits: &[u8]) {
     }
     let size = piece.dtype.size();
     if let Some(bytes) = piece.bytes.get_mut() {
-        let runs = bits.chunks(MASK_RUN).zip(bytes.chunks_mut(8 * size * MASK_RUN)).collect();
-        cpu::each_on_all_cores(runs, |_, (bits, bytes)| mask::zero_losers(bits, bytes, size));
+        let run = bits.len().div_ceil(cpu::threads()).max(MASK_RUN);
+        let mut runs = bits.chunks(run).zip(bytes.chunks_mut(8 * size * run));
+        let last = runs.next_back();
+        // Threads of our own. A pool's would look for other work while they wait for each other, and may find a call that waits for its turn on the
+        // device, which is ours.
+        std::thread::scope(|scope| {
+            for (bits, bytes) in runs {
+                scope.spawn(move || mask::zero_losers(bits, bytes, size));
+            }
+            if let Some((bits, bytes)) = last {
+                mask::zero_losers(bits, bytes, size);
+            }
+        });
     }
 }
 
