@@ -57,7 +57,7 @@ fn rows(
 
     // budget
     row_canonical(lane);
-    if (params.mass != 0u) {
+    if (HAS_MASS) {
         row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
     }
     if (lane == 0u) {
@@ -118,7 +118,7 @@ fn rows(
     if (lane == 0u) {
         records[row] = wg_record;
     }
-    if (params.mass != 0u) {
+    if (HAS_MASS) {
         spread_carries(lane);
         row_canonical(lane);
         row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u, lane);
@@ -385,7 +385,7 @@ fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
             let at = found_at(round + lane);
             let key = key_at(at);
             if (key > threshold || (key == threshold && at < limit)) {
-                if (params.mass != 0u) {
+                if (HAS_MASS) {
                     window_add(&window, key, false);
                 }
             } else {
@@ -397,7 +397,7 @@ fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
             }
         }
     }
-    if (params.mass != 0u) {
+    if (HAS_MASS) {
         windows_flush(&window, false);
     }
 }

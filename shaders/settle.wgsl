@@ -45,7 +45,7 @@ fn settle(
                 let key = atomicLoad(&candidates[slot]);
                 let at = atomicLoad(&candidates[slot + params.capacity]);
                 if (is_kept(record, group, key, at)) {
-                    if (params.mass != 0u) {
+                    if (HAS_MASS) {
                         window_add(&window, key, false);
                     }
                 } else {

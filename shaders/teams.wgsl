@@ -93,7 +93,7 @@ fn teams(
     let top = exponent(team_word(MOST));
     var total = team_window(top);
     team_barrier();
-    if (strays != 0u || params.mass != 0u) {
+    if (strays != 0u || HAS_MASS) {
         team_clear(lane);
     }
     team_barrier();
@@ -104,7 +104,7 @@ fn teams(
             window_add(&window, wg_keys[base + j], true);
         }
         window_flush(&window, true);
-    } else if (params.mass != 0u && me == 0u) {
+    } else if (HAS_MASS && me == 0u) {
         deposit(SUM, top - 1u, window_sum(&total), 4u);
         deposit(SQUARE, 2u * (top - 1u), window_square(&total), 4u);
     }
@@ -123,7 +123,7 @@ fn teams(
             kept = asked_count(vec2<u32>(kept, 0u)).x;
         }
         wg_kept[team] = kept;
-        if (params.mass != 0u) {
+        if (HAS_MASS) {
             if (strays == 0u) {
                 spread_digits(SUM, 24u);
                 spread_digits(SQUARE, 44u);
@@ -180,7 +180,7 @@ fn teams(
     }
 
     // apply
-    if (params.mass != 0u) {
+    if (HAS_MASS) {
         team_barrier();
         team_clear(lane);
         team_barrier();

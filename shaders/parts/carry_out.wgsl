@@ -56,7 +56,7 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
                 write_mask(mask_word, gather(lane), first, end);
             }
         }
-        if (params.mass != 0u) {
+        if (HAS_MASS) {
             add_kept(&window, tile, my_kept & ~my_found, lane);
             windows_flush(&window, false);
             spread_carries(lane);

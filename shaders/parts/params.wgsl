@@ -36,8 +36,6 @@ struct Params {
     columns: u32,
     // Digits in which keys can differ: 2 or 3.
     digits: u32,
-    // 1 when the sum of the kept scores is wanted.
-    mass: u32,
     // 1 when the mask is written.
     mask: u32,
     // Candidates of one contest that there is room for; 0 when none are to be collected.

@@ -106,7 +106,6 @@ impl Engine {
             all_spans: 1,
             columns: 1,
             digits: narrow::digits_of(dtype, rule.score) as u32,
-            mass: 1,
             mask: want_mask.into(),
             ..Params::default()
         };
@@ -149,7 +148,7 @@ impl Engine {
             first_bad: state.first_bad.as_entire_buffer_binding(),
             candidates: state.candidates.as_entire_buffer_binding(),
         };
-        let slice = self.kernels.slice(params, dtype, score, &bindings);
+        let slice = self.kernels.slice(params, dtype, score, true, &bindings);
         self.device.check()?;
         Ok(Loaded { slice, mask })
     }

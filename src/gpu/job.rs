@@ -40,7 +40,7 @@ impl Kernels {
         let score = if plan.grid.is_some() { Score::Magnitude } else { plan.rule.score };
         for batch in &plan.batches {
             for slice in &batch.slices {
-                let compile = |stage, write| self.compile(stage, slice.dtype, score, write);
+                let compile = |stage, write| self.compile(stage, slice.dtype, score, write, plan.mass);
                 let row = [self.rows_stage(batch.contest_len, batch.groups, slice.dtype)];
                 let contest = [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply];
                 for &stage in if batch.rows { &row[..] } else { &contest } {
@@ -57,13 +57,13 @@ impl Kernels {
         for slice in &plan.slices {
             if plan.grid.is_some() {
                 let dtype = slice.key_dtype(plan.rule.score);
-                self.compile(Arrange, dtype, plan.rule.score, false);
-                self.compile(Restore, dtype, plan.rule.score, false);
+                self.compile(Arrange, dtype, plan.rule.score, false, false);
+                self.compile(Restore, dtype, plan.rule.score, false, false);
             }
             if plan.is_apart() {
-                self.compile(Zero, slice.dtype, plan.rule.score, true);
+                self.compile(Zero, slice.dtype, plan.rule.score, true, false);
             } else if plan::has_edges(slice.len / plan.groups, slice.dtype) {
-                self.compile(Edges, slice.dtype, plan.rule.score, true);
+                self.compile(Edges, slice.dtype, plan.rule.score, true, false);
             }
         }
     }
@@ -98,7 +98,7 @@ impl Kernels {
         buffers.check_usages()?;
         plan.check_overlaps(buffers)?;
 
-        let mut params: Vec<Params> = plan.batches.iter().flat_map(|b| b.params(&plan.rule, plan.mass)).collect();
+        let mut params: Vec<Params> = plan.batches.iter().flat_map(|b| b.params(&plan.rule)).collect();
         params.extend(plan.grid.map(|grid| plan.grid_params(&grid)));
         let params_buffer = self.params_buffer(&params)?;
         let mut params = params.into_iter().zip((0..).map(|i| wgpu::BufferBinding {
@@ -112,7 +112,7 @@ impl Kernels {
                 let weights = judged;
                 let bindings =
                     Bindings { params, weights, norms, zeroed, tally, records, span_bins, mask, first_bad, candidates };
-                self.slice(values, dtype, score, &bindings)
+                self.slice(values, dtype, score, plan.mass, &bindings)
             })
         };
 

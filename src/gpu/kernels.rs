@@ -134,6 +134,8 @@ pub(crate) struct Slice {
     pub(crate) dtype: Dtype,
     zeroed: Dtype,
     pub(crate) score: Score,
+    /// Whether the sum of what is kept is wanted.
+    mass: bool,
     /// Bind groups for looking and for writing.
     read: wgpu::BindGroup,
     write: Option<wgpu::BindGroup>,
@@ -242,8 +244,8 @@ impl Kernels {
     }
 
     /// Compile a pipeline now.
-    pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool) {
-        self.pipeline(Pipeline { stage, dtype, score, write, subgroup: self.subgroup });
+    pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool, mass: bool) {
+        self.pipeline(Pipeline { stage, dtype, score, write, mass, subgroup: self.subgroup });
     }
 
     fn pipeline(&self, pipeline: Pipeline) -> &wgpu::ComputePipeline {
@@ -304,7 +306,7 @@ impl Kernels {
     }
 
     /// Put buffers together into a slice.
-    pub(crate) fn slice(&self, params: Params, dtype: Dtype, score: Score, b: &Bindings<'_>) -> Slice {
+    pub(crate) fn slice(&self, params: Params, dtype: Dtype, score: Score, mass: bool, b: &Bindings<'_>) -> Slice {
         let group = |weights: &wgpu::BufferBinding<'_>, write: bool| {
             let norms = b.norms.clone().unwrap_or_else(|| self.nothing.as_entire_buffer_binding());
             let entries = [
@@ -329,7 +331,7 @@ impl Kernels {
         };
         let write = b.zeroed.as_ref().map(|(zeroed, _)| group(zeroed, true));
         let zeroed = b.zeroed.as_ref().map_or(dtype, |&(_, dtype)| dtype);
-        Slice { params, dtype, zeroed, score, read: group(&b.weights, false), write }
+        Slice { params, dtype, zeroed, score, mass, read: group(&b.weights, false), write }
     }
 
     /// Exact sums and the first digit's histogram; one workgroup per part.
@@ -472,7 +474,7 @@ impl Kernels {
         workgroups: u32,
     ) {
         let dtype = if stage == Stage::Zero { slice.zeroed } else { slice.dtype };
-        let pipeline = Pipeline { stage, dtype, score: slice.score, write, subgroup: self.subgroup };
+        let pipeline = Pipeline { stage, dtype, score: slice.score, write, mass: slice.mass, subgroup: self.subgroup };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(pipeline));
         pass.set_bind_group(0, group, &[]);

@@ -49,15 +49,12 @@ pub(crate) struct Params {
     pub(crate) slices: u32,
     pub(crate) columns: u32,
     pub(crate) digits: u32,
-    pub(crate) mass: u32,
     pub(crate) mask: u32,
     pub(crate) capacity: u32,
     pub(crate) refiners: u32,
     pub(crate) counted: u32,
     pub(crate) block_rows: u32,
     pub(crate) block_columns: u32,
-    /// A struct with pairs has an even number of words.
-    pub(crate) nothing: u32,
 }
 
 impl Params {

@@ -92,7 +92,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn params(&self, rule: &Rule, mass: bool) -> Vec<Params> {
+    pub(super) fn params(&self, rule: &Rule) -> Vec<Params> {
         let mut first_span = 0;
         let slices = self.slices.iter().zip(&self.parts).enumerate();
         let params = slices.map(|(i, (spec, parts))| {
@@ -109,7 +109,6 @@ impl Batch {
                 slices: self.slices.len() as u32,
                 columns: spec.row_len as u32,
                 digits: self.digits,
-                mass: mass.into(),
                 mask: 1,
                 capacity: self.capacity as u32,
                 refiners: parts.refiners as u32,

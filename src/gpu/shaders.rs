@@ -41,6 +41,8 @@ pub(crate) struct Pipeline {
     pub(crate) score: Score,
     /// Whether weights are zeroed where they lie.
     pub(crate) write: bool,
+    /// Whether what is kept is added up.
+    pub(crate) mass: bool,
     /// Whether lanes join their subgroup.
     pub(crate) subgroup: bool,
 }
@@ -265,6 +267,11 @@ impl Stage {
         }
     }
 
+    const fn weighs(self) -> bool {
+        use Stage::{Apply, Rows, Settle, Sift, Teams};
+        matches!(self, Apply | Rows(_) | Sift | Settle | Teams(_))
+    }
+
     const fn writes(self) -> bool {
         use Stage::{Apply, Edges, Rows, Settle, Sift, Teams, Zero};
         matches!(self, Apply | Rows(_) | Edges | Sift | Settle | Teams(_) | Zero)
@@ -282,13 +289,14 @@ impl Pipeline {
             self.score = Score::Magnitude;
         }
         self.write &= self.stage.writes();
+        self.mass &= self.stage.weighs();
         self.subgroup &= self.stage.joins();
         self
     }
 
     /// The number of the canonical pipeline, below [`COUNT`].
     pub(crate) fn index(self) -> usize {
-        let Self { stage, dtype, score, write, subgroup } = self.canonical();
+        let Self { stage, dtype, score, write, mass, subgroup } = self.canonical();
         let dtype = match dtype {
             Dtype::F32 => 0,
             Dtype::F16 => 1,
@@ -300,7 +308,8 @@ impl Pipeline {
             Score::Magnitude | Score::Given => 0,
             Score::Wanda => 1,
         };
-        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 4
+        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 8
+            + 4 * usize::from(mass)
             + 2 * usize::from(subgroup)
             + usize::from(write)
     }
@@ -315,7 +324,9 @@ impl Pipeline {
         for (name, value) in [("SPREAD", spread), ("MOST_TILE_WORDS", tile_words)] {
             source += &format!("const {name}: u32 = {value}u;\n");
         }
-        source += &format!("const HAS_SUMS: bool = {sums};\n");
+        for (name, value) in [("HAS_SUMS", sums), ("HAS_MASS", self.mass)] {
+            source += &format!("const {name}: bool = {value};\n");
+        }
         if self.stage.parts().contains(&SUMS) {
             source.push_str(if sums { wgsl!("parts/sums_take") } else { wgsl!("parts/sums_skip") });
         }
@@ -361,7 +372,7 @@ impl Pipeline {
 
     /// A name for captures and validation errors, such as `emprune.apply.bf16.wanda.write`.
     pub(crate) fn label(self) -> String {
-        let Self { stage, dtype, score, write, subgroup } = self;
+        let Self { stage, dtype, score, write, mass, subgroup } = self;
         let mut label = format!("emprune.{}", stage.name());
         let (loads, scores) = stage.loads();
         if loads {
@@ -379,6 +390,9 @@ impl Pipeline {
         if write {
             label += ".write";
         }
+        if mass {
+            label += ".mass";
+        }
         if subgroup {
             label += ".subgroup";
         }
@@ -391,9 +405,10 @@ impl Pipeline {
         let each = STAGES.into_iter().flat_map(|stage| {
             DTYPES.into_iter().flat_map(move |dtype| {
                 SCORES.into_iter().flat_map(move |score| {
-                    [(false, false), (true, false), (false, true), (true, true)]
-                        .into_iter()
-                        .map(move |(write, subgroup)| Pipeline { stage, dtype, score, write, subgroup })
+                    (0..8).map(move |i| {
+                        let [write, subgroup, mass] = [1, 2, 4].map(|bit| i & bit != 0);
+                        Pipeline { stage, dtype, score, write, mass, subgroup }
+                    })
                 })
             })
         });
@@ -408,4 +423,4 @@ impl Pipeline {
 }
 
 /// Slots for pipelines.
-pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 4;
+pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 8;
