@@ -8,7 +8,7 @@
 use super::apply::{Piece, carry_out_bits};
 use super::pairs::{self, Pair};
 use super::windows::Tally;
-use super::{each_at_a_desk, simd, stats, zeroed};
+use super::{CHUNK, each_at_a_desk, simd, stats, zeroed};
 use crate::budget::{self, Effective};
 use crate::decision::{Group, NOTHING_KEPT, Quota};
 use crate::dtype::Dtype;
@@ -40,18 +40,32 @@ type Each<T> = [T; LANES];
 /// Entries whose bits make a word.
 const WORD: usize = u32::BITS as usize;
 
-/// How a contest lies in memory: `height` runs of `width` entries, `stride` apart. The next contest begins `width` entries further.
+/// How a contest lies in memory: `height` runs of `width` entries, `stride` apart. The next contest begins `width` entries further, and where there
+/// were so many side by side, below them.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) stride: usize,
+    pub(super) side_by_side: usize,
 }
 
 impl Shape {
     /// Entries of a contest.
     fn len(self) -> usize {
         self.height * self.width
+    }
+
+    /// The contests from number `first` on, those that are side by side together: their lanes, and the first entry.
+    #[inline(always)]
+    fn neighbours(self, first: usize, count: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let mut lane = 0;
+        std::iter::from_fn(move || {
+            let (above, beside) = ((first + lane) / self.side_by_side, (first + lane) % self.side_by_side);
+            let lanes = lane..count.min(lane.saturating_add(self.side_by_side - beside));
+            lane = lanes.end;
+            (!lanes.is_empty()).then_some((lanes, above * self.height * self.stride + beside * self.width))
+        })
     }
 }
 
@@ -72,11 +86,13 @@ struct Desk<K: Kind> {
 /// a multiple of 8 where there is a mask.
 pub(crate) fn blocks(piece: Piece<'_>, grid: &Grid, rule: &Rule) -> Result<Vec<Group>, Bad> {
     let [columns, height, width] = [grid.columns, grid.block_rows, grid.block_columns].map(|n| n as usize);
-    let shape = Shape { height, width, stride: columns };
+    let shape = Shape { height, width, stride: columns, side_by_side: columns / width };
     let mut groups = zeroed((grid.bands() * grid.stripes()) as usize);
-    let bands = piece.into_chunks(grid.band_len() as usize).into_iter();
-    let bands = bands.zip(groups.chunks_mut(grid.stripes() as usize)).collect();
-    each_piece(bands, shape, rule, grid.band_len())?;
+    // More than one band where it has few blocks, so that lanes are not left empty.
+    let bands = (CHUNK / (height * columns)).max(1);
+    let pieces = piece.into_chunks(bands * height * columns).into_iter();
+    let pieces = pieces.zip(groups.chunks_mut(bands * shape.side_by_side)).collect();
+    each_piece(pieces, shape, rule, (bands * height * columns) as u64)?;
     Ok(groups)
 }
 
@@ -124,7 +140,7 @@ impl<K: Kind> Desk<K> {
     fn decide(&mut self, mut piece: Piece<'_>, shape: Shape, rule: &Rule, groups: &mut [Group]) -> Result<(), Bad> {
         let looks = piece.mask.is_none() && piece.bytes.get_mut().is_none();
         for (i, groups) in groups.chunks_mut(LANES).enumerate() {
-            let first = i * LANES * shape.width;
+            let first = i * LANES;
             simd::with(
                 #[inline(always)]
                 || {
@@ -147,7 +163,7 @@ impl<K: Kind> Desk<K> {
         Ok(())
     }
 
-    /// Bring the keys of `count` contests side by side.
+    /// Bring the keys of `count` contests side by side, of which `first` is the first one's number.
     #[inline(always)]
     fn gather(&mut self, piece: &Piece<'_>, first: usize, shape: Shape, count: usize) -> Result<(), Bad> {
         let keys = piece.keys();
@@ -155,25 +171,26 @@ impl<K: Kind> Desk<K> {
             self.keys[..shape.len()].fill([K::Key::ZERO; LANES]);
         }
         self.keys[shape.len()..shape.len().next_multiple_of(DEEP)].fill([K::Key::ZERO; LANES]);
-        let run = count * shape.width;
         for row in 0..shape.height {
-            let (tile, first) = (&mut self.tile[..run], first + row * shape.stride);
-            K::fill(&keys, first, tile);
-            if tile.iter().fold(K::Key::ZERO, |most, &key| key.max(most)) >= K::END {
-                return first_bad(&keys, first, run);
-            }
-            let lanes = &mut self.keys[row * shape.width..];
-            of_width(
-                shape.width,
-                #[inline(always)]
-                |width| {
-                    for (lane, run) in tile.chunks_exact(width).enumerate() {
-                        for (keys, &key) in lanes[..width].iter_mut().zip(run) {
-                            keys[lane % LANES] = key;
+            let of_row = &mut self.keys[row * shape.width..];
+            for (lanes, start) in shape.neighbours(first, count) {
+                let (tile, start) = (&mut self.tile[..lanes.len() * shape.width], start + row * shape.stride);
+                K::fill(&keys, start, tile);
+                if tile.iter().fold(K::Key::ZERO, |most, &key| key.max(most)) >= K::END {
+                    return first_bad(&keys, start, tile.len());
+                }
+                of_width(
+                    shape.width,
+                    #[inline(always)]
+                    |width| {
+                        for (lane, run) in lanes.zip(tile.chunks_exact(width)) {
+                            for (keys, &key) in of_row[..width].iter_mut().zip(run) {
+                                keys[lane % LANES] = key;
+                            }
                         }
-                    }
-                },
-            );
+                    },
+                );
+            }
         }
         Ok(())
     }
@@ -183,9 +200,11 @@ impl<K: Kind> Desk<K> {
     fn carry_out(&mut self, piece: &mut Piece<'_>, first: usize, shape: Shape, count: usize) {
         for row in 0..shape.height {
             let from = row * shape.width;
-            line_up(&self.kept, from..from + shape.width, count, &mut *self.bits);
-            let first = first + row * shape.stride;
-            carry_out_bits(&*self.bits, piece, first..first + count * shape.width);
+            for (lanes, start) in shape.neighbours(first, count) {
+                let (start, len) = (start + row * shape.stride, lanes.len() * shape.width);
+                line_up(&self.kept, from..from + shape.width, lanes, &mut *self.bits);
+                carry_out_bits(&*self.bits, piece, start..start + len);
+            }
         }
     }
 }
@@ -203,9 +222,9 @@ fn of_width(width: usize, work: impl FnOnce(usize)) {
 
 /// Bring the bits of the same entries of some contests one after the other.
 #[inline(always)]
-fn line_up(kept: &[Each<u32>; SHORT / WORD], entries: Range<usize>, count: usize, bits: &mut [u32]) {
+fn line_up(kept: &[Each<u32>; SHORT / WORD], entries: Range<usize>, lanes: Range<usize>, bits: &mut [u32]) {
     let width = entries.len();
-    if width < WORD && WORD.is_multiple_of(width) && count == LANES {
+    if width < WORD && WORD.is_multiple_of(width) && lanes == (0..LANES) {
         let shift = entries.start % WORD;
         return of_width(
             width,
@@ -220,7 +239,7 @@ fn line_up(kept: &[Each<u32>; SHORT / WORD], entries: Range<usize>, count: usize
         );
     }
     let (mut held, mut len, mut words) = (0u64, 0, bits.iter_mut());
-    for lane in 0..count {
+    for lane in lanes {
         for at in entries.clone().step_by(WORD) {
             let more = (entries.end - at).min(WORD);
             let word = |i: usize| kept.get(i).map_or(0, |word| u64::from(word[lane]));
@@ -558,7 +577,54 @@ fn wide_mass<K: Kind>(keys: &[Each<K::Key>], lane: usize, threshold: u32, quota:
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocks::{Fate, Fates, arrange, carry_out_fates};
+    use super::super::rows::rows;
     use super::*;
+    use crate::source::Bytes;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        /// Where they lie, and laid end to end: one answer, also where bands are narrow and lanes take several of them.
+        #[test]
+        fn blocks_are_decided_alike_where_they_lie(
+            seed in any::<u64>(), height in 1u64..9, width in 1u64..17, bands in 1u64..200, stripes in 1u64..40,
+            masked in any::<bool>(), levels in 2u32..2000, wide in 0u64..20,
+        ) {
+            let height = if height == 1 { 2 } else { height }.min(SHORT as u64 / width);
+            let stripes = if wide == 0 { stripes * 41 } else { stripes };
+            let stripes = if masked { stripes.next_multiple_of(8) } else { stripes };
+            let bands = bands.min(200_000 / (stripes * height * width)).max(1);
+            let grid = Grid { rows: bands * height, columns: stripes * width, block_rows: height, block_columns: width };
+            let (mut state, len) = (seed | 1, (grid.rows * grid.columns) as usize);
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 33) as u32
+            };
+            let weights: Vec<u32> = (0..len).map(|_| (0x3d00_0000 + next() % levels * 0x0000_9400) | next() << 31).collect();
+            let before: Vec<u8> = bytemuck::cast_slice(&weights).to_vec();
+            let mask = || masked.then(|| vec![0xa5u8; len.div_ceil(8)]);
+            let (mut expected, mut found) = ((before.clone(), mask()), (before.clone(), mask()));
+            fn piece((bytes, mask): &mut (Vec<u8>, Option<Vec<u8>>)) -> Piece<'_> {
+                let bytes = Bytes::Exclusive(bytes);
+                Piece { bytes, dtype: Dtype::F32, norms: None, scores: None, mask: mask.as_deref_mut() }
+            }
+            let rule = Rule::new();
+            let keys = arrange(&Keys::new(&before, Dtype::F32, None), &grid, 0, grid.columns as usize);
+            let bytes = Bytes::Shared(bytemuck::cast_slice(&keys));
+            let laid = Piece { bytes, dtype: Dtype::F32, norms: None, scores: None, mask: None };
+            let groups = rows(laid, (height * width) as usize, &rule).map_err(|_| TestCaseError::fail("a number"))?;
+            let fates: Vec<Fate> = groups.iter().map(Fate::from).collect();
+            carry_out_fates(piece(&mut expected), &Fates::Blocks(&grid, &fates), 0);
+            prop_assert!(takes(&grid, masked));
+            let decided = blocks(piece(&mut found), &grid, &rule).map_err(|_| TestCaseError::fail("a number"))?;
+            prop_assert!(decided == groups, "other outcomes");
+            prop_assert!(found == expected, "other weights or masks");
+        }
+    }
 
     #[test]
     fn bits_are_lined_up_run_by_run() {
@@ -568,15 +634,15 @@ mod tests {
         }
         for width in 1..=SHORT {
             for from in (0..=SHORT - width).step_by(width) {
-                for count in [1, 7, LANES - 1, LANES] {
+                for lanes in [0..1, 0..7, 3..8, 9..LANES, 0..LANES] {
                     let mut bits = [0; LANES * SHORT / WORD];
-                    line_up(&kept, from..from + width, count, &mut bits);
-                    for at in 0..(count * width).next_multiple_of(8) {
-                        let (lane, entry) = (at / width, from + at % width);
+                    line_up(&kept, from..from + width, lanes.clone(), &mut bits);
+                    for at in 0..(lanes.len() * width).next_multiple_of(8) {
+                        let (lane, entry) = (lanes.start + at / width, from + at % width);
                         // The mask's last byte is filled up with zeros.
-                        let expected = lane < count && kept[entry / WORD][lane] >> (entry % WORD) & 1 == 1;
+                        let expected = lane < lanes.end && kept[entry / WORD][lane] >> (entry % WORD) & 1 == 1;
                         let found = bits[at / WORD] >> (at % WORD) & 1 == 1;
-                        assert_eq!(found, expected, "entry {entry} of contest {lane} of {count}, {width} to a run");
+                        assert_eq!(found, expected, "entry {entry} of contest {lane} of {lanes:?}, {width} to a run");
                     }
                 }
             }

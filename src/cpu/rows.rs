@@ -39,7 +39,7 @@ pub(crate) fn rows(piece: Piece<'_>, row_len: usize, rule: &Rule) -> Result<Vec<
     let mut groups = zeroed(piece.keys().len() / row_len);
     let batches = piece.into_chunks(batch_len).into_iter().zip(groups.chunks_mut(batch_rows)).collect();
     if row_len <= SHORT {
-        let shape = Shape { height: 1, width: row_len, stride: row_len };
+        let shape = Shape { height: 1, width: row_len, stride: row_len, side_by_side: usize::MAX };
         lanes::each_piece(batches, shape, rule, batch_len as u64)?;
     } else {
         let done = each_at_a_desk(batches, Desk::new, |desk, i, (piece, groups)| {
@@ -239,7 +239,7 @@ mod tests {
         let mut groups: Vec<Group> = bytemuck::zeroed_vec(len / row_len);
         let mut mask = vec![0xaa; len.div_ceil(8)];
         let piece = Piece { bytes: Bytes::Shared(bytes), dtype, norms: None, scores: None, mask: Some(&mut mask) };
-        let shape = Shape { height: 1, width: row_len, stride: row_len };
+        let shape = Shape { height: 1, width: row_len, stride: row_len, side_by_side: usize::MAX };
         lanes::each_piece(vec![(piece, &mut groups)], shape, rule, 0).map_err(|bad| bad.at)?;
         Ok((groups, (0..len).map(|i| mask[i / 8] >> (i % 8) & 1 == 1).collect()))
     }
