@@ -86,7 +86,14 @@ impl<'a> Destination<'a> {
         let left = last.map_or(Ok(None), Unfinished::read)?;
         let left = |path: &Path| Unfinished::left(left.as_ref(), path);
         let resumes = !asked.is_empty() && paths.resumes(model);
-        let goes_on = |partial: &Path| resumes && journal::is_in(partial);
+        let goes_on = |partial: &Path| match journal::count_in(partial) {
+            0 => false,
+            count if !resumes => {
+                journal::tell_lost(partial, &[("of another command", count)].into());
+                false
+            }
+            _ => true,
+        };
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
         let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, REPORT, goes_on));
