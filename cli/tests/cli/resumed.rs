@@ -479,3 +479,26 @@ fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
     let stderr = go_on(&desk, &[]);
     assert!(stderr.contains("note: 2 of 3 shards were finished") && !stderr.contains("removed"), "{stderr}");
 }
+
+/// What somebody puts where the output will be while it is written is theirs.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_appears_while_shards_are_written_stays_and_so_does_the_work() {
+    let desk = checkpoint();
+    let child = start_with(&desk, LARGE, &MASKS);
+    fs::create_dir(desk.path("out")).unwrap();
+    desk.write("out/precious", b"x");
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+    for part in
+        ["out.emprune-partial is complete and stays there, where the same command goes on", "out has come to be there"]
+    {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert_eq!(desk.names(), [MASKS_PARTIAL, "in", "out", PARTIAL]);
+    assert_eq!(tree(&desk.path("out")).into_iter().collect::<Vec<_>>(), [("precious".to_owned(), b"x".to_vec())]);
+    fs::rename(desk.path("out"), desk.path("theirs")).unwrap();
+    assert!(go_on(&desk, &MASKS).contains("note: 3 of 3 shards were finished"));
+    assert_eq!(desk.names(), ["in", "masks", "out", "theirs"]);
+}
