@@ -208,11 +208,7 @@ impl NewFile {
         self.check()?;
         let (from, to) = (self.temporary.path(), &self.target);
         let replaces = overwrite || Unfinished::left(left, to);
-        let renamed = if replaces {
-            fs::rename(from, to)
-        } else {
-            TempPath::try_from_path(from)?.persist_noclobber(to).map_err(|e| e.error)
-        };
+        let renamed = if replaces { fs::rename(from, to) } else { rename_to_free(from, to) };
         renamed.with_context(|| format!("cannot create {}", to.display()))?;
         Ok(self.target.clone())
     }
@@ -230,6 +226,17 @@ impl Drop for NewFile {
 /// Without locks a second run clears away what it takes for a killed one's.
 fn taken_away(partial: &Path, target: &Path) -> String {
     format!("another run is writing {} now, and has taken {} away", target.display(), partial.display())
+}
+
+/// Rename a file to a name that is nobody's.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    let Err(mut failed) = TempPath::try_from_path(from)?.persist_noclobber(to) else { return Ok(()) };
+    failed.path.disable_cleanup(true);
+    // Some file systems know neither a rename that replaces nothing nor a second name of a file. After all that work, a look and
+    // then a rename is what can be done there.
+    let cannot = [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
+    let is_free = || fs::symlink_metadata(to).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    if cannot.contains(&failed.error.kind()) && is_free() { fs::rename(from, to) } else { Err(failed.error) }
 }
 
 /// The name of a path between two others.

@@ -438,3 +438,23 @@ fn a_run_without_locks_publishes_what_it_wrote_or_nothing() {
         }
     }
 }
+
+/// FAT has neither a rename that replaces nothing nor a second name of a file.
+#[test]
+fn a_file_gets_its_name_where_no_rename_spares_what_is_there() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let file = format!("in/{A}");
+    let args = ["prune", &file, "-o", "out"];
+    for inject in ["renameat2:error=EPERM", "renameat2:error=EOPNOTSUPP"] {
+        let (output, _) = trace(&desk, "renameat2", Some(inject), &args);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        assert_eq!(desk.names(), ["in", "out"]);
+        fs::remove_file(desk.path("out")).unwrap();
+    }
+    let (output, _) = trace(&desk, "renameat2", Some("renameat2:error=EEXIST"), &args);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(desk.names(), ["in"]);
+}
