@@ -1,19 +1,21 @@
 //! Where a model goes: a file, or a directory that has all of the input's other files too.
 
+use crate::apply;
 use crate::checkpoint::{Checkpoint, INDEX};
 use crate::events;
+use crate::input::open_regular;
 use crate::interrupt;
 use crate::journal::{self, Asked, Hashes, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::plot::PICTURE;
-use crate::report::write_json;
+use crate::report::{self, write_json};
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
 use crate::unfinished::Unfinished;
-use anyhow::{Context, Result, ensure};
-use serde::Serialize;
-use std::fs::File;
-use std::io::{self, BufWriter};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf, is_separator};
 
@@ -86,10 +88,18 @@ impl<'a> Destination<'a> {
         let left = last.map_or(Ok(None), Unfinished::read)?;
         let left = |path: &Path| Unfinished::left(left.as_ref(), path);
         let resumes = !asked.is_empty() && paths.resumes(model);
-        let goes_on = |partial: &Path| resumes && journal::is_in(partial);
+        let goes_on = |partial: &Path| match journal::count_in(partial) {
+            0 => false,
+            count if !resumes => {
+                journal::tell_lost(partial, &[("of another command", count)].into());
+                false
+            }
+            _ => true,
+        };
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
-        let directory = directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, REPORT, goes_on));
+        let directory =
+            directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, is_model, goes_on));
         let directory = directory.transpose()?;
         // Until it is known what can be gone on from, nothing of an earlier run is lost, whatever happens.
         let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
@@ -121,7 +131,7 @@ impl<'a> Destination<'a> {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        let drawn = |path| NewDirectory::create(path, &model.path, paths.overwrite || left(path), PICTURE, |_| false);
+        let drawn = |path| NewDirectory::create(path, &model.path, paths.overwrite || left(path), is_plots, |_| false);
         let plots = paths.plots.map(drawn);
         let plots = plots.transpose()?;
         Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal, plots })
@@ -201,6 +211,62 @@ impl<'a> Destination<'a> {
         Ok(interrupt::check()?)
     }
 }
+
+/// A directory with a model is ours to replace when it has our report beside weights. Its other files are as many as models have.
+fn is_model(directory: &Path) -> Result<()> {
+    has_report(directory)?;
+    let is_weights =
+        |(name, is_file): &(PathBuf, bool)| *is_file && name.extension().is_some_and(|end| end == "safetensors");
+    ensure!(entries(directory)?.iter().any(is_weights), "it has a {REPORT} and no weights");
+    Ok(())
+}
+
+/// A directory with pictures is ours to replace when it has nothing else than what is drawn there, and our report.
+fn is_plots(directory: &Path) -> Result<()> {
+    let entries = entries(directory)?;
+    let has = |wanted: &str| entries.iter().any(|(name, _)| name.as_os_str() == wanted);
+    ensure!(has(PICTURE), "it has no {PICTURE}");
+    let is_drawn =
+        |name: &str| name == REPORT || name == PICTURE || name.starts_with("tensor-") && name.ends_with(".svg");
+    let foreign = entries.iter().find(|(name, is_file)| !is_file || !name.to_str().is_some_and(is_drawn));
+    if let Some((name, _)) = foreign {
+        bail!("it has {}, which is no picture of a model", name.display());
+    }
+    has_report(directory)
+}
+
+/// The names in a directory, in order, and whether each is a regular file's.
+fn entries(directory: &Path) -> Result<Vec<(PathBuf, bool)>> {
+    let entries = fs::read_dir(directory).and_then(|entries| {
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            Ok((entry.file_name().into(), entry.file_type()?.is_file()))
+        };
+        entries.map(entry).collect::<io::Result<Vec<_>>>()
+    });
+    let mut entries = entries.with_context(|| format!("cannot list {}", directory.display()))?;
+    entries.sort();
+    Ok(entries)
+}
+
+/// Whether this program has written the report there, in whatever version.
+fn has_report(directory: &Path) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Start {
+        schema: String,
+    }
+    let path = directory.join(REPORT);
+    ensure!(fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()), "it has no {REPORT}");
+    let file = open_regular(&path).context(REPORT)?;
+    let start: Option<Start> = serde_json::from_reader(BufReader::new(file.take(LONGEST))).ok();
+    let kind = |schema: &str| schema.split_once('/').map(|(kind, _)| kind.to_owned());
+    let is_ours = start.is_some_and(|start| [report::SCHEMA, apply::SCHEMA].map(kind).contains(&kind(&start.schema)));
+    ensure!(is_ours, "its {REPORT} is none of a model that emprune wrote");
+    Ok(())
+}
+
+/// Bytes of a report. Those of the longest lists take some ten millions, and are not held in memory here.
+const LONGEST: u64 = 1 << 30;
 
 /// Put beside the shards what else belongs there, the index last, all of it on the disk.
 fn finish(

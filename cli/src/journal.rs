@@ -26,6 +26,7 @@ pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
 const NEXT_JOURNAL: &str = ".next-journal.emprune-partial";
 /// Bytes that are hashed at once, by all cores.
 const PIECE: usize = 4 << 20;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A finished shard.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,8 +34,11 @@ struct Line {
     shard: String,
     /// Hash of the file that was read.
     input: String,
-    /// Hash of what was asked about its tensors.
+    /// Hash of what was asked about its tensors, and of the version.
     settings: String,
+    /// Of this program, for who asks why the hash is another.
+    #[serde(default)]
+    version: String,
     /// Hash of their masks, if some were wanted.
     #[serde(default)]
     masks: Option<String>,
@@ -54,6 +58,7 @@ impl Line {
             shard,
             input: String::new(),
             settings: String::new(),
+            version: String::new(),
             masks: None,
             decided: None,
             tensors: vec![],
@@ -111,15 +116,28 @@ pub(crate) struct Journal {
     count: Cell<usize>,
 }
 
-/// Whether there is anything to go on from in this directory.
-pub(crate) fn is_in(directory: &Path) -> bool {
-    !read(directory).is_empty()
+/// How many finished shards are in this directory, to go on from.
+pub(crate) fn count_in(directory: &Path) -> usize {
+    read(directory).len()
+}
+
+/// Say that the work of an earlier run is lost, and of how many of its shards for which reason.
+pub(crate) fn tell_lost(directory: &Path, reasons: &BTreeMap<&str, usize>) {
+    let all: usize = reasons.values().sum();
+    if all > 0 {
+        let shards = if all == 1 { "finished shard does" } else { "finished shards do" };
+        let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let (directory, reasons) = (directory.display(), reasons.join(", "));
+        events::note(&format!("{all} {shards} not fit this command and will be removed from {directory}: {reasons}"));
+    }
 }
 
 fn read(directory: &Path) -> BTreeMap<String, Line> {
     let text = std::fs::read(directory.join(JOURNAL)).unwrap_or_default();
     let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    lines.map(|line| (line.shard.clone(), line)).collect()
+    let mut last: BTreeMap<_, _> = lines.map(|line| (line.shard.clone(), line)).collect();
+    last.retain(|_, line| !line.settings.is_empty());
+    last
 }
 
 impl Journal {
@@ -132,7 +150,7 @@ impl Journal {
     ) -> Result<Self> {
         let mut old = read(directory.partial());
         let asked: BTreeMap<_, _> = shards.iter().map(name).zip(asked).collect();
-        let mut finished = BTreeMap::new();
+        let (mut finished, mut lost) = (BTreeMap::new(), BTreeMap::new());
         for shard in shards {
             let name = name(shard);
             let (Some(line), Some(asked)) = (old.remove(&name), asked.get(&name)) else { continue };
@@ -140,14 +158,27 @@ impl Journal {
             let whole = output.is_ok_and(|metadata| metadata.is_file() && metadata.len() == shard.len);
             // A masks file that is too short has other masks than those.
             let is_of = |file, hash: &String| Hashes::of(file, &asked.masks).is_ok_and(|is| is == *hash);
-            let masked = masks.is_none_or(|file| line.masks.as_ref().is_some_and(|hash| is_of(file, hash)));
-            if whole && masked && line.settings == asked.settings {
+            let masked = || masks.is_none_or(|file| line.masks.as_ref().is_some_and(|hash| is_of(file, hash)));
+            let reason = if line.settings != asked.settings {
+                if line.version == VERSION { "with other settings" } else { "of another version of emprune" }
+            } else if !whole {
+                "of another size"
+            } else if !masked() {
+                "without these masks"
+            } else {
                 let input = Hashes::of(&shard.file, &asked.regions);
                 if line.input == input.with_context(|| format!("cannot read {}", shard.path.display()))? {
                     finished.insert(name, line);
+                    continue;
                 }
-            }
+                "of another input"
+            };
+            *lost.entry(reason).or_default() += 1;
         }
+        if !old.is_empty() {
+            lost.insert("of no shard of this input", old.len());
+        }
+        tell_lost(directory.partial(), &lost);
         directory.keep_only(|name| name == JOURNAL || finished.contains_key(&*name.to_string_lossy()))?;
         // The old one stays until all of the new one is there.
         let mut file = directory.file(OsStr::new(NEXT_JOURNAL))?;
@@ -210,7 +241,16 @@ impl Journal {
         let spreads = tensors.iter().map(|tensor| tensor.spread.clone()).collect();
         append(
             &mut self.file.borrow_mut(),
-            &Line { shard, input, settings, masks, decided, tensors: tensors.to_vec(), spreads },
+            &Line {
+                shard,
+                input,
+                settings,
+                version: VERSION.to_owned(),
+                masks,
+                decided,
+                tensors: tensors.to_vec(),
+                spreads,
+            },
         )?;
         self.count.set(self.count.get() + 1);
         Ok(())

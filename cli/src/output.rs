@@ -2,6 +2,9 @@
 //!
 //! The temporary names follow from the final ones, and a lock says whether somebody is at work. What is there without a
 //! lock is what a killed run left; the next run to the same place takes it away and begins anew.
+//!
+//! A run may take days, and a place is anybody's meanwhile. So what is found at the start is looked for again before the rename: what
+//! is to be replaced is what was seen then, and what is renamed is what this run has written.
 
 use crate::events;
 use crate::unfinished::{self, Identity, Note, Unfinished};
@@ -12,11 +15,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use tempfile::{NamedTempFile, TempPath};
 
 /// The end of every temporary name: `.NAME` and this for a file, `NAME` and this for a directory.
 pub(crate) const PARTIAL: &str = ".emprune-partial";
-/// The report in an output directory. A directory that has one was written by this program, and may be replaced by it.
+/// The report in an output directory.
 pub(crate) const REPORT: &str = "emprune_report.json";
 /// The end of the name that a directory has between being replaced and being removed.
 pub(crate) const OLD: &str = ".emprune-old";
@@ -190,16 +194,49 @@ impl NewFile {
         self.temporary.as_file()
     }
 
-    fn rename(self, overwrite: bool, left: Option<&Unfinished>) -> Result<PathBuf> {
-        let Self { target, temporary } = self;
-        let renamed = if overwrite || Unfinished::left(left, &target) {
-            temporary.persist(&target)
-        } else {
-            temporary.persist_noclobber(&target)
-        };
-        renamed.map_err(|e| e.error).with_context(|| format!("cannot create {}", target.display()))?;
-        Ok(target)
+    /// Whether the temporary name is still this file's.
+    fn is_held(&self) -> bool {
+        is_at(self.file(), self.temporary.path())
     }
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.is_held(), taken_away(self.temporary.path(), &self.target));
+        Ok(())
+    }
+
+    fn rename(self, overwrite: bool, left: Option<&Unfinished>) -> Result<PathBuf> {
+        self.check()?;
+        let (from, to) = (self.temporary.path(), &self.target);
+        let replaces = overwrite || Unfinished::left(left, to);
+        let renamed = if replaces { fs::rename(from, to) } else { rename_to_free(from, to) };
+        renamed.with_context(|| format!("cannot create {}", to.display()))?;
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a rename the name is free again, and without locks it may be another run's: that one needs its file.
+        if !self.is_held() {
+            self.temporary.disable_cleanup(true);
+        }
+    }
+}
+
+/// Without locks a second run clears away what it takes for a killed one's.
+fn taken_away(partial: &Path, target: &Path) -> String {
+    format!("another run is writing {} now, and has taken {} away", target.display(), partial.display())
+}
+
+/// Rename a file to a name that is nobody's.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    let Err(mut failed) = TempPath::try_from_path(from)?.persist_noclobber(to) else { return Ok(()) };
+    failed.path.disable_cleanup(true);
+    // Some file systems know neither a rename that replaces nothing nor a second name of a file. After all that work, a look and
+    // then a rename is what can be done there.
+    let cannot = [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
+    let is_free = || fs::symlink_metadata(to).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    if cannot.contains(&failed.error.kind()) && is_free() { fs::rename(from, to) } else { Err(failed.error) }
 }
 
 /// The name of a path between two others.
@@ -234,7 +271,15 @@ fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
         match fs4::FileExt::try_lock(&file) {
             Ok(()) => {}
             // Some network file systems have no locks; there, two runs must not be sent to one place.
-            Err(TryLockError::Error(e)) if has_no_locks(&e) => {}
+            Err(TryLockError::Error(e)) if has_no_locks(&e) => {
+                static SAID: Once = Once::new();
+                let place = path.parent().unwrap_or(path).display();
+                SAID.call_once(|| {
+                    events::note(&format!(
+                        "{place} is on a file system without locks: let no two runs write to one output there"
+                    ));
+                });
+            }
             Err(TryLockError::Error(e)) => {
                 if is_new {
                     let _ = fs::remove_file(path); // the error that counts is on its way
@@ -289,18 +334,39 @@ pub(crate) struct NewDirectory {
     /// Files in it that are of use only as long as it has this name.
     passing: Vec<&'static str>,
     /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
-    _lock: NamedTempFile,
+    lock: NamedTempFile,
+    seen: Seen,
+    /// What it replaces, if that has files.
+    replaces: Option<Seen>,
+    is_ours: IsOurs,
+}
+
+/// An error says why this program may not replace a directory that has files.
+pub(crate) type IsOurs = fn(&Path) -> Result<()>;
+
+/// A directory, to know it by whatever it is called later. Opened, so that no other one gets its number; elsewhere than on Unix that would
+/// keep its name from changing, and one of its name is taken for it.
+#[derive(Debug)]
+struct Seen(Option<File>);
+
+impl Seen {
+    fn new(path: &Path) -> Self {
+        Self(if cfg!(unix) { File::open(path).ok() } else { None })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.0.as_ref().map_or_else(|| path.is_dir(), |file| is_at(file, path))
+    }
 }
 
 impl NewDirectory {
-    /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced where it
-    /// has one of the name `mark`, by which we know it. What a killed run left of it stays if `goes_on` says so of it, and is removed
-    /// otherwise.
+    /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced if it
+    /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
     pub(crate) fn create(
         target: &Path,
         input: &Path,
         overwrite: bool,
-        mark: &str,
+        is_ours: IsOurs,
         goes_on: impl Fn(&Path) -> bool,
     ) -> Result<Self> {
         check_apart(target, input)?;
@@ -323,14 +389,17 @@ impl NewDirectory {
         if exists(&old)? {
             discard(&old, &partial)?;
         }
+        let mut replaces = None;
         if exists(&place)? && !is_empty(&place)? {
             ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
-            ensure!(place.join(mark).is_file(), "{out} has no {mark}, so it is not emprune's to replace");
+            replaces = Some(Seen::new(&place));
+            is_ours(&place).with_context(|| format!("{out} is not emprune's to replace"))?;
         }
         if !exists(&partial)? {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         }
-        Ok(Self { target: place, partial, keep: Cell::new(false), passing: vec![], _lock: lock })
+        let seen = Seen::new(&partial);
+        Ok(Self { target: place, partial, keep: Cell::new(false), passing: vec![], lock, seen, replaces, is_ours })
     }
 
     /// Where it is until then.
@@ -404,25 +473,61 @@ impl NewDirectory {
         sync_directory(&self.partial.join(folder));
     }
 
+    /// Whether its lock is still the one of its name.
+    fn is_locked(&self) -> bool {
+        is_at(self.lock.as_file(), self.lock.path())
+    }
+
+    /// All of it is written: see whether it may get its name. If not, it stays what it is.
+    fn check(&self) -> Result<()> {
+        let (target, partial) = (self.target.display(), self.partial.display());
+        let is_held = self.is_locked() && self.seen.is_at(&self.partial);
+        ensure!(is_held, taken_away(&self.partial, &self.target));
+        self.check_place().inspect_err(|_| self.keep(true)).with_context(|| {
+            // What passes is the journal.
+            let then = if self.passing.is_empty() { "" } else { ", where the same command goes on" };
+            format!("{partial} is complete and stays there{then}, for it cannot become {target}")
+        })
+    }
+
+    /// Nothing is where it will be but what was there when it was begun, or what nobody misses.
+    fn check_place(&self) -> Result<()> {
+        let target = self.target.display();
+        if !exists(&self.target)? || is_empty(&self.target)? {
+            return Ok(());
+        }
+        let is_known = self.replaces.as_ref().is_some_and(|seen| seen.is_at(&self.target));
+        ensure!(is_known, "{target} has come to be there while this run went on");
+        (self.is_ours)(&self.target).with_context(|| format!("{target} has changed and is not emprune's to replace"))
+    }
+
     /// Give it its name. Everything in it is on the disk already.
     fn rename(self) -> Result<PathBuf> {
+        self.check()?;
         let (target, cannot) = (self.target.clone(), || format!("cannot create {}", self.target.display()));
         self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name))).with_context(cannot)?;
         sync_directory(&self.partial);
         let old = target.with_file_name(affixed("", &target, OLD));
-        let replaces = exists(&target)?;
-        if replaces && is_empty(&target)? {
-            fs::remove_dir(&target).with_context(cannot)?;
-        } else if replaces {
+        let there = exists(&target)?;
+        let replaces = there && !is_empty(&target)?;
+        if replaces {
             fs::rename(&target, &old).with_context(cannot)?;
+        } else if there {
+            fs::remove_dir(&target).with_context(cannot)?;
         }
-        if let Err(e) = fs::rename(&self.partial, &target) {
-            let _ = fs::rename(&old, &target); // the error that counts is on its way
+        // A directory replaces none that has files: what has come to be there in this moment stays.
+        let is_known = !replaces || self.replaces.as_ref().is_some_and(|seen| seen.is_at(&old));
+        let renamed =
+            if is_known { fs::rename(&self.partial, &target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        if let Err(e) = renamed {
+            if replaces {
+                let _ = fs::rename(&old, &target); // the error that counts is on its way
+            }
             return Err(e).with_context(cannot);
         }
         // The new name first on the disk, then the old directory gone.
         target.parent().into_iter().for_each(sync_directory);
-        if let Err(e) = discard(&old, &self.partial) {
+        if replaces && let Err(e) = discard(&old, &self.partial) {
             events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
         }
         Ok(target)
@@ -431,7 +536,10 @@ impl NewDirectory {
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if !self.keep.get() {
+        if !self.is_locked() {
+            // Without locks another run may have begun. It needs both.
+            self.lock.disable_cleanup(true);
+        } else if !self.keep.get() {
             let _ = fs::remove_dir_all(&self.partial); // after a rename it is not there
         }
     }
@@ -499,7 +607,7 @@ pub(crate) fn sync_directory(path: &Path) {
 
 /// Give all the files their names, in order, and then the directories theirs, when the bytes of every one are on the disk.
 pub(crate) fn commit(
-    files: Vec<NewFile>,
+    mut files: Vec<NewFile>,
     directories: impl IntoIterator<Item = NewDirectory>,
     overwrite: bool,
 ) -> Result<()> {
@@ -507,6 +615,13 @@ pub(crate) fn commit(
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
     }
     let directories: Vec<_> = directories.into_iter().collect();
+    // As long as nothing has its name. Where a directory stays, so does what belongs to it.
+    files.iter().try_for_each(NewFile::check)?;
+    if let Err(e) = directories.iter().try_for_each(NewDirectory::check) {
+        directories.iter().for_each(|directory| directory.keep(true));
+        files.iter_mut().for_each(|file| file.keep(true));
+        return Err(e);
+    }
     let mut renamed = Vec::new();
     let targets = files.iter().map(|file| &file.target).chain(directories.iter().map(|new| &new.target));
     let last = targets.last();

@@ -27,9 +27,14 @@ fn small() -> Vec<u8> {
 
 /// Start the long run, and come back when it is in the middle of it.
 fn start(desk: &Desk, input: &str) -> Child {
+    start_with(desk, input, &[])
+}
+
+fn start_with(desk: &Desk, input: &str, options: &[&str]) -> Child {
     let args = ["prune", input, "-o", "out", "--masks", "masks", "--granularity", "global", "--backend", "cpu"];
     let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"))
         .args(args)
+        .args(options)
         .current_dir(desk.path("."))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -108,6 +113,64 @@ fn two_runs_onto_one_output_do_not_mix() {
         first.kill().unwrap();
         first.wait().unwrap();
     }
+}
+
+/// Between the look at the start and the rename at the end a place is anybody's.
+#[cfg(unix)]
+#[test]
+fn what_comes_to_be_at_the_output_while_it_is_written_is_not_replaced() {
+    let desk = big();
+    type Meanwhile = fn(&Desk);
+    let theirs = |desk: &Desk| {
+        fs::create_dir(desk.path("out")).unwrap();
+        desk.write("out/precious", b"x");
+    };
+    let others: [(&str, bool, Meanwhile); 4] = [
+        ("has come to be there", false, theirs),
+        // There is leave to replace what was there, and nothing else.
+        ("has come to be there", true, theirs),
+        ("has come to be there", true, |desk| {
+            fs::rename(desk.path("out"), desk.path("moved")).unwrap();
+            fs::create_dir(desk.path("out")).unwrap();
+            desk.write("out/model.safetensors", &small());
+            desk.write("out/emprune_report.json", &desk.read("moved/emprune_report.json"));
+            desk.write("out/precious", b"x");
+            fs::remove_dir_all(desk.path("moved")).unwrap();
+        }),
+        ("has changed and is not emprune's to replace: it has no emprune_report.json", true, |desk| {
+            fs::remove_file(desk.path("out/emprune_report.json")).unwrap();
+            desk.write("out/precious", b"x");
+        }),
+    ];
+    for (i, (said, overwrite, meanwhile)) in others.into_iter().enumerate() {
+        if i >= 2 {
+            fs::create_dir(desk.path("few")).unwrap();
+            desk.write("few/model.safetensors", &small());
+            desk.succeed(&["prune", "few", "-o", "out"]);
+            fs::remove_dir_all(desk.path("few")).unwrap();
+        }
+        let child = start_with(&desk, "in", if overwrite { &["--overwrite"] } else { &[] });
+        signal(&child, "-STOP");
+        meanwhile(&desk);
+        signal(&child, "-CONT");
+        let output = child.wait_with_output().unwrap();
+        let (stdout, stderr) = texts(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{i}: {stderr}");
+        assert!(
+            stderr.contains("out.emprune-partial is complete and stays there") && stderr.contains(said),
+            "{i}: {stderr}"
+        );
+        assert_eq!(desk.read("out/precious"), b"x", "{i}");
+        assert!(desk.path("out.emprune-partial/emprune_report.json").exists(), "{i}");
+        assert_eq!(desk.names(), [".masks.emprune-partial", "in", "out", "out.emprune-partial", "small"], "{i}");
+        fs::remove_dir_all(desk.path("out")).unwrap();
+        fs::remove_dir_all(desk.path("out.emprune-partial")).unwrap();
+    }
+    // One without files is nobody's loss.
+    let child = start(&desk, "in");
+    fs::create_dir(desk.path("out")).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(desk.names(), ["in", "masks", "out", "small"]);
 }
 
 #[test]

@@ -213,7 +213,24 @@ fn a_directory_of_plots_is_as_safe_as_any_output() {
     // A pruned model is ours, and no pictures.
     desk.write("mine/emprune_report.json", b"{}");
     desk.fail(&["inspect", "in", "--plot", "mine", "--overwrite"], 1, &["has no model.svg"]);
-    std::fs::remove_file(desk.path("mine/emprune_report.json")).unwrap();
+    std::fs::remove_dir_all(desk.path("mine")).unwrap();
+    // So is what has a picture of that name, or more than we would draw.
+    let overwrite = ["inspect", "in", "--plot", "figures", "--overwrite"];
+    std::fs::create_dir(desk.path("figures")).unwrap();
+    desk.write("figures/model.svg", b"<svg/>");
+    desk.fail(&overwrite, 1, &["figures is not emprune's to replace", "it has no emprune_report.json"]);
+    desk.write("figures/emprune_report.json", br#"{"schema":"emprune.diff/1"}"#);
+    desk.fail(&overwrite, 1, &["not emprune's to replace", "its emprune_report.json is none"]);
+    desk.write("figures/emprune_report.json", &desk.read("plots/emprune_report.json"));
+    desk.write("figures/thesis.tex", b"years");
+    desk.fail(&overwrite, 1, &["not emprune's to replace", "it has thesis.tex"]);
+    std::fs::rename(desk.path("figures/thesis.tex"), desk.path("figures/other.svg")).unwrap();
+    desk.fail(&overwrite, 1, &["not emprune's to replace", "it has other.svg"]);
+    std::fs::remove_file(desk.path("figures/other.svg")).unwrap();
+    std::fs::create_dir(desk.path("figures/tensor-a.svg")).unwrap();
+    desk.fail(&overwrite, 1, &["not emprune's to replace", "it has tensor-a.svg"]);
+    std::fs::remove_dir(desk.path("figures/tensor-a.svg")).unwrap();
+    desk.succeed(&overwrite);
     // An error leaves nothing half drawn.
     desk.write("bad", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, f32::NAN]))]));
     desk.fail(&["prune", "bad", "-o", "out", "--plot", "new", "--backend", "cpu"], 1, &["NaN"]);

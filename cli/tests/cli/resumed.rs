@@ -422,3 +422,83 @@ fn a_machine_that_goes_leaves_finished_shards_and_a_person_does_not() {
         }
     }
 }
+
+/// Days of work may be in there: what is not taken over is not lost without a word.
+#[cfg(unix)]
+#[test]
+fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
+    let stopped = || {
+        let desk = checkpoint();
+        let child = start(&desk);
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+        desk.write("in/c.safetensors", &shard(2));
+        desk
+    };
+    let two = "note: 2 finished shards do not fit this command and will be removed from ";
+    let desk = stopped();
+    let journal = desk.read(JOURNAL);
+    let partial = tree(&desk.path(PARTIAL));
+    let stderr = go_on(&desk, &["--beta", "0.5"]);
+    assert!(stderr.contains(two) && stderr.contains("out.emprune-partial: 2 with other settings\n"), "{stderr}");
+
+    let again = |journal: &str| {
+        fs::remove_dir_all(desk.path("out")).unwrap();
+        fs::create_dir(desk.path(PARTIAL)).unwrap();
+        for (name, bytes) in &partial {
+            desk.write(&format!("{PARTIAL}/{name}"), bytes);
+        }
+        desk.write(JOURNAL, journal.as_bytes());
+    };
+    let journal = String::from_utf8(journal).unwrap();
+    // A version has its say in the hash of the settings.
+    again(&journal.replace(r#""version":""#, r#""version":"0."#).replace(r#""settings":""#, r#""settings":"0"#));
+    let stderr = go_on(&desk, &[]);
+    assert!(stderr.contains(two) && stderr.contains(": 2 of another version of emprune\n"), "{stderr}");
+
+    again(&journal);
+    let mut bytes = shard(0);
+    *bytes.last_mut().unwrap() ^= 1;
+    desk.write("in/a.safetensors", &bytes);
+    let stderr = go_on(&desk, &[]);
+    assert!(
+        stderr.contains("note: 1 finished shard does not fit") && stderr.contains(": 1 of another input\n"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("note: 1 of 3 shards were finished"), "{stderr}");
+
+    // Another command that writes to the same place.
+    desk.succeed(&["inspect", "in", "--masks", "masks"]);
+    again(&journal);
+    let output = desk.run(&["apply", "in", "--masks", "masks", "-o", "out"]);
+    let (_, stderr) = texts(&output);
+    assert!(output.status.success() && stderr.contains(two) && stderr.contains(": 2 of another command\n"), "{stderr}");
+    // What fits is taken over, and nothing is said to be lost.
+    desk.write("in/a.safetensors", &shard(0));
+    again(&journal);
+    let stderr = go_on(&desk, &[]);
+    assert!(stderr.contains("note: 2 of 3 shards were finished") && !stderr.contains("removed"), "{stderr}");
+}
+
+/// What somebody puts where the output will be while it is written is theirs.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_appears_while_shards_are_written_stays_and_so_does_the_work() {
+    let desk = checkpoint();
+    let child = start_with(&desk, LARGE, &MASKS);
+    fs::create_dir(desk.path("out")).unwrap();
+    desk.write("out/precious", b"x");
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+    for part in
+        ["out.emprune-partial is complete and stays there, where the same command goes on", "out has come to be there"]
+    {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert_eq!(desk.names(), [MASKS_PARTIAL, "in", "out", PARTIAL]);
+    assert_eq!(tree(&desk.path("out")).into_iter().collect::<Vec<_>>(), [("precious".to_owned(), b"x".to_vec())]);
+    fs::rename(desk.path("out"), desk.path("theirs")).unwrap();
+    assert!(go_on(&desk, &MASKS).contains("note: 3 of 3 shards were finished"));
+    assert_eq!(desk.names(), ["in", "masks", "out", "theirs"]);
+}

@@ -180,6 +180,20 @@ fn an_output_that_would_hurt_the_input_or_others_is_refused() {
     desk.write("home/precious", b"x");
     desk.fail(&["prune", "in", "-o", "home"], 1, &["--overwrite"]);
     desk.fail(&["prune", "in", "-o", "home", "--overwrite"], 1, &["emprune_report.json", "not emprune's"]);
+    // A report that was sent there makes nothing ours.
+    for text in
+        [&b"{}"[..], b"", br#"{"schema":"emprune.image/1"}"#, br#"{"schema":7}"#, br#"{"schema":"emprune.report/1""#]
+    {
+        desk.write("home/emprune_report.json", text);
+        desk.fail(
+            &["prune", "in", "-o", "home", "--overwrite"],
+            1,
+            &["not emprune's", "its emprune_report.json is none"],
+        );
+    }
+    desk.write("home/emprune_report.json", br#"{"schema":"emprune.report/1"}"#);
+    desk.fail(&["prune", "in", "-o", "home", "--overwrite"], 1, &["not emprune's", "and no weights"]);
+    fs::remove_file(desk.path("home/emprune_report.json")).unwrap();
     desk.fail(&["prune", "in", "-o", "home", "--masks", "home/masks"], 1, &["in the output directory"]);
 }
 

@@ -6,8 +6,9 @@ use crate::desk::{Desk, texts, tree};
 use crate::shards::{A, INDEX, checkpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Output};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const PARTIAL: &str = ".emprune-partial";
 
@@ -387,4 +388,73 @@ fn a_note_is_about_no_other_file() {
         }
     }
     panic!("it was never killed between its outputs");
+}
+
+/// Some network file systems have no locks. Two runs may be at one place there; the one that comes later completes, and the other one
+/// fails and takes nothing of it away.
+#[test]
+fn a_run_without_locks_publishes_what_it_wrote_or_nothing() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let file = format!("in/{A}");
+    desk.succeed(&["prune", &file, "-o", "whole"]);
+    let whole = desk.read("whole");
+    fs::remove_file(desk.path("whole")).unwrap();
+    for (input, flush) in [("in", "fdatasync"), (&file, "fsync")] {
+        // The first one stops before it flushes what it has written, in each of its threads; of a directory that is the first shard.
+        let args = ["prune", input, "-o", "out", "--backend", "cpu"];
+        let mut first = Command::new("strace");
+        first.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace=flock,{flush}")]);
+        first.args(["-e", "inject=flock:error=ENOLCK", "-e", &format!("inject={flush}:signal=STOP:when=1")]);
+        first.arg(env!("CARGO_BIN_EXE_emprune")).args(args).current_dir(desk.path(".")).process_group(0);
+        let mut first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let shard = if input == "in" { &format!("out{PARTIAL}/{A}") } else { ".out.emprune-partial" };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while desk.path(shard).metadata().map_or(0, |metadata| metadata.len()) == 0 {
+            assert!(first.try_wait().unwrap().is_none() && Instant::now() < deadline, "it is not in the middle");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (second, _) = trace(&desk, "flock", Some("flock:error=ENOLCK"), &args);
+        let (_, stderr) = texts(&second);
+        assert!(second.status.success() && stderr.matches("without locks").count() == 1, "{stderr}");
+        while first.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it does not end");
+            let _ = Command::new("kill").args(["-CONT", "--", &format!("-{}", first.id())]).status();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let slow = first.wait_with_output().unwrap();
+        let (stdout, stderr) = texts(&slow);
+        assert_eq!((slow.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains("without locks"), "{stderr}");
+        assert_eq!(desk.names(), ["in", "out"], "{stderr}");
+        if input == "in" {
+            assert!(desk.read(&format!("out/{A}")) == whole, "half an output");
+            fs::remove_dir_all(desk.path("out")).unwrap();
+        } else {
+            assert!(stderr.contains("another run is writing") && stderr.contains("taken"), "{stderr}");
+            assert!(desk.read("out") == whole, "half an output");
+        }
+    }
+}
+
+/// FAT has neither a rename that replaces nothing nor a second name of a file.
+#[test]
+fn a_file_gets_its_name_where_no_rename_spares_what_is_there() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let file = format!("in/{A}");
+    let args = ["prune", &file, "-o", "out"];
+    for inject in ["renameat2:error=EPERM", "renameat2:error=EOPNOTSUPP"] {
+        let (output, _) = trace(&desk, "renameat2", Some(inject), &args);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        assert_eq!(desk.names(), ["in", "out"]);
+        fs::remove_file(desk.path("out")).unwrap();
+    }
+    let (output, _) = trace(&desk, "renameat2", Some("renameat2:error=EEXIST"), &args);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(desk.names(), ["in"]);
 }
