@@ -18,7 +18,7 @@ use crate::sink::Sink;
 use crate::structures::{Structures, numbers};
 use crate::weights::{Clock, NormsPlace, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Backend, Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
+use emprune::{Backend, Decision, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::thread;
@@ -158,9 +158,7 @@ impl<'a> Job<'a> {
             _ => None,
         };
         let mut part = Part::new(one.info, norms, scores, place);
-        // Weights of eight bits are not drawn.
-        let is_drawn = scores.is_some() || matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
-        part.histogram = (self.plots && is_drawn).then(|| Box::new(Histogram::new(scores.is_some())));
+        part.histogram = self.plots.then(|| Box::new(Histogram::new(scores.is_some())));
         Ok(part)
     }
 

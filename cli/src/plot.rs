@@ -1,6 +1,5 @@
 //! `--plot`: pictures of a report, as SVG. Of the model, what every tensor keeps; of every tensor, how its scores are spread.
 
-use crate::events;
 use crate::histogram::{Bin, Spread};
 use crate::output::NewDirectory;
 use crate::report::{GlobalReport, Report, SettingsReport, TensorReport, sparsity};
@@ -35,11 +34,6 @@ pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> R
     };
     save(PICTURE, draw_model(report, &model)?)?;
     let mut taken = BTreeSet::new();
-    let undrawn = pruned(report).filter(|tensor| tensor.spread.is_none()).count();
-    if undrawn > 0 {
-        let has = if undrawn == 1 { "tensor of eight bits has" } else { "tensors of eight bits have" };
-        events::note(&format!("{undrawn} {has} a line in model.svg, and no picture of the scores"));
-    }
     for tensor in pruned(report).filter(|tensor| tensor.spread.is_some()) {
         save(&file_name(&tensor.name, &mut taken), draw_tensor(report, tensor)?)?;
     }
