@@ -233,6 +233,8 @@ impl<'a> Stream<'a> {
         let decided = decided(&works);
         let known = journal.map(|journal| journal.take(shard, decided.as_deref())).transpose()?;
         if let Some(reports) = known.flatten() {
+            // Who listens is told of them too, as of those that were pruned now.
+            reports.iter().for_each(tell);
             return Ok(reports);
         }
         let mut hashes = journal.and_then(|journal| journal.begin(shard));
@@ -242,12 +244,13 @@ impl<'a> Stream<'a> {
         let mut reports = Vec::new();
         let order: Vec<_> = works.iter().map(|work| work.one).collect();
         for (at, work) in works.into_iter().enumerate() {
-            let (later, hashes) = (&order[at + 1..], hashes.as_mut());
+            let (later, hashes, rule) = (&order[at + 1..], hashes.as_mut(), work.one.rule);
             let report = match work.decided {
                 Some(decided) => self.carry_out(&work.one, decided, later, hashes)?,
                 None => self.tensor(&work.one, work.place, later, hashes)?,
             };
-            tell(&report)?;
+            let report = TensorReport { rule: rule.map(|at| at + 1), ..report };
+            tell(&report);
             reports.push(report);
         }
         if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
@@ -485,12 +488,9 @@ fn decided(works: &[Work<'_>]) -> Option<String> {
     any.then(|| hasher.finalize().to_string())
 }
 
-/// Rows and structures may be many: only who listens is told.
-fn tell(report: &TensorReport) -> Result<()> {
-    if events::are_for_machines() {
-        events::tell("tensor", serde_json::to_value(report)?);
-    }
-    Ok(())
+/// Of a tensor, to who listens.
+fn tell(report: &TensorReport) {
+    events::tell("tensor", report);
 }
 
 /// What a tensor is called where several files have some.
