@@ -3,11 +3,11 @@
 use crate::beside::{Beside, GroupPlace, SCORE_DTYPES, Scores};
 use crate::histogram::for_each_value;
 use crate::positioned::read_exact_at;
+use crate::report::Numbers;
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
 use emprune::{Decision, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
-use std::collections::BTreeSet;
 
 /// The question, and for each tensor its groups and its structures' scores, where files have them.
 #[derive(Debug)]
@@ -83,15 +83,12 @@ impl<'a> Structures<'a> {
         rule: &Rule,
         kept: &Mask,
         want: Want,
-    ) -> Result<Vec<u64>, Error> {
+    ) -> Result<Numbers, Error> {
         let masks = std::slice::from_ref(kept);
         self.ask(rule, |structure, _, rule| pruner.carry_out_structures(source, structure, rule, masks, want))?;
         Ok(match self.groups.first() {
-            None => numbers(kept),
-            Some(groups) => {
-                let mine: BTreeSet<u64> = groups.numbers.iter().map(|&number| number.into()).collect();
-                mine.into_iter().filter(|&number| kept.get(number)).collect()
-            }
+            None => Numbers(kept.clone()),
+            Some(groups) => Numbers::among(kept, &groups.numbers),
         })
     }
 
@@ -111,11 +108,6 @@ impl<'a> Structures<'a> {
             false => ask(structure, Norm::Given(&scores), &rule.with_score(Score::Magnitude)),
         }
     }
-}
-
-/// Of the structures that are kept.
-pub(crate) fn numbers(kept: &Mask) -> Vec<u64> {
-    (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
 impl TensorGroups {
