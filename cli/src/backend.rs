@@ -84,7 +84,7 @@ impl BackendArgs {
     pub(crate) fn open(&self, memory: Option<u64>) -> Result<Pruner> {
         let pruner = match (self.backend, &self.adapter) {
             (BackendChoice::Cpu, _) => Pruner::cpu(),
-            (BackendChoice::Auto, None) => self.best()?,
+            (BackendChoice::Auto, None) => self.best(memory)?,
             (BackendChoice::Gpu, _) | (BackendChoice::Auto, Some(_)) => self.gpu(true, memory)?,
         };
         if pruner.backend().is_software() {
@@ -93,13 +93,10 @@ impl BackendArgs {
         Ok(pruner)
     }
 
-    /// Hardware if there is some, else the CPU. Hardware that cannot do what was asked for is an error.
-    fn best(&self) -> Result<Pruner> {
-        if self.gpu_variant == VariantChoice::Auto {
-            return Ok(Pruner::best());
-        }
-        match self.gpu(false, None) {
-            Err(error) if is_no_adapter(&error) => Ok(Pruner::cpu()),
+    /// Hardware if there is some, else the CPU. Hardware that cannot do what was asked for is an error; where nothing was, it is passed over.
+    fn best(&self, memory: Option<u64>) -> Result<Pruner> {
+        match self.gpu(false, memory) {
+            Err(error) if self.gpu_variant == VariantChoice::Auto || is_no_adapter(&error) => Ok(Pruner::cpu()),
             result => result,
         }
     }

@@ -10,6 +10,9 @@ use emprune::Dtype;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// What scores may be stored as: what weights may be.
+pub(crate) const SCORE_DTYPES: &str = "F32, F16, BF16, F8_E4M3 or F8_E5M2";
+
 /// The files of all settings, each opened once.
 #[derive(Debug, Default)]
 pub(crate) struct Beside(BTreeMap<PathBuf, Model>);
@@ -104,7 +107,7 @@ impl Beside {
         let scores = find(model, weight, "scores")?;
         let of = || format!("the scores of tensor {name:?} in {path}");
         let dtype = scores.prunable_dtype();
-        let dtype = dtype.with_context(|| format!("{} are {}, and must be F32, F16 or BF16", of(), scores.dtype))?;
+        let dtype = dtype.with_context(|| format!("{} are {}, and must be {SCORE_DTYPES}", of(), scores.dtype))?;
         let (has, wants) = (&scores.shape, &weight.shape);
         if has == wants {
             return Ok(Some(Scores::Weights(ScorePlace { offset: scores.bytes.start, dtype })));

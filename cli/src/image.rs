@@ -1,7 +1,7 @@
 //! `emprune image`: a picture of which every channel keeps the pixels that stand out.
 
 use crate::args::ImageArgs;
-use crate::backend::Workers;
+use crate::backend::{Fallback, Workers};
 use crate::interrupt;
 use crate::output::{self, NewFile};
 use crate::picture::{Picture, Samples};
@@ -26,6 +26,8 @@ struct Report {
     /// `cpu` or `gpu`.
     backend: &'static str,
     adapter: Option<String>,
+    /// Where and why the CPU took over from it.
+    fallback: Option<Fallback>,
     beta: f64,
     /// The side of a patch, where patches are the contests.
     patch: Option<u32>,
@@ -84,6 +86,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         emprune_version: env!("CARGO_PKG_VERSION"),
         backend: workers.backend().name(),
         adapter: workers.backend().adapter().map(str::to_owned),
+        fallback: workers.fallback().cloned(),
         beta: args.beta.get(),
         patch: args.patch,
         width: picture.layout.width,

@@ -9,16 +9,17 @@ use crate::journal::{Hashes, Journal};
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
 use crate::overlap::{Buffer, Buffers, MOST_REQUESTS, Place, Reader, Unwritten, Writer};
+use crate::plot::Pictures;
 use crate::progress::Progress;
-use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Rows, TensorReport, are_few, sparsity};
+use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Numbers, Rows, TensorReport, are_few, sparsity};
 use crate::safetensors::{Model, TensorInfo};
 use crate::selected::Selected;
 use crate::settings::Score;
 use crate::sink::Sink;
-use crate::structures::{Structures, numbers};
+use crate::structures::Structures;
 use crate::weights::{Clock, NormsPlace, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Backend, Decision, Dtype, Error, Granularity, Group, Mask, TensorSpec, Want};
+use emprune::{Backend, Decision, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::thread;
@@ -73,7 +74,7 @@ struct Outcome {
     /// Where structures compete: which of them are kept, tensor by tensor.
     masks: Vec<Mask>,
     /// Their numbers, of one tensor.
-    kept: Option<Vec<u64>>,
+    kept: Option<Numbers>,
 }
 
 impl Outcome {
@@ -95,8 +96,8 @@ pub(crate) struct Job<'a> {
     pub(crate) piece_bytes: usize,
     /// What is finished, and is to be told when more is.
     pub(crate) journal: Option<&'a Journal>,
-    /// Whether scores are counted, to be drawn.
-    pub(crate) plots: bool,
+    /// Who draws the scores, if they are to be drawn.
+    pub(crate) plots: Option<&'a Pictures<'a>>,
 }
 
 impl<'a> Job<'a> {
@@ -130,10 +131,11 @@ impl<'a> Job<'a> {
             }
             let lists_rows = listed <= MOST_ROWS_OF_ALL;
             let progress = Progress::new(to_do, false);
-            let mut stream = Stream { job: self, buffers, reader, writer, progress, lists_rows };
-            let mut contests = Contests::new();
+            let contests = Contests::new();
+            let mut stream = Stream { job: self, buffers, reader, writer, progress, lists_rows, contests };
             for (rule, mut works) in of_rules {
-                contests.extend(stream.decide(&mut works)?.map(|contest| (rule, contest)));
+                let contest = stream.decide(&mut works)?;
+                stream.contests.extend(contest.map(|contest| (rule, contest)));
                 works.into_iter().for_each(|work| of_shards.entry(work.one.info.shard).or_default().push(work));
             }
             stream.progress = Progress::new(to_do, false);
@@ -145,7 +147,7 @@ impl<'a> Job<'a> {
             }
             stream.finish()?;
             reports.sort_by(|a: &TensorReport, b| a.name.cmp(&b.name));
-            Ok((reports, contests))
+            Ok((reports, stream.contests))
         })
     }
 
@@ -158,9 +160,7 @@ impl<'a> Job<'a> {
             _ => None,
         };
         let mut part = Part::new(one.info, norms, scores, place);
-        // Weights of eight bits are not drawn.
-        let is_drawn = scores.is_some() || matches!(one.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
-        part.histogram = (self.plots && is_drawn).then(|| Box::new(Histogram::new(scores.is_some())));
+        part.histogram = self.plots.map(|_| Box::new(Histogram::new(scores.is_some())));
         Ok(part)
     }
 
@@ -214,6 +214,8 @@ struct Stream<'a> {
     progress: Progress,
     /// Whether reports name each row.
     lists_rows: bool,
+    /// Those over many tensors, which are decided.
+    contests: Contests,
 }
 
 impl<'a> Stream<'a> {
@@ -234,22 +236,33 @@ impl<'a> Stream<'a> {
         let shard = &shards[number];
         let decided = decided(&works);
         let known = journal.map(|journal| journal.take(shard, decided.as_deref())).transpose()?;
-        if let Some(reports) = known.flatten() {
+        if let Some(mut reports) = known.flatten() {
+            for (report, work) in reports.iter_mut().zip(&works) {
+                report.rule = work.one.rule.map(|at| at + 1);
+                // Who listens hears of them too, as of those that were pruned now.
+                tell(report);
+                self.draw(report)?;
+                report.spread = None;
+            }
             return Ok(reports);
         }
         let mut hashes = journal.and_then(|journal| journal.begin(shard));
         if let Some(output) = outputs.get(number) {
             copy_gaps(shard, number, selected.iter().map(|one| one.info), *output, hashes.as_mut())?;
         }
-        let mut reports = Vec::new();
+        let (mut reports, is_journaled) = (Vec::new(), hashes.is_some());
         let order: Vec<_> = works.iter().map(|work| work.one).collect();
         for (at, work) in works.into_iter().enumerate() {
-            let (later, hashes) = (&order[at + 1..], hashes.as_mut());
+            let (later, hashes, rule) = (&order[at + 1..], hashes.as_mut(), work.one.rule);
             let report = match work.decided {
                 Some(decided) => self.carry_out(&work.one, decided, later, hashes)?,
                 None => self.tensor(&work.one, work.place, later, hashes)?,
             };
-            tell(&report)?;
+            let mut report = TensorReport { rule: rule.map(|at| at + 1), ..report };
+            tell(&report);
+            self.draw(&report)?;
+            // The journal remembers it for a run that goes on.
+            report.spread = report.spread.filter(|_| is_journaled);
             reports.push(report);
         }
         if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
@@ -259,7 +272,12 @@ impl<'a> Stream<'a> {
             let added = journal.add(shard, &hashes, output, masks, decided, &reports);
             added.with_context(|| format!("cannot finish {}", shard.path.display()))?;
         }
+        reports.iter_mut().for_each(|report| report.spread = None);
         Ok(reports)
+    }
+
+    fn draw(&self, report: &TensorReport) -> Result<()> {
+        self.job.plots.map_or(Ok(()), |plots| plots.draw(report, &self.contests))
     }
 
     /// Decide about tensors as one contest, in this order.
@@ -393,7 +411,7 @@ impl<'a> Stream<'a> {
         // Zeros in a dry run too: then what would be zero afterwards is counted and not derived. Only the bits tell how a
         // contest over many tensors went in each, and which scores to draw as kept.
         let one_of_many = rule.granularity == Granularity::Global || settings.structure.is_some();
-        let want = Want { zeros: true, masks: masks.is_some() || one_of_many || plots };
+        let want = Want { zeros: true, masks: masks.is_some() || one_of_many || plots.is_some() };
         let scores = beside.scores_file(settings);
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let structures = Structures::load(&infos, settings, beside)?;
@@ -435,9 +453,13 @@ impl<'a> Stream<'a> {
             };
             let pruner = workers.current();
             let decided = match (&structures, step) {
-                (Some(structures), Step::Both) => structures
-                    .stream(pruner, &mut weights, &rule, want)
-                    .map(|(decision, masks)| Outcome { decision, kept: masks.first().map(numbers), masks }),
+                (Some(structures), Step::Both) => {
+                    structures.stream(pruner, &mut weights, &rule, want).map(|(decision, masks)| Outcome {
+                        decision,
+                        kept: masks.into_iter().next().map(Numbers),
+                        masks: vec![],
+                    })
+                }
                 (Some(structures), Step::Decide) => structures
                     .decide(pruner, &mut weights, &rule)
                     .map(|(decision, masks)| Outcome { decision, masks, ..Outcome::default() }),
@@ -487,12 +509,9 @@ fn decided(works: &[Work<'_>]) -> Option<String> {
     any.then(|| hasher.finalize().to_string())
 }
 
-/// Rows and structures may be many: only who listens is told.
-fn tell(report: &TensorReport) -> Result<()> {
-    if events::are_for_machines() {
-        events::tell("tensor", serde_json::to_value(report)?);
-    }
-    Ok(())
+/// Of a tensor, to who listens.
+fn tell(report: &TensorReport) {
+    events::tell("tensor", report);
 }
 
 /// What a tensor is called where several files have some.

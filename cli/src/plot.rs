@@ -1,15 +1,16 @@
 //! `--plot`: pictures of a report, as SVG. Of the model, what every tensor keeps; of every tensor, how its scores are spread.
 
-use crate::events;
 use crate::histogram::{Bin, Spread};
+use crate::interrupt;
+use crate::job::Contests;
 use crate::output::NewDirectory;
 use crate::report::{GlobalReport, Report, SettingsReport, TensorReport, sparsity};
 use crate::table::{grouped, percent, printable, shortened, times};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -26,41 +27,82 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// The picture of the model: by it we know a directory of ours.
 pub(crate) const PICTURE: &str = "model.svg";
 
-/// Draw all of it into a directory: `model.svg`, and `tensor-NAME.svg` for every pruned tensor.
-pub(crate) fn draw(report: &Report, model: &Path, directory: &NewDirectory) -> Result<()> {
-    let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
-    let save = |name: &str, svg: String| -> Result<()> {
-        let mut file = directory.file(name.as_ref())?;
+/// Draws into a directory: `tensor-NAME.svg` of every tensor as soon as it is done, for what is known of its scores takes more memory than
+/// all that the report says of it; and in the end `model.svg`.
+#[derive(Debug)]
+pub(crate) struct Pictures<'a> {
+    directory: &'a NewDirectory,
+    /// What is asked, by the recipe's rules and by none.
+    asked: BTreeMap<Option<usize>, SettingsReport>,
+    /// Of tensors whose files' names end in a number, that number.
+    numbers: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Pictures<'a> {
+    /// For tensors that come in the order of their names, whatever order they are done in.
+    pub(crate) fn new(
+        directory: &'a NewDirectory,
+        asked: BTreeMap<Option<usize>, SettingsReport>,
+        tensors: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        Self { directory, asked, numbers: numbers(tensors) }
+    }
+
+    /// Draw what a tensor's scores are like, and forget it. The contest over many that it took part in is decided.
+    pub(crate) fn draw(&self, tensor: &TensorReport, contests: &Contests) -> Result<()> {
+        interrupt::check()?;
+        let rule = tensor.rule.map(|number| number - 1);
+        if let (Some(spread), Some(asked)) = (&tensor.spread, self.asked.get(&rule)) {
+            let number = self.numbers.get(&*tensor.name).copied();
+            let svg = draw_tensor(asked, contests.get(&rule), tensor, spread)?;
+            self.save(&file_name(&stem(&tensor.name), number), &svg)?;
+        }
+        Ok(())
+    }
+
+    /// When all tensors are drawn.
+    pub(crate) fn finish(&self, report: &Report, model: &Path) -> Result<()> {
+        interrupt::check()?;
+        let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
+        self.save(PICTURE, &draw_model(report, &model)?)
+    }
+
+    fn save(&self, name: &str, svg: &str) -> Result<()> {
+        let mut file = self.directory.file(name.as_ref())?;
         file.write_all(svg.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {name}"))
-    };
-    save(PICTURE, draw_model(report, &model)?)?;
-    let mut taken = BTreeSet::new();
-    let undrawn = pruned(report).filter(|tensor| tensor.spread.is_none()).count();
-    if undrawn > 0 {
-        let has = if undrawn == 1 { "tensor of eight bits has" } else { "tensors of eight bits have" };
-        events::note(&format!("{undrawn} {has} a line in model.svg, and no picture of the scores"));
     }
-    for tensor in pruned(report).filter(|tensor| tensor.spread.is_some()) {
-        save(&file_name(&tensor.name, &mut taken), draw_tensor(report, tensor)?)?;
-    }
-    Ok(())
 }
 
 fn pruned(report: &Report) -> impl Iterator<Item = &TensorReport> {
     report.tensors.iter().filter(|tensor| tensor.skipped.is_none())
 }
 
-/// A name that every file system takes, and that no other tensor has, whatever becomes of capitals.
-fn file_name(tensor: &str, taken: &mut BTreeSet<String>) -> String {
+/// Of a name what every file system takes.
+fn stem(tensor: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let stem: String = tensor.chars().map(plain).take(180).collect();
-    let mut name = format!("tensor-{stem}.svg");
-    let mut number = 2;
-    while !taken.insert(name.to_ascii_lowercase()) {
-        name = format!("tensor-{stem}-{number}.svg");
-        number += 1;
+    tensor.chars().map(plain).take(180).collect()
+}
+
+fn file_name(stem: &str, number: Option<usize>) -> String {
+    number.map_or_else(|| format!("tensor-{stem}.svg"), |number| format!("tensor-{stem}-{number}.svg"))
+}
+
+/// Numbers for those that would have a file of another one's name, whatever becomes of capitals.
+fn numbers<'t>(tensors: impl Iterator<Item = &'t str>) -> BTreeMap<&'t str, usize> {
+    let (mut taken, mut next, mut numbers) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    for tensor in tensors {
+        let stem = stem(tensor).to_ascii_lowercase();
+        if taken.insert(file_name(&stem, None)) {
+            continue;
+        }
+        // Those before were tried for others of this stem: thousands of names may have one.
+        let number = next.entry(stem.clone()).or_insert(2);
+        while !taken.insert(file_name(&stem, Some(*number))) {
+            *number += 1;
+        }
+        numbers.insert(tensor, *number);
     }
-    name
+    numbers
 }
 
 /// What a picture needs to be understood without the command that made it.
@@ -88,13 +130,10 @@ fn question(settings: &SettingsReport) -> String {
     format!("{contests}, score: {}{budget}{least}", settings.score)
 }
 
-/// What was asked about one tensor, and the contest over many that it took part in.
-fn asked<'a>(report: &'a Report, tensor: &TensorReport) -> (&'a SettingsReport, Option<&'a GlobalReport>) {
+/// What was asked about one tensor.
+fn asked<'a>(report: &'a Report, tensor: &TensorReport) -> &'a SettingsReport {
     let rule = tensor.rule.and_then(|number| report.recipe.as_ref()?.get(number - 1));
-    match rule {
-        Some(rule) => (&rule.settings, rule.global.as_ref()),
-        None => (&report.settings, report.global.as_ref()),
-    }
+    rule.map_or(&report.settings, |rule| &rule.settings)
 }
 
 fn text<'a>(size: i32, color: RGBColor) -> TextStyle<'a> {
@@ -156,7 +195,7 @@ fn bars(report: &Report) -> Vec<Bar> {
                 .map(|rows| rows.n_eff.mean)
                 .or(tensor.n_eff)
                 .map(|n_eff| n_eff / contest_len)
-                .filter(|_| asked(report, tensor).0.structure.is_none()),
+                .filter(|_| asked(report, tensor).structure.is_none()),
             mass: mass.or(tensor.mass.zip(tensor.mass_bound)),
         }
     };
@@ -262,22 +301,29 @@ const TAIL: f64 = 0.001;
 /// Scores of a bin that tell which part of them is kept.
 const ENOUGH: u64 = 20;
 
-fn draw_tensor(report: &Report, tensor: &TensorReport) -> Result<String> {
+fn draw_tensor(
+    settings: &SettingsReport,
+    global: Option<&GlobalReport>,
+    tensor: &TensorReport,
+    spread: &Spread,
+) -> Result<String> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
     area.fill(&WHITE).map_err(say)?;
-    draw_spread(&area, report, tensor)?;
+    draw_spread(&area, (settings, global), tensor, spread)?;
     area.present().map_err(say)?;
     drop(area);
     Ok(svg)
 }
 
-fn draw_spread(area: &Area<'_>, report: &Report, tensor: &TensorReport) -> Result<()> {
-    let Some(spread @ Spread { bins, zeros, kept_zeros, .. }) = &tensor.spread else {
-        bail!("the scores of {:?} were not counted", tensor.name)
-    };
+fn draw_spread(
+    area: &Area<'_>,
+    (settings, global): (&SettingsReport, Option<&GlobalReport>),
+    tensor: &TensorReport,
+    spread: &Spread,
+) -> Result<()> {
+    let Spread { bins, zeros, kept_zeros, .. } = spread;
     let lowest = bins.first().map_or(0.0, |bin| bin.from);
-    let (settings, global) = asked(report, tensor);
     let (bins, hidden) = without_tail(bins, tensor.len);
     let (left, right_edge, top, bottom) = (86, WIDTH - 86, 128, HEIGHT - 78);
     put(area, (20, 14), &shortened(&printable(&tensor.name), 86), text(20, INK))?;
@@ -469,12 +515,27 @@ mod tests {
 
     #[test]
     fn names_are_files_of_their_own() {
-        let mut taken = BTreeSet::new();
-        let mut name = |tensor: &str| file_name(tensor, &mut taken);
-        assert_eq!(name("a.b.weight"), "tensor-a.b.weight.svg");
-        assert_eq!(name("A.b.weight"), "tensor-A.b.weight-2.svg");
+        let long = "x".repeat(5000);
+        let names = ["A.b.weight", "a.b.weight", "../é/\0x", "../è/\0x", "w", "w-2", "W", long.as_str()];
+        let numbers = numbers(names.into_iter());
+        let name = |tensor: &str| file_name(&stem(tensor), numbers.get(tensor).copied());
+        assert_eq!(name("A.b.weight"), "tensor-A.b.weight.svg");
+        assert_eq!(name("a.b.weight"), "tensor-a.b.weight-2.svg");
         assert_eq!(name("../é/\0x"), "tensor-..____x.svg");
-        assert!(name(&"x".repeat(5000)).len() < 255);
+        assert_eq!(name("../è/\0x"), "tensor-..____x-2.svg");
+        assert_eq!(name("W"), "tensor-W-3.svg", "w-2 is somebody else's");
+        assert!(name(&long).len() < 255);
+    }
+
+    /// As many names as there may be, that all look alike.
+    #[test]
+    fn many_names_of_one_stem_are_numbered_in_a_moment() {
+        let letters = |i: u32| [i / 512, i % 512].map(|i| char::from_u32(0x4e00 + i).unwrap()).into_iter();
+        let names: Vec<String> = (0..3 << 16).map(|i| letters(i).collect()).collect();
+        let begin = std::time::Instant::now();
+        let numbers = numbers(names.iter().map(String::as_str));
+        assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+        assert_eq!((numbers.len(), numbers[names[names.len() - 1].as_str()]), (names.len() - 1, names.len()));
     }
 
     #[test]

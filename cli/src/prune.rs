@@ -12,18 +12,23 @@ use crate::job::{Contests, Job, about};
 use crate::journal::{Asked, Journal};
 use crate::masks;
 use crate::norms::Norms;
-use crate::plot;
+use crate::output::NewDirectory;
+use crate::plot::Pictures;
 use crate::recipe::Recipe;
-use crate::report::{Report, RuleReport, SCHEMA, SettingsReport, TensorReport, Totals, sparsity, write_json};
+use crate::report::{
+    FileReport, FilesReport, Report, RuleReport, SCHEMA, SettingsReport, TensorReport, Totals, sparsity, write_json,
+};
 use crate::safetensors::Model;
 use crate::select::{Selection, select};
-use crate::selected::Selected;
+use crate::selected::{Selected, check_room_of_all};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::table;
 use anyhow::{Result, ensure};
 use serde_json::json;
-use std::path::Path;
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Prune a checkpoint into `output`, or only see what that would do.
@@ -59,17 +64,19 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         vec![]
     };
     let mut destination = Destination::create(model, &paths, asked)?;
+    let pictures = destination.plots().map(|directory| question.pictures(directory));
     let answer = question.answer(
         &workers,
         &destination.outputs(),
         destination.masks(),
         destination.journal(),
-        paths.plots.is_some(),
+        pictures.as_ref(),
     );
-    let report_of_all = answer.inspect_err(|_| destination.keep_if_terminated())?;
-    if let Some(directory) = destination.plots() {
-        plot::draw(&report_of_all, &args.input, directory)?;
-    }
+    let drawn = answer.and_then(|report| {
+        pictures.as_ref().map_or(Ok(()), |pictures| pictures.finish(&report, &args.input))?;
+        Ok(report)
+    });
+    let report_of_all = drawn.inspect_err(|_| destination.keep_if_terminated())?;
     destination.commit(&report_of_all)?;
 
     let mut text = Vec::new();
@@ -91,6 +98,8 @@ pub(crate) struct Question<'a> {
     beside: Beside,
     recipe: Recipe,
     selection: Selection,
+    /// Of the files beside the model, if they were hashed: the norms' and all others', in their order.
+    hashes: OnceCell<(Option<String>, Vec<String>)>,
 }
 
 impl<'a> Question<'a> {
@@ -111,7 +120,7 @@ impl<'a> Question<'a> {
         for note in model.directory.iter().flat_map(|directory| &directory.notes) {
             events::note(note);
         }
-        let question = Self { args, model, norms, beside, recipe, selection };
+        let question = Self { args, model, norms, beside, recipe, selection, hashes: OnceCell::new() };
         for one in question.selected() {
             let norms = one.norms_len(question.norms.as_ref())?.unwrap_or(0);
             one.settings
@@ -120,6 +129,7 @@ impl<'a> Question<'a> {
             question.beside.check(one.info, one.settings)?;
             one.check_room(norms, args.memory)?;
         }
+        check_room_of_all(&question.selected(), args.memory)?;
         Ok(question)
     }
 
@@ -146,6 +156,7 @@ impl<'a> Question<'a> {
     /// What is asked of each shard.
     fn asked_of_shards(&self, masks: bool, plots: bool) -> Result<Vec<Asked>> {
         let norms = (self.norms.as_ref().map(Norms::hash).transpose()?, self.beside.hashes()?);
+        let norms = self.hashes.get_or_init(|| norms);
         let selected = self.selected();
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let masks = if masks { masks::layout(&infos)?.1 } else { vec![] };
@@ -165,6 +176,14 @@ impl<'a> Question<'a> {
         Ok((0..self.model.shards.len()).map(of_shard).collect())
     }
 
+    /// Who draws what comes of it into a directory.
+    fn pictures<'q>(&'q self, directory: &'q NewDirectory) -> Pictures<'q> {
+        let rules = (0..self.recipe.rules.len()).map(Some).chain([None]);
+        let asked = rules.map(|rule| (rule, self.settings_report(rule))).collect();
+        let selected = self.selected();
+        Pictures::new(directory, asked, selected.iter().map(|one| one.info.name.as_str()))
+    }
+
     /// Decide, and send every byte of every shard to its output, if there are outputs.
     pub(crate) fn answer(
         &self,
@@ -172,7 +191,7 @@ impl<'a> Question<'a> {
         outputs: &[Sink<'_>],
         masks: Option<Sink<'_>>,
         journal: Option<&Journal>,
-        plots: bool,
+        plots: Option<&Pictures<'_>>,
     ) -> Result<Report> {
         let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
         let job = Job { shards, norms, beside: &self.beside, workers, outputs, masks, piece_bytes, journal, plots };
@@ -205,6 +224,35 @@ impl<'a> Question<'a> {
         SettingsReport { norm, ..report }
     }
 
+    /// What was read beside the model, with the hashes that are known by now.
+    fn files_report(&self) -> FilesReport {
+        let (of_norms, of_others) =
+            self.hashes.get().map_or((None, &[][..]), |(norms, others)| (norms.as_ref(), others));
+        let file = |path: &Path, blake3: Option<&str>| FileReport {
+            path: path.to_string_lossy().into_owned(),
+            blake3: blake3.map(str::to_owned),
+        };
+        let given = |path: &Option<PathBuf>| path.as_ref().map(|path| file(path, None));
+        // Each once, however many rules name it, and in the order that they were hashed in.
+        let named = |of: fn(&Settings) -> Option<&Path>| {
+            let paths: BTreeSet<&Path> = all_settings(self.args, &self.recipe).filter_map(of).collect();
+            let mut files = Vec::new();
+            for (at, path) in self.beside.paths().enumerate().filter(|(_, path)| paths.contains(&**path)) {
+                files.push(file(&path, of_others.get(at).map(String::as_str)));
+            }
+            files
+        };
+        // That of the norms is followed by the names of the map.
+        let of_norms = of_norms.and_then(|text| text.split(' ').next());
+        FilesReport {
+            scores: named(Settings::scores),
+            groups: named(Settings::groups),
+            norms: self.args.norms.as_ref().map(|path| file(path, of_norms)),
+            norm_map: given(&self.args.norm_map),
+            recipe: given(&self.args.recipe),
+        }
+    }
+
     fn report(&self, workers: &Workers, tensors: Vec<TensorReport>, mut contests: Contests) -> Report {
         let mut totals = Totals::default();
         for tensor in tensors.iter().filter(|tensor| tensor.skipped.is_none()) {
@@ -225,6 +273,10 @@ impl<'a> Question<'a> {
         Report {
             schema: SCHEMA,
             emprune_version: env!("CARGO_PKG_VERSION"),
+            input: self.args.input.to_string_lossy().into_owned(),
+            targets: self.args.targets.clone(),
+            ignore: self.args.ignore.clone(),
+            files: self.files_report(),
             backend: workers.backend().name(),
             adapter: workers.backend().adapter().map(str::to_owned),
             variant: backend::variant(workers.backend()),

@@ -2,9 +2,12 @@
 
 use crate::backend::Fallback;
 use crate::histogram::Spread;
-use emprune::Group;
-use serde::{Deserialize, Serialize};
+use emprune::{Group, Mask};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use std::collections::TryReserveError;
+use std::fmt;
 use std::io::{self, Write};
 
 pub(crate) const SCHEMA: &str = "emprune.report/1";
@@ -18,6 +21,15 @@ pub(crate) const MOST_ROWS_OF_ALL: u64 = 1 << 22;
 pub(crate) struct Report {
     pub(crate) schema: &'static str,
     pub(crate) emprune_version: &'static str,
+    /// The model; this and the next two as they were given.
+    pub(crate) input: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) targets: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ignore: Vec<String>,
+    /// What else was read.
+    #[serde(skip_serializing_if = "FilesReport::is_empty")]
+    pub(crate) files: FilesReport,
     /// `cpu` or `gpu`.
     pub(crate) backend: &'static str,
     pub(crate) adapter: Option<String>,
@@ -34,6 +46,38 @@ pub(crate) struct Report {
     pub(crate) global: Option<GlobalReport>,
     /// In byte order of their names, skipped ones too.
     pub(crate) tensors: Vec<TensorReport>,
+}
+
+/// Files beside the model. Those of scores and groups are all that the options or a recipe's rules name.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct FilesReport {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) scores: Vec<FileReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<FileReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) norms: Option<FileReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) norm_map: Option<FileReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<FileReport>,
+}
+
+impl FilesReport {
+    fn is_empty(&self) -> bool {
+        let Self { scores, groups, norms, norm_map, recipe } = self;
+        scores.is_empty() && groups.is_empty() && [norms, norm_map, recipe].iter().all(|file| file.is_none())
+    }
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct FileReport {
+    /// As it was given.
+    pub(crate) path: String,
+    /// Its hash, where it was taken: by a run that could be gone on from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) blake3: Option<String>,
 }
 
 /// What was asked.
@@ -109,7 +153,64 @@ pub(crate) struct TensorReport {
     pub(crate) kept_per_row: Option<Vec<u64>>,
     /// The numbers of the rows, columns, heads or groups that stay, where they were kept or zeroed as wholes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) kept_structures: Option<Vec<u64>>,
+    pub(crate) kept_structures: Option<Numbers>,
+}
+
+/// Numbers in a row, of which some are meant: bits, for they may be as many as a model's rows, and numbers where they are written.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers(pub(crate) Mask);
+
+impl Serialize for Numbers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((0..self.0.len()).filter(|&at| self.0.get(at)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(AsBits).map(Numbers)
+    }
+}
+
+struct AsBits;
+
+impl<'de> Visitor<'de> for AsBits {
+    type Value = Mask;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Mask, A::Error> {
+        let (mut bits, mut len) = (Vec::new(), 0);
+        while let Some(number) = numbers.next_element::<u64>()? {
+            set(&mut bits, number).map_err(A::Error::custom)?;
+            len = len.max(number.saturating_add(1));
+        }
+        Mask::from_bytes(bits, len).map_err(A::Error::custom)
+    }
+}
+
+/// Set one bit of bytes that grow for it.
+fn set(bits: &mut Vec<u8>, number: u64) -> Result<(), TryReserveError> {
+    let at = usize::try_from(number / 8).unwrap_or(usize::MAX);
+    let more = at.saturating_add(1).saturating_sub(bits.len());
+    bits.try_reserve(more)?;
+    bits.resize(bits.len() + more, 0);
+    bits[at] |= 1 << (number % 8);
+    Ok(())
+}
+
+impl Numbers {
+    /// Of those in a mask, the ones that are among these.
+    pub(crate) fn among(kept: &Mask, numbers: &[u32]) -> Self {
+        let mut bits = vec![0; kept.as_bytes().len()];
+        for &number in numbers.iter().filter(|&&number| kept.get(number.into())) {
+            bits[number as usize / 8] |= 1 << (number % 8);
+        }
+        // No bit is there that was not in the mask.
+        Self(Mask::from_bytes(bits, kept.len()).unwrap_or_default())
+    }
 }
 
 /// The one contest over all tensors.
@@ -335,6 +436,18 @@ mod tests {
         };
         assert_eq!(tally(&[0.1; 10]), [0.1f64.to_bits(); 3], "ten times 0.1 is not 1");
         assert_eq!(tally(&[1.0, 1e17, 1.0, -1e17]), [-1e17, 0.5, 1e17].map(f64::to_bits));
+    }
+
+    #[test]
+    fn numbers_are_bits_and_look_like_numbers() {
+        for text in ["[]", "[0]", "[7,8,9,1000]"] {
+            let numbers: Numbers = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&numbers).unwrap(), text);
+            assert!(numbers.0.as_bytes().len() <= 126, "{text}");
+        }
+        serde_json::from_str::<Numbers>("[18446744073709551615]").unwrap_err();
+        let kept = serde_json::from_str::<Numbers>("[1,3,12]").unwrap().0;
+        assert_eq!(serde_json::to_string(&Numbers::among(&kept, &[12, 2, 1, 12])).unwrap(), "[1,12]");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::settings::{Score, Settings, Structure};
 use crate::weights::Part;
 use anyhow::{Result, ensure};
 use emprune::{Dtype, Granularity, TensorSpec};
+use std::collections::BTreeMap;
 
 /// A tensor that is pruned, and how.
 #[derive(Clone, Copy, Debug)]
@@ -89,16 +90,25 @@ impl<'a> Selected<'a> {
         })
     }
 
+    /// What its structures are, if they compete, how many there are, and the bytes that each takes while they are decided.
+    fn structures(&self) -> Option<(String, u64, u64)> {
+        let columns = self.row_len();
+        let rows = self.info.len / columns.max(1);
+        Some(match self.settings.structure.as_ref()? {
+            Structure::Groups(_) => ("rows or columns with groups".to_owned(), rows.max(columns), GROUPED),
+            Structure::Row => ("row structures".to_owned(), rows, ROW),
+            structure => {
+                let count = self.settings.structures(&self.info.shape).unwrap_or(0);
+                (format!("{structure} structures"), count, STRUCTURE)
+            }
+        })
+    }
+
     /// Whether what grows with this tensor's shape, and not with a piece, fits into so much memory.
     pub(crate) fn check_room(&self, norms: u64, memory: u64) -> Result<()> {
         let (shape, columns) = (&self.info.shape, self.row_len());
-        let rows = self.info.len / columns.max(1);
-        let (what, count, bytes) = match &self.settings.structure {
-            Some(Structure::Groups(_)) => ("rows or columns with groups".to_owned(), rows.max(columns), GROUPED),
-            Some(Structure::Row) => ("row structures".to_owned(), rows, ROW),
-            Some(structure) => {
-                (format!("{structure} structures"), self.settings.structures(shape).unwrap_or(0), STRUCTURE)
-            }
+        let (what, count, bytes) = match self.structures() {
+            Some(structures) => structures,
             None if self.part_of_row()?.is_some() && norms == 0 => return Ok(()),
             None => ("contests side by side".to_owned(), self.band(columns)?.1, CONTEST),
         };
@@ -118,6 +128,36 @@ impl<'a> Selected<'a> {
     }
 }
 
+/// Whether what stays of all tensors' structures fits too, beside what the largest takes: until the report is written a bit for each of them,
+/// and until a contest over many is decided more.
+pub(crate) fn check_room_of_all(selected: &[Selected<'_>], memory: u64) -> Result<()> {
+    let (mut largest, mut listed, mut of_contests) = (0, 0, BTreeMap::<_, u64>::new());
+    for one in selected {
+        let Some((what, count, bytes)) = one.structures() else { continue };
+        largest = largest.max(count.saturating_mul(bytes));
+        listed += count / 8;
+        let mut competing = 0;
+        if one.is_global() {
+            let of_contest = of_contests.entry(one.rule).or_default();
+            *of_contest = count.saturating_mul(COMPETING).saturating_add(*of_contest);
+            competing = *of_contest;
+        }
+        let takes = largest.saturating_add(listed).saturating_add(competing);
+        ensure!(
+            takes <= memory / 2,
+            "tensor {:?} has {count} {what}, and with those of the tensors before it they take some {} MiB until the end: more than \
+             --memory {}MiB allows, of which half is for them; allow more",
+            one.info.name,
+            takes >> 20,
+            memory >> 20
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that stay of each structure of a contest over many tensors until it is decided: its score, or its group, what is looked up of it,
+/// and its fate.
+const COMPETING: u64 = 7;
 /// Bytes for each of so many contests that lie side by side: keys, outcomes and fates.
 const CONTEST: u64 = 136;
 /// For each row that is a structure: its score, outcome and number.

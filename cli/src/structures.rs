@@ -1,12 +1,13 @@
 //! `--structure`: the structures of tensors that are decided together, with what files say of them, as the library takes them.
 
-use crate::beside::{Beside, GroupPlace, Scores};
+use crate::beside::{Beside, GroupPlace, SCORE_DTYPES, Scores};
+use crate::histogram::for_each_value;
 use crate::positioned::read_exact_at;
+use crate::report::Numbers;
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{self, Settings};
 use anyhow::{Context, Result, bail};
-use emprune::{Decision, Dtype, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
-use std::collections::BTreeSet;
+use emprune::{Decision, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
 
 /// The question, and for each tensor its groups and its structures' scores, where files have them.
 #[derive(Debug)]
@@ -82,15 +83,12 @@ impl<'a> Structures<'a> {
         rule: &Rule,
         kept: &Mask,
         want: Want,
-    ) -> Result<Vec<u64>, Error> {
+    ) -> Result<Numbers, Error> {
         let masks = std::slice::from_ref(kept);
         self.ask(rule, |structure, _, rule| pruner.carry_out_structures(source, structure, rule, masks, want))?;
         Ok(match self.groups.first() {
-            None => numbers(kept),
-            Some(groups) => {
-                let mine: BTreeSet<u64> = groups.numbers.iter().map(|&number| number.into()).collect();
-                mine.into_iter().filter(|&number| kept.get(number)).collect()
-            }
+            None => Numbers(kept.clone()),
+            Some(groups) => Numbers::among(kept, &groups.numbers),
         })
     }
 
@@ -110,11 +108,6 @@ impl<'a> Structures<'a> {
             false => ask(structure, Norm::Given(&scores), &rule.with_score(Score::Magnitude)),
         }
     }
-}
-
-/// Of the structures that are kept.
-pub(crate) fn numbers(kept: &Mask) -> Vec<u64> {
-    (0..kept.len()).filter(|&at| kept.get(at)).collect()
 }
 
 impl TensorGroups {
@@ -158,14 +151,10 @@ fn read(info: &TensorInfo, model: &Model) -> Result<Vec<u8>> {
 
 fn read_scores(info: &TensorInfo, model: &Model) -> Result<Vec<f32>> {
     let bytes = read(info, model)?;
-    Ok(match info.prunable_dtype() {
-        Some(Dtype::F32) => bytes.as_chunks().0.iter().map(|entry| f32::from_le_bytes(*entry)).collect(),
-        Some(Dtype::F16) => bytes.as_chunks().0.iter().map(|entry| half::f16::from_le_bytes(*entry).to_f32()).collect(),
-        Some(Dtype::Bf16) => {
-            bytes.as_chunks().0.iter().map(|entry| half::bf16::from_le_bytes(*entry).to_f32()).collect()
-        }
-        _ => {
-            bail!("the scores of tensor {:?}'s structures are {}, and must be F32, F16 or BF16", info.name, info.dtype)
-        }
-    })
+    let Some(dtype) = info.prunable_dtype() else {
+        bail!("the scores of tensor {:?}'s structures are {}, and must be {SCORE_DTYPES}", info.name, info.dtype)
+    };
+    let mut scores = Vec::with_capacity(bytes.len() / dtype.size());
+    for_each_value(&bytes, dtype, |score| scores.push(score));
+    Ok(scores)
 }

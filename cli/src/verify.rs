@@ -49,11 +49,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         }
     }
     let workers = Workers::open(&args.job.backend, Some(args.job.memory))?;
-    let report =
-        question.answer(&workers, &outputs, masks, None, false).map_err(|error| match Differs::of(&error) {
-            Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
-            None => error,
-        })?;
+    let report = question.answer(&workers, &outputs, masks, None, None).map_err(|error| match Differs::of(&error) {
+        Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
+        None => error,
+    })?;
     let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
     let (path, input) = (args.output.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };

@@ -47,6 +47,28 @@ fn machines_are_told_what_happens_and_get_the_report() {
     }
 }
 
+/// All that the report says of a tensor, whatever it is called.
+#[test]
+fn an_event_is_what_the_report_says() {
+    let desk = Desk::new();
+    let name = "é\u{1b}[2J\u{9b}\u{7f}\u{202e}\"\\\u{2028}𝛽.weight";
+    desk.write("in", &model(&[("a", "F32", &[2, 2], f32s(&[1.0; 4])), (name, "F32", &[2, 2], f32s(&[1.0; 4]))]));
+    desk.write("recipe", b"[[rule]]\npattern = 'b'\nbeta = 0.5\n[[rule]]\npattern = '*weight'\nbeta = 0.5\n");
+    for granularity in ["row", "tensor", "global"] {
+        let (stdout, stderr) =
+            desk.succeed(&["inspect", "in", "--json", "--recipe", "recipe", "--granularity", granularity]);
+        let (report, events) = (serde_json::from_str::<Value>(&stdout).unwrap(), events(&stderr));
+        let told = events.into_iter().filter(|event| event["event"] == "tensor").map(|mut event| {
+            event.as_object_mut().unwrap().remove("event");
+            event
+        });
+        let told: Vec<_> = told.collect();
+        assert_eq!(Some(&told), report["tensors"].as_array(), "{granularity}");
+        assert_eq!((&told[1]["name"], &told[1]["rule"]), (&name.into(), &2.into()));
+        assert!(stderr.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "{stderr:?}");
+    }
+}
+
 #[test]
 fn machines_are_told_why_nothing_was_done() {
     let desk = desk();

@@ -144,6 +144,7 @@ fn check(desk: &Desk, input: &DynamicImage, args: &[&str], side: usize, beta: (u
     let (stdout, _) = desk.succeed(&[&["image", "in", "-o", "out.png", "--overwrite", "--json"], args].concat());
     let report: Value = serde_json::from_str(&stdout).unwrap();
     obeys(desk, "image", &report);
+    assert_eq!(report.get("fallback"), Some(&Value::Null));
     let (kept, n_eff, expected) = Numbers::of(input).pruned(side, beta);
     let output = decoded(&desk.read("out.png"));
     let what = format!("{:?} {}x{} {args:?}", input.color(), input.width(), input.height());
@@ -300,13 +301,29 @@ fn a_device_that_fails_leaves_the_picture_to_the_cpu_or_fails_clearly() {
     let run = |backend: &str, out: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).env("EMPRUNE_FAULT", "lost:3");
-        command.args(["image", "in", "-o", out, "--patch", "16", "--backend", backend, "--adapter", &adapter]);
+        command.args([
+            "image",
+            "in",
+            "-o",
+            out,
+            "--patch",
+            "16",
+            "--backend",
+            backend,
+            "--adapter",
+            &adapter,
+            "--json",
+        ]);
         command.current_dir(desk.path(".")).output().unwrap()
     };
     let output = run("auto", "auto.png");
-    let (_, stderr) = texts(&output);
+    let (stdout, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("channel: ") && stderr.contains("the CPU goes on from there"), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    obeys(&desk, "image", &report);
+    let fallback = &report["fallback"];
+    assert!(fallback["reason"].as_str().unwrap().contains("lost") && fallback["tensor"] == "red", "{fallback}");
     assert!(desk.read("auto.png") == desk.read("cpu.png"));
     let output = run("gpu", "none.png");
     assert_eq!(output.status.code(), Some(1), "{}", texts(&output).1);

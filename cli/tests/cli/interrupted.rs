@@ -72,6 +72,34 @@ fn signals_leave_no_debris() {
     }
 }
 
+/// A tensor is drawn when it is done, and who ends the run then does not wait for the pictures of the others.
+#[cfg(unix)]
+#[test]
+fn pictures_are_drawn_on_the_way_and_are_no_debris_either() {
+    let desk = big();
+    desk.write("in/a.safetensors", &model(&[("a", "F32", &[2, 2], f32s(&[1.0; 4]))]));
+    let map = r#"{"weight_map":{"a":"a.safetensors","w":"model.safetensors"}}"#;
+    desk.write("in/model.safetensors.index.json", map.as_bytes());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"))
+        .args(["inspect", "in", "--plot", "plots", "--granularity", "tensor", "--backend", "cpu"])
+        .current_dir(desk.path("."))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !desk.path("plots.emprune-partial/tensor-a.svg").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+        assert!(Instant::now() < deadline, "it draws nothing");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!desk.path("plots.emprune-partial/model.svg").exists(), "the other tensor is done too");
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(130), "error: interrupted\n"));
+    assert_eq!(desk.names(), ["in", "small"]);
+}
+
 #[test]
 fn what_a_killed_run_left_is_replaced_by_the_next() {
     let desk = big();

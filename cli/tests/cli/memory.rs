@@ -88,6 +88,63 @@ fn norms_are_not_all_in_memory_at_once() {
     }
 }
 
+/// As many tensors of BF16 zeros, mostly holes, each called by its number.
+fn many_zeros(desk: &Desk, tensors: u64, rows: u64) {
+    let bytes = 2 * rows;
+    let tensor = |i| {
+        format!(
+            r#""{i}.weight":{{"dtype":"BF16","shape":[{rows},1],"data_offsets":[{},{}]}}"#,
+            i * bytes,
+            (i + 1) * bytes
+        )
+    };
+    let header = format!("{{{}}}", (0..tensors).map(tensor).collect::<Vec<_>>().join(","));
+    desk.write("in", &with_header(&header, &f32s(&[1.0, 2.0, 3.0, 4.0])));
+    let file = File::options().write(true).open(desk.path("in")).unwrap();
+    file.set_len(8 + header.len() as u64 + tensors * bytes).unwrap();
+}
+
+/// A report names all structures that stay; until it is written they take a bit each, and not eight bytes.
+#[test]
+fn lists_of_structures_are_not_all_in_memory_at_once() {
+    let desk = Desk::new();
+    let rows = 1_500_000;
+    let peak = |tensors, granularity| {
+        many_zeros(&desk, tensors, rows);
+        let args = ["prune", "in", "-o", "out", "--report", "report", "--structure", "row", "--overwrite"];
+        peak_of(&desk, &[&args[..], &["--granularity", granularity, "--backend", "cpu"]].concat())
+    };
+    let (little, much) = (peak(1, "tensor"), peak(16, "tensor"));
+    println!("{} MiB for one, {} MiB for 16", little >> 20, much >> 20);
+    assert!(much < little + (100 << 20), "{} MiB and {} MiB: the lists take 172", little >> 20, much >> 20);
+    // All but the first are zeros, and stay.
+    assert_eq!(fs::read_to_string(desk.path("report")).unwrap().matches(",1499999]").count(), 15);
+    let all = peak(16, "global");
+    println!("{} MiB for one contest", all >> 20);
+    assert!(all < 256 << 20, "{} MiB", all >> 20);
+    // What stays of all of them is known before anything is read, and one that has room for itself may have none beside them.
+    let args = ["inspect", "in", "--structure", "row", "--granularity", "global", "--memory", "256MiB"];
+    desk.fail(&args, 1, &["tensor \"", "1500000 row structures", "more than --memory 256MiB allows", "before it"]);
+    many_zeros(&desk, 1000, rows);
+    desk.fail(&["inspect", "in", "--structure", "row", "--memory", "256MiB"], 1, &["before it", "256MiB"]);
+}
+
+/// What is to be drawn of a tensor is drawn when the tensor is done.
+#[test]
+fn scores_that_were_drawn_take_no_memory() {
+    let desk = Desk::new();
+    let tensors = 4000;
+    let tensor =
+        |i| format!(r#""{i}.weight":{{"dtype":"F32","shape":[1,2],"data_offsets":[{},{}]}}"#, 8 * i, 8 * (i + 1));
+    let header = format!("{{{}}}", (0..tensors).map(tensor).collect::<Vec<_>>().join(","));
+    desk.write("in", &with_header(&header, &f32s(&[1e-44, 3e38].repeat(tensors))));
+    let args = ["inspect", "in", "--plot", "plots", "--memory", "64MiB", "--backend", "cpu"];
+    let most = peak_of(&desk, &args);
+    println!("{} MiB", most >> 20);
+    assert!(most < 64 << 20, "{} MiB", most >> 20);
+    assert_eq!(fs::read_dir(desk.path("plots")).unwrap().count(), tensors + 2);
+}
+
 /// Run it to its end, and return the most memory that it had.
 fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));

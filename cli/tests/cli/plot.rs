@@ -176,6 +176,45 @@ fn given_scores_are_drawn() {
     }
 }
 
+/// Of whatever dtype: what is drawn are the numbers, and all of them.
+#[test]
+fn scores_and_weights_of_eight_bits_are_drawn_as_what_they_are() {
+    let desk = Desk::new();
+    let numbers: Vec<f32> = [0.5, 1.0, 2.0, 3.0, 0.0].repeat(40);
+    let (e4m3, e5m2) = ([0x30u8, 0x38, 0xc0, 0x44, 0].repeat(40), [0x38u8, 0x3c, 0xc0, 0x42, 0].repeat(40));
+    let ask = |input: &[u8], scores: &[u8], options: &[&str]| {
+        desk.write("in", input);
+        desk.write("scores", scores);
+        let args = ["inspect", "in", "--granularity", "tensor", "--plot", "plots", "--overwrite", "--json"];
+        let (stdout, stderr) = desk.succeed(&[&args[..], options].concat());
+        assert!(!stderr.contains("no picture"), "{stderr}");
+        (pictures(&desk, "plots").remove("tensor-w.svg").unwrap(), stdout)
+    };
+    let part = |dtype, bytes: &[u8]| model(&[("w", dtype, &[2, 100], bytes.to_vec())]);
+    let weights = part("F32", &f32s(&[1.0; 200]));
+    let given = ask(&weights, &part("F32", &f32s(&numbers)), &["--score", "scores"]).0;
+    for tick in ["0.5", "1", "2"] {
+        assert!(given.contains(&format!(">\n{tick}\n<")), "{given}");
+    }
+    assert!(given.contains("40 scores are zero"), "{given}");
+    for (dtype, bytes) in [("F8_E4M3", &e4m3), ("F8_E5M2", &e5m2)] {
+        let other = ask(&weights, &part(dtype, bytes), &["--score", "scores"]).0;
+        assert_eq!(other, given, "{dtype}: the same scores, the same picture");
+        let drawn = ask(&part(dtype, bytes), &[], &[]).0;
+        let same = ask(&part("F32", &f32s(&numbers)), &[], &[]).0;
+        assert_eq!(drawn.replace(dtype, "F32"), same, "{dtype}: the same weights, the same picture");
+    }
+    // Structures have such scores too, and what is none is told what is one.
+    let vector = |dtype, bytes: &[u8]| model(&[("w", dtype, &[2], bytes.to_vec())]);
+    let rows = ["--score", "scores", "--structure", "row", "--count", "1"];
+    for scores in [vector("F8_E4M3", &[0x38, 0xc0]), vector("F8_E5M2", &[0x3c, 0xc0])] {
+        let report: serde_json::Value = serde_json::from_str(&ask(&weights, &scores, &rows).1).unwrap();
+        assert_eq!(report["tensors"][0]["kept_structures"], serde_json::json!([1]));
+    }
+    desk.write("scores", &part("I8", &e4m3));
+    desk.fail(&["inspect", "in", "--score", "scores"], 1, &["are I8", "F32, F16, BF16, F8_E4M3 or F8_E5M2"]);
+}
+
 /// Where a contest is a few neighbours, a low score may be kept and a high one lost: a line says how often.
 #[test]
 fn many_thresholds_are_a_line_and_one_is_a_place() {

@@ -22,6 +22,7 @@ fn report(args: &[&str]) -> Value {
     desk.succeed(&[&["prune", "in", "-o", "out", "--report", "report"], args].concat());
     let mut report = desk.json("report");
     assert_eq!(report["emprune_version"].take(), env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["input"].take(), "in");
     for tensor in report["tensors"].as_array_mut().unwrap() {
         let seconds = tensor["seconds"].take();
         assert_eq!(seconds.is_null(), !tensor["skipped"].is_null(), "{tensor}");
@@ -79,7 +80,7 @@ fn rows() {
     assert_eq!(
         report,
         json!({
-            "schema": "emprune.report/1", "emprune_version": null, "backend": "cpu", "adapter": null, "beta": 1.0,
+            "schema": "emprune.report/1", "emprune_version": null, "input": null, "ignore": ["v"], "backend": "cpu", "adapter": null, "beta": 1.0,
             "count": null, "sparsity": null, "nm": null, "min_kept": 0, "granularity": "row", "score": "magnitude", "row_axes": 1, "recipe": null, "fallback": null, "variant": null,
             "totals": {"len": 12, "kept": 11, "sparsity": 1.0 / 12.0, "zeros_before": 4, "zeros_after": 5},
             "global": null, "tensors": [skipped(), v, about("w", &[3, 4], w)],
@@ -181,6 +182,54 @@ fn with_commas(count: u64) -> String {
     let digits = count.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(|three| std::str::from_utf8(three).unwrap());
     groups.collect::<Vec<_>>().join(",")
+}
+
+/// A report says what was pruned with what, in the words of who asked.
+#[test]
+fn a_report_names_its_inputs() {
+    let desk = desk();
+    let two = |name, dtype: &'static str, shape: &'static [u64], bytes| model(&[(name, dtype, shape, bytes)]);
+    desk.write("scores", &two("w", "F32", &[3, 4], f32s(&[1.0; 12])));
+    desk.write("norms", &two("there", "F32", &[2], f32s(&[1.0; 2])));
+    desk.write("groups", &two("u", "U8", &[2], vec![0, 1]));
+    desk.write("map", br#"{"v": "there"}"#);
+    let u = f32s(&[1.0, 2.0]);
+    let parts = [("w", "F32", &[3, 4][..], f32s(&WEIGHTS)), ("v", "F32", &[1, 2], u.clone()), ("u", "F32", &[2, 1], u)];
+    desk.write("in", &model(&parts));
+    let recipe = "[[rule]]\npattern = 'w'\nscore = './scores'\n[[rule]]\npattern = 'v'\nscore = 'wanda'\n\
+                  [[rule]]\npattern = 'u'\nstructure = 'groups:groups'\n";
+    desk.write("recipe", recipe.as_bytes());
+    let beside = ["--recipe", "recipe", "--norms", "norms", "--norm-map", "map", "--targets", "*", "--ignore", "nope"];
+    let files = json!({
+        "scores": [{"path": "./scores"}], "groups": [{"path": "groups"}], "norms": {"path": "norms"},
+        "norm_map": {"path": "map"}, "recipe": {"path": "recipe"},
+    });
+    let ask = |args: &[&str]| -> Value {
+        let (stdout, _) = desk.succeed(&[args, &["--json"], &beside].concat());
+        let report = serde_json::from_str(&stdout).unwrap();
+        crate::schema::obeys(&desk, "prune", &report);
+        report
+    };
+    let report = ask(&["inspect", "./in"]);
+    assert_eq!((&report["input"], &report["files"]), (&json!("./in"), &files));
+    assert_eq!((&report["targets"], &report["ignore"]), (&json!(["*"]), &json!(["nope"])));
+    // Where files are hashed, to know them again, the hash is there too.
+    std::fs::create_dir(desk.path("shards")).unwrap();
+    desk.write("shards/a.safetensors", &model(&parts[..1]));
+    desk.write("shards/b.safetensors", &model(&parts[1..]));
+    let map = r#"{"weight_map":{"w":"a.safetensors","v":"b.safetensors","u":"b.safetensors"}}"#;
+    desk.write("shards/model.safetensors.index.json", map.as_bytes());
+    let mut report = ask(&["prune", "shards", "-o", "out"]);
+    for (file, name) in [("/files/scores/0", "scores"), ("/files/groups/0", "groups"), ("/files/norms", "norms")] {
+        let file = report.pointer_mut(file).unwrap().as_object_mut().unwrap();
+        assert_eq!(file.remove("blake3").unwrap(), blake3::hash(&desk.read(name)).to_string(), "{name}");
+    }
+    assert_eq!(report["files"], files);
+    // What was not given is not there.
+    let report = serde_json::from_str::<Value>(&desk.succeed(&["inspect", "in", "--json"]).0).unwrap();
+    assert!(["targets", "ignore", "files"].iter().all(|name| report.get(name).is_none()), "{report}");
+    let schema = String::from_utf8(desk.run(&["schema"]).stdout).unwrap();
+    assert_eq!(schema.matches("row, column, head:N, channel or groups").count(), 2);
 }
 
 #[test]

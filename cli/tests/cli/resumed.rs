@@ -111,6 +111,16 @@ fn finished_shards_of_a_killed_run_are_not_computed_again() {
     assert!(is_whole(&desk, &[]));
 }
 
+/// Who listens hears of every tensor once, whichever run pruned it.
+#[test]
+fn machines_are_told_of_what_is_taken_over() {
+    let desk = killed();
+    let stderr = go_on(&desk, &["--json"]);
+    let events = stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let names: Vec<_> = events.filter(|event| event["event"] == "tensor").map(|event| event["name"].clone()).collect();
+    assert_eq!(names, ["w0", "w1", "w2"], "{stderr}");
+}
+
 /// A contest over all shards is decided again, and what it said of finished ones is not written again, unless it says something else now;
 /// be it a contest of weights, of rows, or of groups that the shards share.
 #[test]
