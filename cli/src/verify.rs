@@ -2,13 +2,14 @@
 
 use crate::args::VerifyArgs;
 use crate::backend::Workers;
-use crate::checkpoint::INDEX;
+use crate::checkpoint::{INDEX, Passed, passed_over};
+use crate::events;
 use crate::input::open_regular;
 use crate::output::REPORT;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -71,8 +72,19 @@ fn check_names(output: &Path, folder: &Path, expected: &BTreeSet<&Path>) -> Resu
     let cannot = || format!("cannot list {}", output.join(folder).display());
     for entry in fs::read_dir(output.join(folder)).with_context(cannot)? {
         let name = folder.join(entry.with_context(cannot)?.file_name());
-        let is_known = expected.contains(&*name);
-        ensure!(is_known, "{} is in the output, and the input has no such file", output.join(name).display());
+        if expected.contains(&*name) {
+            continue;
+        }
+        let path = output.join(&name);
+        let shown = path.display();
+        // In the input these are passed over too: whoever has them put them here after the pruning.
+        match passed_over(&path) {
+            Some(Passed::Is(what)) => events::note(&format!("{shown} is {what} and is not looked at")),
+            Some(Passed::Left) => {
+                events::note(&format!("{shown} was left by a run that was ended, and is not looked at"))
+            }
+            None => bail!("{shown} is in the output, and the input has no such file"),
+        }
     }
     Ok(())
 }
