@@ -16,12 +16,17 @@ use std::path::{Path, PathBuf};
 
 /// Check that an output and a masks file are exactly what prune would write.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+    let output_path = args.output()?;
+    let idle = args.idle();
+    if !idle.is_empty() {
+        events::note(&format!("verify writes nothing, and has no use for {}", idle.join(", ")));
+    }
     let question = Question::open(&args.job)?;
     let model = &question.model;
-    let output = |name: &Path| if model.directory.is_some() { args.output.join(name) } else { args.output.clone() };
+    let output = |name: &Path| if model.directory.is_some() { output_path.join(name) } else { output_path.to_owned() };
     let paths: Vec<_> = model.shards.iter().map(|shard| output(shard.name().as_ref())).collect();
-    let is_directory = args.output.is_dir();
-    ensure!(!is_directory || model.directory.is_some(), "{} is not a regular file", args.output.display());
+    let is_directory = output_path.is_dir();
+    ensure!(!is_directory || model.directory.is_some(), "{} is not a regular file", output_path.display());
     let files = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     for ((path, file), shard) in paths.iter().zip(&files).zip(&model.shards) {
         let (has, len) = (file.metadata()?.len(), shard.len);
@@ -39,10 +44,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         let shards = model.shards.iter().map(|shard| Path::new(shard.name()));
         let expected = beside.iter().copied().chain(shards).chain([Path::new(REPORT)]).chain(folders.clone()).collect();
         for folder in [Path::new("")].into_iter().chain(folders) {
-            check_names(&args.output, folder, &expected)?;
+            check_names(output_path, folder, &expected)?;
         }
         for name in beside {
-            let (path, from) = (args.output.join(name), open(&model.path.join(name))?);
+            let (path, from) = (output_path.join(name), open(&model.path.join(name))?);
             let file = open(&path)?;
             let (sink, len) = (Sink::Compare(&file, 0), from.metadata()?.len());
             let same = sink.set_len(len).and_then(|()| sink.copy(&from, 0..len));
@@ -56,7 +61,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
             None => error,
         })?;
     let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
-    let (path, input) = (args.output.display(), args.job.input.display());
+    let (path, input) = (output_path.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };
     let line =
         format!("{path} is what the rule makes of {input}: {pruned} tensors pruned, all else unchanged{masks}\n");
