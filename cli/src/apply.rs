@@ -3,6 +3,7 @@
 use crate::args::ApplyArgs;
 use crate::checkpoint::Checkpoint;
 use crate::destination::{Destination, Paths, copy_gaps};
+use crate::events;
 use crate::interrupt;
 use crate::masks::Masks;
 use crate::positioned::read_exact_at;
@@ -50,6 +51,9 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     let model = Checkpoint::open(&args.input)?;
     let masks = Masks::new(Model::open(&args.masks).context("the masks file")?)?;
     let pairs = pair(&model, &masks)?;
+    for note in model.directory.iter().flat_map(|directory| &directory.notes) {
+        events::note(note);
+    }
     let paths = Paths {
         weights: Some(&args.output),
         report: args.report.file.as_deref(),

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use emprune::Beta;
 use help::{ABOUT, AFTER_HELP, APPLY_HELP, BENCH_HELP, DIFF_HELP, IMAGE_HELP, LONG_ABOUT, PRUNE_HELP, VERIFY_HELP};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 mod help;
 
@@ -82,10 +82,38 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) job: JobArgs,
     /// What prune made of it
-    pub(crate) output: PathBuf,
+    #[arg(required_unless_present = "named_output")]
+    output: Option<PathBuf>,
+    /// The same, as the command of prune has it
+    #[arg(short = 'o', long = "output", value_name = "PATH", conflicts_with = "output")]
+    named_output: Option<PathBuf>,
     /// Check a masks file too
     #[arg(long, value_name = "FILE")]
     pub(crate) masks: Option<PathBuf>,
+    /// No report is written; it is understood so that one word turns a prune command into its check
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Nothing is drawn; understood for the same reason
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Nothing is replaced; understood for the same reason
+    #[arg(long)]
+    overwrite: bool,
+}
+
+impl VerifyArgs {
+    /// What is checked, whichever way it was named.
+    pub(crate) fn output(&self) -> Result<&Path, Usage> {
+        let output = self.output.as_deref().or(self.named_output.as_deref());
+        output.ok_or_else(|| Usage("verify needs an OUTPUT".into())) // the parser sees to it
+    }
+
+    /// Options of prune's that were given and mean nothing here.
+    pub(crate) fn idle(&self) -> Vec<&'static str> {
+        let all =
+            [("--report", self.report.is_some()), ("--plot", self.plot.is_some()), ("--overwrite", self.overwrite)];
+        all.into_iter().filter_map(|(option, is_given)| is_given.then_some(option)).collect()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -216,7 +244,7 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "FILE", requires = "norms")]
     pub(crate) norm_map: Option<PathBuf>,
 
-    /// Prune the tensors that match, and no others; may be given again
+    /// Prune the tensors that match, and no others but those that a recipe asks for; may be given again
     #[arg(long, value_name = "PATTERN")]
     pub(crate) targets: Vec<String>,
 

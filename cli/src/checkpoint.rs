@@ -6,6 +6,7 @@
 use crate::input::read_text;
 use crate::output::{NOTE, OLD, PARTIAL, REPORT};
 use crate::safetensors::{MOST_TENSORS, Model, TensorInfo};
+use crate::table::grouped;
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,35 +78,108 @@ impl Directory {
     fn add(&mut self, of: &Path, place: &Path) -> Result<()> {
         let path = of.join(place);
         let shown = path.display();
-        if is_left(place.as_os_str()) {
-            return Ok(());
-        }
-        let is_hidden = place.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let metadata = fs::symlink_metadata(&path).with_context(|| format!("cannot look at {shown}"))?;
-        if metadata.is_dir() && is_hidden {
-            // A history, or a cache of what was downloaded: it may be many times as large as the model.
-            self.notes.push(format!("{shown} is a hidden directory and is not copied"));
-            return Ok(());
-        }
-        // A link to a directory may lead back to where we come from.
-        if !metadata.is_dir() {
-            self.notes.push(format!("{shown} is no regular file and is not copied"));
-            return Ok(());
+        match passed_over(&path) {
+            Some(Passed::Left) => return Ok(()),
+            Some(Passed::Is(what)) => {
+                self.notes.push(format!("{shown} is {what} and is not copied"));
+                return Ok(());
+            }
+            None => {}
         }
         self.folders.push(place.to_owned());
         let cannot = || format!("cannot list {shown}");
-        for entry in fs::read_dir(&path).with_context(cannot)? {
+        let entries = match fs::read_dir(&path) {
+            // It can be looked at, and no more: who wants a copy of it is told before the work.
+            Err(error) => {
+                self.notes.push(format!("{shown} cannot be listed ({error}), and so not be copied"));
+                self.others.push(place.to_owned());
+                return Ok(());
+            }
+            Ok(entries) => entries,
+        };
+        for entry in entries {
             let name = entry.with_context(cannot)?.file_name();
             let inner = place.join(&name);
-            let metadata =
-                fs::metadata(of.join(&inner)).with_context(|| format!("cannot look at {}", inner.display()))?;
-            if !metadata.is_file() {
+            // What cannot be looked at, such as a link to what is gone, is named where it would be copied.
+            if fs::metadata(of.join(&inner)).is_ok_and(|metadata| !metadata.is_file()) {
                 self.add(of, &inner)?;
             } else if !is_left(&name) {
                 self.others.push(inner);
             }
         }
         Ok(())
+    }
+
+    /// Note what is copied and perhaps not meant to be, and what cannot be.
+    fn note_others(&mut self, path: &Path) {
+        let mut weights = Vec::new();
+        let mut bytes = 0;
+        for file in &self.others {
+            let shown = path.join(file);
+            match fs::metadata(&shown) {
+                Err(error) => {
+                    self.notes.push(format!("{} cannot be looked at ({error}), and so not be copied", shown.display()))
+                }
+                Ok(metadata) if metadata.is_file() && has_weights(file) => {
+                    bytes += metadata.len();
+                    weights.push(shown.display().to_string());
+                }
+                Ok(_) => {}
+            }
+        }
+        if weights.is_empty() {
+            return;
+        }
+        let named = weights.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = match weights.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (are, they_are, together) =
+            if weights.len() == 1 { ("is", "it is", "") } else { ("are", "they are", " together") };
+        let bytes = grouped(bytes);
+        self.notes.push(format!(
+            "{named}{more} {are} not part of the model and {are} copied as {they_are}, unpruned: {bytes} bytes{together}"
+        ));
+    }
+}
+
+/// Files that a note names; of more it gives the number.
+const MOST_NAMED: usize = 4;
+
+/// Whether a file's name is one of weights, in whatever format.
+fn has_weights(file: &Path) -> bool {
+    const ENDINGS: [&str; 10] = ["safetensors", "bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "ot"];
+    file.extension().is_some_and(|end| ENDINGS.iter().any(|weights| end.eq_ignore_ascii_case(weights)))
+}
+
+/// Why something in a directory is no part of what is copied.
+pub(crate) enum Passed {
+    /// A killed run left it.
+    Left,
+    /// In words.
+    Is(&'static str),
+}
+
+/// Whether something in a directory is passed over, and why.
+pub(crate) fn passed_over(path: &Path) -> Option<Passed> {
+    let name = path.file_name().unwrap_or_default();
+    if is_left(name) {
+        return Some(Passed::Left);
+    }
+    // What a link leads to is a file of the directory; one that leads nowhere should have been.
+    if fs::metadata(path).map_or(true, |metadata| metadata.is_file()) {
+        return None;
+    }
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    if is_directory && name.as_encoded_bytes().starts_with(b".") {
+        // A history, or a cache of what was downloaded: it may be many times as large as the model.
+        Some(Passed::Is("a hidden directory"))
+    } else if !is_directory {
+        // A link to a directory may lead back to where we come from.
+        Some(Passed::Is("no regular file"))
+    } else {
+        None
     }
 }
 
@@ -115,11 +189,12 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     for entry in fs::read_dir(path).context("cannot list the directory")? {
         let name = entry.context("cannot list the directory")?.file_name();
         // Of a link, what it leads to: downloaded models are often links into a store of files.
-        let metadata = fs::metadata(path.join(&name)).with_context(|| format!("cannot look at {name:?}"))?;
-        if metadata.is_file() {
-            names.insert(name);
-        } else {
-            directory.add(path, Path::new(&name))?;
+        match fs::metadata(path.join(&name)) {
+            Ok(metadata) if !metadata.is_file() => directory.add(path, Path::new(&name))?,
+            // One that leads nowhere is an error where it is opened, and else may be in nobody's way.
+            Ok(_) | Err(_) => {
+                names.insert(name);
+            }
         }
     }
     directory.notes.sort();
@@ -143,10 +218,7 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     names.retain(|name| !is_left(name));
     directory.others.extend(names.into_iter().map(PathBuf::from));
     directory.others.sort();
-    let weights = |file: &&PathBuf| file.extension().is_some_and(|end| end == "safetensors" || end == "bin");
-    for file in directory.others.iter().filter(weights) {
-        directory.notes.push(format!("{} is not part of the model and is copied unpruned", path.join(file).display()));
-    }
+    directory.note_others(path);
     if directory.others.iter().any(|file| file == Path::new(CONFIG)) && ties_embeddings(&path.join(CONFIG), &shards) {
         let note = format!("{CONFIG} ties the output layer to the embedding: who prunes the one prunes the other");
         directory.notes.push(note);

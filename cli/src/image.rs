@@ -1,5 +1,6 @@
 //! `emprune image`: a picture of which every channel keeps the pixels that stand out.
 
+use crate::Usage;
 use crate::args::ImageArgs;
 use crate::backend::{Fallback, Workers};
 use crate::interrupt;
@@ -67,6 +68,7 @@ struct Channel {
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let start = Instant::now();
     args.backend.check()?;
+    check_name(&args.output)?;
     interrupt::catch()?;
     let picture = Picture::open(&args.input)?;
     let targets: Vec<&Path> = args.report.file.as_deref().into_iter().chain([args.output.as_path()]).collect();
@@ -115,6 +117,16 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
         text = report.table(&format!("{seconds:.3} s on {}", workers.backend()), &args.output).into_bytes();
     }
     crate::print(&text)
+}
+
+/// A name that says another format would be believed by whoever opens it.
+fn check_name(output: &Path) -> Result<(), Usage> {
+    let others = ["jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+    let end = output.extension().filter(|end| others.iter().any(|other| end.eq_ignore_ascii_case(other)));
+    end.map_or(Ok(()), |end| {
+        let (output, end) = (output.display(), end.display());
+        Err(Usage(format!("--output {output}: pictures are written as PNG, and the name says {end}; end it in .png")))
+    })
 }
 
 /// Prune channel by channel, from `input` to `output`.

@@ -6,11 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::Path;
 
 /// More than any picture of [`MOST_PIXELS`] takes, twice.
 const MOST_BYTES: u64 = 16 * MOST_PIXELS;
+
+/// What a JPEG may have besides its pixels: profiles, thumbnails, a film of the moment.
+const MOST_HEADERS: u64 = 128 << 20;
+/// Of a JPEG, at the best quality and without luck.
+const BYTES_OF_PIXEL: u64 = 16;
 
 /// A decoded picture.
 #[derive(Debug)]
@@ -101,27 +106,78 @@ fn decode(file: File) -> Result<Picture> {
     Ok(Picture { layout: Layout { width, height, stride }, samples, profile })
 }
 
-/// What the decoder would not say: it paints grey what a truncated file lacks, and guesses at the colours of inks.
+/// What the decoder would not say: it paints grey what a truncated file lacks, guesses at the colours of inks, and reads all of a file
+/// before it looks at the size of the picture.
 fn check_jpeg(file: &File) -> Result<()> {
-    let mut bytes = Vec::new();
-    BufReader::new(file).take(MOST_BYTES).read_to_end(&mut bytes).context("cannot read it")?;
-    // Segments with lengths, which may hold pictures of their own, up to the first that is followed by data. In that, 0xff
-    // before the end's 0xd9 is nothing else.
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
+    let len = file.metadata().context("cannot look at it")?.len();
+    let mut reader = BufReader::new(file);
+    let (pixels, has_data) = read_segments(&mut reader)?;
+    let most = MOST_HEADERS.saturating_add(pixels.saturating_mul(BYTES_OF_PIXEL));
+    ensure!(len <= most, "the file has {len} bytes, and a JPEG of {pixels} pixels may have {most}");
+    ensure!(pixels <= MOST_PIXELS, "the picture has {pixels} pixels, and may have 1 to {MOST_PIXELS}");
+    ensure!(!has_data || has_end(&mut reader).context("cannot read it")?, "truncated: the JPEG data has no end");
+    Ok(()) // if it is not what was thought, the decoder will say so
+}
+
+/// Walk over segments with lengths, which may hold pictures of their own, up to the first that is followed by data. Returns how
+/// many pixels there are, and whether there was such a one.
+fn read_segments(reader: &mut BufReader<&File>) -> Result<(u64, bool)> {
+    let mut pixels = 0;
+    let mut head = next::<2>(reader)?.and(next::<2>(reader)?);
+    while let Some([0xff, marker]) = head {
         if marker == 0xff {
-            at += 1; // any number of these may stand before a marker
+            // Any number of these may stand before a marker.
+            head = next::<1>(reader)?.map(|[marker]| [0xff, marker]);
             continue;
         }
+        let Some(len) = next::<2>(reader)? else { break };
+        let mut rest = i64::from(u16::from_be_bytes(len)) - 2;
         // The frame: precision, height, width, and how many colours there are.
         let is_frame = (0xc0..=0xcf).contains(&marker) && ![0xc4, 0xc8, 0xcc].contains(&marker);
-        ensure!(!is_frame || bytes.get(at + 9) != Some(&4), "a CMYK JPEG: its four inks are no grey and no RGB");
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
-        if marker == 0xda {
-            let has_end = bytes.get(at..).unwrap_or_default().windows(2).any(|two| two == [0xff, 0xd9]);
-            ensure!(has_end, "truncated: the JPEG data has no end");
+        if is_frame {
+            let Some([_, high, low, more, less, colours]) = next::<6>(reader)? else { break };
+            ensure!(colours != 4, "a CMYK JPEG: its four inks are no grey and no RGB");
+            let [height, width] = [[high, low], [more, less]].map(|side| u64::from(u16::from_be_bytes(side)));
+            pixels = height * width;
+            rest -= 6;
+        }
+        if rest < 0 {
             break;
         }
+        reader.seek_relative(rest).context("cannot read it")?;
+        if marker == 0xda {
+            return Ok((pixels, true));
+        }
+        head = next::<2>(reader)?;
     }
-    Ok(()) // if it is not what was thought, the decoder will say so
+    Ok((pixels, false))
+}
+
+/// The next bytes, if there are so many.
+fn next<const N: usize>(reader: &mut impl Read) -> Result<Option<[u8; N]>> {
+    let mut bytes = [0; N];
+    match reader.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error).context("cannot read it"),
+    }
+}
+
+/// In a JPEG's data, 0xff before the end's 0xd9 is nothing else.
+fn has_end(reader: &mut impl BufRead) -> io::Result<bool> {
+    let mut after_ff = false;
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        for &byte in bytes {
+            if after_ff && byte == 0xd9 {
+                return Ok(true);
+            }
+            after_ff = byte == 0xff;
+        }
+        let len = bytes.len();
+        reader.consume(len);
+    }
 }

@@ -110,15 +110,56 @@ fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)
     let mut prefix = [0; PREFIX as usize];
     read_exact_at(file, &mut prefix, 0).context("cannot read the header length")?;
     let header_len = u64::from_le_bytes(prefix);
-    ensure!(
-        header_len <= MAX_HEADER,
-        "not a safetensors file: its header would have {header_len} bytes, and {MAX_HEADER} are the most"
-    );
+    if header_len > MAX_HEADER {
+        let mut head = vec![0; file_len.min(MOST_OF_HEAD) as usize];
+        read_exact_at(file, &mut head, 0).context("cannot read it")?;
+        match known_as(&head) {
+            Some(what) => bail!("not a safetensors file, but {what}"),
+            None => {
+                bail!("not a safetensors file: its header would have {header_len} bytes, and {MAX_HEADER} are the most")
+            }
+        }
+    }
     let rest = file_len - PREFIX;
     ensure!(header_len <= rest, "truncated: the header has {header_len} bytes, and only {rest} follow its length");
     let mut header = vec![0; header_len as usize];
     read_exact_at(file, &mut header, PREFIX).context("cannot read the header")?;
     parse(&header, rest - header_len)
+}
+
+/// As much as tells a format.
+const MOST_OF_HEAD: u64 = 512;
+
+/// What a file is that begins like this, and is often given for the one that is meant.
+fn known_as(head: &[u8]) -> Option<&'static str> {
+    // A header's length in front of these would be too large.
+    let known: [(&[u8], &str); 9] = [
+        (b"{", "JSON: of a model in shards, give the directory that holds the index"),
+        (b"GGUF", "GGUF, llama.cpp's format: a model is pruned before it is converted"),
+        (b"version https://git-lfs", "a pointer of Git LFS: `git lfs pull` fetches the file itself"),
+        (b"PK\x03\x04", "a zip archive, as PyTorch writes: convert it to safetensors first"),
+        (b"\x80\x02", "a pickle, as PyTorch writes: convert it to safetensors first"),
+        (b"\x89HDF", "HDF5, Keras's format: convert it to safetensors first"),
+        (b"<!DOCTYPE", "a page of the web, and no download"),
+        (b"<html", "a page of the web, and no download"),
+        (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    ];
+    let known = known.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
+    known.or_else(|| {
+        let old = "an importance matrix in the old format of llama.cpp: `llama-imatrix --in-file OLD -o NEW.gguf` converts it";
+        is_old_imatrix(head).then_some(old)
+    })
+}
+
+/// A number of entries, the length of a name, and the name of a tensor.
+fn is_old_imatrix(head: &[u8]) -> bool {
+    let Some((numbers, rest)) = head.split_at_checked(8) else { return false };
+    let (entries, len) = match numbers.as_chunks::<4>().0 {
+        [entries, len] => (u32::from_le_bytes(*entries), u32::from_le_bytes(*len) as usize),
+        _ => return false,
+    };
+    let is_name = |name: &[u8]| name.iter().all(|c| c.is_ascii_graphic()) && name.contains(&b'.');
+    (1..1 << 20).contains(&entries) && rest.get(..len).is_some_and(is_name)
 }
 
 /// Check a header against the number of data bytes that follow it.

@@ -11,20 +11,27 @@ use std::fmt::Write as _;
 type Applies = fn(&[&str]) -> bool;
 
 /// Names that are left alone unless `--targets` says otherwise: pruning them costs far more than it saves.
-const DEFAULT_IGNORES: [(&str, Applies); 5] = [
-    // embed_tokens, word_embeddings, patch_embed, embed_out; wte and wpe are GPT-2's.
-    ("embedding", |path| path.iter().any(|part| part.contains("embed") || ["wte", "wpe"].contains(part))),
+const DEFAULT_IGNORES: [(&str, Applies); 8] = [
+    ("embedding", is_embedding),
     // The last module: a linear layer inside an adaptive norm is an ordinary linear layer. norm1, LayerNorm, ln_f, q_norm,
     // norm_q, layer_norm_2.
     ("norm", |path| path.last().is_some_and(|part| is_norm(part))),
     // The output layer, whatever is inside it: often the embedding once more, and always one step from the answer.
     ("lm_head", |path| path.contains(&"lm_head")),
+    ("output head", is_head),
     // They choose the experts: a few rows decide about all the weights behind them. mlp.gate, shared_expert_gate, gate.wg,
     // router.classifier; not mlp.gate_proj, which is half of a gated linear unit.
     ("router", |path| {
         path.iter().any(|part| part.contains("router"))
             || matches!(path, [.., "gate" | "shared_expert_gate"] | [.., "gate", "wg"])
     }),
+    // Of all experts, or of all pairs of positions, and so of two axes: gate_up_proj_bias, relative_position_bias_table, and a mask of zeros
+    // and ones that older models keep under attn.bias.
+    ("bias", |path| {
+        path.last().is_some_and(|part| *part == "bias" || part.ends_with("_bias") || part.ends_with("_bias_table"))
+    }),
+    // Of a Mamba layer: logarithms of rates, of which a small one is as telling as a large one.
+    ("state matrix", |path| matches!(path, [.., "a_log"])),
     // Numbers that give others their size, in quantised files.
     ("quantisation scale", |path| path.last().is_some_and(|part| is_scale(part))),
 ];
@@ -32,9 +39,51 @@ const DEFAULT_IGNORES: [(&str, Applies); 5] = [
 /// The rule that a name falls under. Its last part does not count where it says only what kind of parameter this is.
 fn default_ignore(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
-    let module = [".weight", ".bias"].iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(&name);
-    let path: Vec<_> = module.split(['.', '/']).collect();
-    DEFAULT_IGNORES.iter().find(|(_, applies)| applies(&path)).map(|(reason, _)| *reason)
+    let module = name.strip_suffix(".weight").unwrap_or(&name);
+    // A bias of a norm is left alone as a norm's, and of all else as a bias.
+    let modules = [module.strip_suffix(".bias").unwrap_or(module), module].map(|name| name.split(['.', '/']).collect());
+    let applies = |(_, applies): &&(_, Applies)| modules.iter().any(|path: &Vec<_>| applies(path));
+    DEFAULT_IGNORES.iter().find(applies).map(|(reason, _)| *reason)
+}
+
+/// What is looked up and not multiplied with. embed_tokens, word_embeddings, patch_embed, embed_out; wte and wpe are GPT-2's, shared is T5's, emb
+/// RWKV's; cls_token and register_tokens are embeddings of one token or few; relative_attention_bias is one of distances.
+fn is_embedding(path: &[&str]) -> bool {
+    let is_table = |part: &str| {
+        part == "emb"
+            || part.ends_with("_emb")
+            || part.ends_with("_token")
+            || part.ends_with("_tokens")
+            || part == "relative_attention_bias"
+    };
+    path.iter().any(|part| part.contains("embed") || ["wte", "wpe"].contains(part))
+        || path.last().is_some_and(|part| is_table(part))
+        || matches!(inside(path), ["shared"])
+}
+
+/// The last layer of a model, by the names of those that are not called lm_head. In a layer these are names of ordinary linear ones, so
+/// here they count outside all layers alone.
+fn is_head(path: &[&str]) -> bool {
+    matches!(
+        inside(path),
+        ["output" | "head" | "classifier" | "score" | "qa_outputs" | "vocab_projector"]
+            | ["head", "fc"]
+            | ["heads", "head"]
+            | ["classifier" | "classification_head", "out_proj"]
+            | ["cls", ..]
+    )
+}
+
+/// A path without the names of what a model may be wrapped in.
+fn inside<'p, 'n>(mut path: &'p [&'n str]) -> &'p [&'n str] {
+    while let [
+        "model" | "module" | "_orig_mod" | "base_model" | "language_model" | "transformer" | "backbone",
+        rest @ ..,
+    ] = path
+    {
+        path = rest;
+    }
+    path
 }
 
 fn is_norm(part: &str) -> bool {
@@ -131,17 +180,17 @@ impl Asked {
         if let (Some(at), Some(true)) = (rule, skip) {
             return Ok(Some(recipe_rule(at)));
         }
-        // Those that ask for this tensor, if it must be asked for by a pattern.
-        let asking = match (rule, skip) {
-            (Some(at), Some(false)) if self.targets.is_empty() => &self.rules[at].0,
-            _ => &self.targets,
+        // Those that ask for this tensor, if it must be asked for by a pattern: an option's and a rule's alike.
+        let of_rule = match (rule, skip) {
+            (Some(at), Some(false)) => self.rules[at].0.as_slice(),
+            _ => &[],
         };
         let unfit = unfit(tensor);
-        if asking.is_empty() {
+        if self.targets.is_empty() && of_rule.is_empty() {
             let few_axes = || (tensor.shape.len() < 2).then(|| format!("rank {}", tensor.shape.len()));
             return Ok(unfit.or_else(few_axes).or_else(|| default_ignore(name).map(str::to_owned)));
         }
-        let mut matching = asking.iter().filter(|pattern| pattern.matches(name)).peekable();
+        let mut matching = self.targets.iter().chain(of_rule).filter(|pattern| pattern.matches(name)).peekable();
         if matching.peek().is_none() {
             return Ok(Some("not a target".into()));
         }

@@ -2,25 +2,31 @@
 
 use crate::args::VerifyArgs;
 use crate::backend::Workers;
-use crate::checkpoint::INDEX;
+use crate::checkpoint::{INDEX, Passed, passed_over};
+use crate::events;
 use crate::input::open_regular;
 use crate::output::REPORT;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Check that an output and a masks file are exactly what prune would write.
 pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
+    let output_path = args.output()?;
+    let idle = args.idle();
+    if !idle.is_empty() {
+        events::note(&format!("verify writes nothing, and has no use for {}", idle.join(", ")));
+    }
     let question = Question::open(&args.job)?;
     let model = &question.model;
-    let output = |name: &Path| if model.directory.is_some() { args.output.join(name) } else { args.output.clone() };
+    let output = |name: &Path| if model.directory.is_some() { output_path.join(name) } else { output_path.to_owned() };
     let paths: Vec<_> = model.shards.iter().map(|shard| output(shard.name().as_ref())).collect();
-    let is_directory = args.output.is_dir();
-    ensure!(!is_directory || model.directory.is_some(), "{} is not a regular file", args.output.display());
+    let is_directory = output_path.is_dir();
+    ensure!(!is_directory || model.directory.is_some(), "{} is not a regular file", output_path.display());
     let files = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     for ((path, file), shard) in paths.iter().zip(&files).zip(&model.shards) {
         let (has, len) = (file.metadata()?.len(), shard.len);
@@ -38,10 +44,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         let shards = model.shards.iter().map(|shard| Path::new(shard.name()));
         let expected = beside.iter().copied().chain(shards).chain([Path::new(REPORT)]).chain(folders.clone()).collect();
         for folder in [Path::new("")].into_iter().chain(folders) {
-            check_names(&args.output, folder, &expected)?;
+            check_names(output_path, folder, &expected)?;
         }
         for name in beside {
-            let (path, from) = (args.output.join(name), open(&model.path.join(name))?);
+            let (path, from) = (output_path.join(name), open(&model.path.join(name))?);
             let file = open(&path)?;
             let (sink, len) = (Sink::Compare(&file, 0), from.metadata()?.len());
             let same = sink.set_len(len).and_then(|()| sink.copy(&from, 0..len));
@@ -54,7 +60,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         None => error,
     })?;
     let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
-    let (path, input) = (args.output.display(), args.job.input.display());
+    let (path, input) = (output_path.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };
     let line =
         format!("{path} is what the rule makes of {input}: {pruned} tensors pruned, all else unchanged{masks}\n");
@@ -70,8 +76,19 @@ fn check_names(output: &Path, folder: &Path, expected: &BTreeSet<&Path>) -> Resu
     let cannot = || format!("cannot list {}", output.join(folder).display());
     for entry in fs::read_dir(output.join(folder)).with_context(cannot)? {
         let name = folder.join(entry.with_context(cannot)?.file_name());
-        let is_known = expected.contains(&*name);
-        ensure!(is_known, "{} is in the output, and the input has no such file", output.join(name).display());
+        if expected.contains(&*name) {
+            continue;
+        }
+        let path = output.join(&name);
+        let shown = path.display();
+        // In the input these are passed over too: whoever has them put them here after the pruning.
+        match passed_over(&path) {
+            Some(Passed::Is(what)) => events::note(&format!("{shown} is {what} and is not looked at")),
+            Some(Passed::Left) => {
+                events::note(&format!("{shown} was left by a run that was ended, and is not looked at"))
+            }
+            None => bail!("{shown} is in the output, and the input has no such file"),
+        }
     }
     Ok(())
 }

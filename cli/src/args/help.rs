@@ -68,7 +68,7 @@ each; of what several tensors say about a group that they share, the largest cou
 
 A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
 a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
-false, which asks for its tensors as --targets does: for those of one axis too, and for what is known by its name as an exception. All tensors of one rule whose granularity is global are \
+false, which asks for its tensors as --targets does, and beside it: for those of one axis too, and for what is known by its name as an exception. All tensors of one rule whose granularity is global are \
 one contest.
 
   [[rule]]
@@ -87,13 +87,17 @@ a second at most, finished or failed comes last.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
-BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except embeddings, norms, lm_head, routers and quantisation scales, which \
-are known by their names. --targets overrides these exceptions, and --ignore overrides --targets.";
+BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except embeddings (single tokens too), norms, output heads, routers, biases, \
+the state matrices of Mamba (A_log) and quantisation scales, which are known by their names. --targets overrides these exceptions, and so does a rule \
+with skip = false; --ignore overrides both.";
 
 pub(super) const VERIFY_HELP: &str = "\
 Examples:
   emprune prune model.safetensors -o pruned.safetensors --beta 0.8 --masks masks.safetensors
   emprune verify model.safetensors pruned.safetensors --beta 0.8 --masks masks.safetensors --backend cpu
+
+The output may also be named by -o, as the command of prune has it; with --report, --plot and --overwrite, which mean nothing here, that command is understood \
+as it is. Not with --json: there is no report.
 
 The exit code is 0 when every byte is as it should be. Else it is 1, and the first tensor and entry that differ are named.";
 

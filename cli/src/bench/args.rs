@@ -4,6 +4,7 @@ use super::inputs::InputKind;
 use crate::Usage;
 use crate::args::memory;
 use crate::backend::VariantChoice;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -52,8 +53,8 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(super) without_sums: bool,
 
-    /// Try other constants of the kernels on a GPU, at the largest of the sizes, and print the best
-    #[arg(long, conflicts_with_all = ["peers", "plan", "json", "without_sums"])]
+    /// Try other constants of the kernels on a GPU, at the largest of the sizes and on cases of its own, and print the best
+    #[arg(long, conflicts_with_all = ["peers", "plan", "json", "without_sums", "dtype", "input", "granularity", "task", "row_len", "seconds", "repeats", "memory"])]
     pub(super) tune: bool,
 
     /// Print what a GPU's jobs should read, write and dispatch, and time nothing
@@ -135,7 +136,8 @@ pub(crate) enum BenchBackend {
 
 impl BenchArgs {
     /// What clap cannot express.
-    pub(super) fn check(&self) -> Result<(), Usage> {
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(cfg!(feature = "gpu") || !self.tune, "nothing is tuned: this program was built without GPU support");
         let for_gpus = [
             ("--adapter", self.adapter.is_some()),
             ("--plan", self.plan),
@@ -145,7 +147,7 @@ impl BenchArgs {
         ];
         match for_gpus.iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) if self.backend == BenchBackend::Cpu => {
-                Err(Usage(format!("{option} is not for --backend cpu")))
+                Err(Usage(format!("{option} is not for --backend cpu")).into())
             }
             _ => Ok(()),
         }

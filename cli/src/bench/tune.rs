@@ -5,7 +5,7 @@ use super::{Bench, Gpu, inputs, make_mask, prune};
 use crate::bench::inputs::{Entry, InputKind};
 use crate::bench::report::{Case, median};
 use crate::table::{new_table, to_text};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use comfy_table::CellAlignment;
 use emprune::gpu::Tuning;
 use half::bf16;
@@ -34,6 +34,10 @@ type Tried = (&'static str, String, Times);
 impl Bench<'_> {
     /// A table for each device, and what it is faster with than with the default.
     pub(super) fn tune(&self) -> Result<String> {
+        ensure!(
+            !self.gpus.is_empty(),
+            "nothing is tuned: there is no hardware adapter; --backend gpu tunes a software one"
+        );
         let mut text = String::new();
         for gpu in &self.gpus {
             let (default, tried) = self.tried(gpu)?;

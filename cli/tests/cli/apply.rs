@@ -153,3 +153,22 @@ fn nothing_is_written_in_place() {
     desk.fail(&["apply", "in", "-o", "out"], 2, &["--masks"]);
     desk.fail(&["apply", "--masks", "masks", "in"], 2, &["--output"]);
 }
+
+/// What is not copied, and what is copied unpruned, is told as prune tells it.
+#[test]
+fn a_directory_is_told_about() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.path("in/.cache")).unwrap();
+    desk.write("in/model.safetensors", &source());
+    desk.write("in/other.safetensors", b"another model");
+    desk.write("in/config.json", br#"{"tie_word_embeddings": true}"#);
+    let (_, prune) = desk.succeed(&["prune", "in", "-o", "pruned", "--masks", "masks"]);
+    let output = desk.run(&["apply", "--masks", "masks", "in", "-o", "out"]);
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for part in [".cache is a hidden directory", "other.safetensors is not part of the model", "ties the output layer"]
+    {
+        assert!(stderr.contains(part), "{stderr:?} without {part:?}");
+    }
+    assert_eq!(stderr, prune);
+}

@@ -27,7 +27,34 @@ fn missing_empty_or_no_file() {
     refuse(&desk, ".", &["neither", "model.safetensors"]);
     refuse_bytes(b"", &["empty"]);
     refuse_bytes(b"1234567", &["truncated", "length 7", "first 8"]);
-    refuse_bytes(b"this is a text and no safetensors file", &["not a safetensors file"]);
+    refuse_bytes(b"this is a text and no safetensors file", &["not a safetensors file", "header would have"]);
+}
+
+/// Files that lie beside the one that is meant, or that have its name.
+#[test]
+fn files_of_other_formats_are_told_by_what_they_are() {
+    let index = br#"{"metadata":{"total_size":8},"weight_map":{"a":"b.safetensors"}}"#;
+    refuse_bytes(index, &["not a safetensors file, but JSON", "the directory that holds the index"]);
+    refuse_bytes(b"{\n  \"weight_map\": {}}", &["but JSON"]);
+    refuse_bytes(b"GGUF\x03\0\0\0\0\0\0\0", &["but GGUF"]);
+    refuse_bytes(b"PK\x03\x04\0\0\x08\x08\0\0", &["but a zip archive", "convert it to safetensors"]);
+    refuse_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", &["but a pointer of Git LFS"]);
+    let name = b"blk.0.attn_q.weight";
+    let old = [&2i32.to_le_bytes()[..], &(name.len() as i32).to_le_bytes(), name, &[1, 0, 0, 0, 4, 0, 0, 0]].concat();
+    refuse_bytes(&old, &["importance matrix in the old format", "llama-imatrix --in-file"]);
+    refuse_norms(&old, &["the norms file", "importance matrix in the old format"]);
+    // A header of 123 bytes begins with a brace too.
+    let mut header = one("U8", "[8]", "[0,8]");
+    header += &" ".repeat(123 - header.len());
+    let file = with_header(&header, &[0; 8]);
+    assert_eq!(file[0], b'{');
+    refuse_desk(&file, &["nothing to prune", "dtype U8"]);
+}
+
+fn refuse_desk(bytes: &[u8], parts: &[&str]) {
+    let desk = Desk::new();
+    desk.write("in", bytes);
+    refuse(&desk, "in", parts);
 }
 
 /// To open a pipe is to wait for somebody who writes to it.

@@ -129,6 +129,14 @@ fn wrong_words_are_wrong_usage() {
         (&["--backend", "cpu", "--tune"], "--tune"),
         (&["--backend", "cpu", "--without-sums"], "--without-sums"),
         (&["--tune", "--json"], "--json"),
+        (&["--tune", "--dtype", "f16"], "--dtype"),
+        (&["--tune", "--input", "zeros"], "--input"),
+        (&["--tune", "--granularity", "row"], "--granularity"),
+        (&["--tune", "--task", "mask"], "--task"),
+        (&["--tune", "--row-len", "64"], "--row-len"),
+        (&["--tune", "--seconds", "1"], "--seconds"),
+        (&["--repeats", "3", "--tune"], "--repeats"),
+        (&["--tune", "--memory", "1GiB"], "--memory"),
         (&["--plan", "--peers"], "--peers"),
     ] {
         desk.fail(&[&["bench"], args].concat(), 2, &[part]);
@@ -219,4 +227,21 @@ mod on_a_gpu {
             assert!(plan["dispatches"].as_u64() >= Some(dispatches) && number("dispatches") < 20.0, "{plan}");
         }
     }
+}
+
+/// Where no driver is found there is no adapter, hardware or not.
+#[cfg(all(target_os = "linux", feature = "gpu"))]
+#[test]
+fn to_tune_nothing_is_an_error() {
+    let desk = Desk::new();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command
+        .env("VK_DRIVER_FILES", "/dev/null")
+        .env("VK_ICD_FILENAMES", "/dev/null")
+        .env("LIBGL_DRIVERS_PATH", "/dev/null");
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).env("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null");
+    let output = command.args(["bench", "--tune", "--sizes", "1000"]).current_dir(desk.path(".")).output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains("error: nothing is tuned: there is no hardware adapter"), "{stderr}");
 }

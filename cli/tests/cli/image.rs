@@ -493,4 +493,10 @@ fn nothing_is_overwritten_unasked() {
         desk.fail(&[&["image", "in", "-o", "new.png"], args].concat(), 2, &[part]);
     }
     desk.fail(&["image", "in"], 2, &["--output"]);
+    for name in ["new.jpg", "new.JPEG", "new.webp", "new.bmp", "new.gif", "new.tif", "new.png.TIFF"] {
+        desk.fail(&["image", "in", "-o", name], 2, &["--output", name, "PNG"]);
+    }
+    for name in ["new", "new.PNG", "new.jpg.png"] {
+        desk.succeed(&["image", "in", "-o", name]);
+    }
 }

@@ -1,7 +1,7 @@
 //! `--memory`: what a run takes, whatever the file.
 #![cfg(target_os = "linux")]
 
-use crate::desk::{Desk, f32s, model, tensor, with_header};
+use crate::desk::{Desk, f32s, model, tensor, texts, with_header};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -145,8 +145,41 @@ fn scores_that_were_drawn_take_no_memory() {
     assert_eq!(fs::read_dir(desk.path("plots")).unwrap().count(), tensors + 2);
 }
 
+/// A file that is much longer than its picture is refused before it is read.
+#[test]
+fn a_picture_is_looked_at_before_it_is_read() {
+    let desk = Desk::new();
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::new_rgb8(20, 10).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    let jpeg = jpeg.into_inner();
+    let frame = jpeg.windows(2).position(|two| two == [0xff, 0xc0]).unwrap();
+    let mut wide = jpeg.clone();
+    wide[frame + 5..frame + 9].fill(0xff);
+    // With its data, without it, with more pixels than there may be, and nothing but fill bytes' first.
+    for (bytes, part) in [
+        (&jpeg[..], "JPEG of 200 pixels"),
+        (&jpeg[..frame + 10], "JPEG of 200 pixels"),
+        (&wide, "may have 1 to"),
+        (&jpeg[..4], "JPEG of 0 pixels"),
+    ] {
+        desk.write("in.jpg", bytes);
+        File::options().write(true).open(desk.path("in.jpg")).unwrap().set_len(1 << 30).unwrap();
+        let (_, stderr) = texts(&desk.run(&["image", "in.jpg", "-o", "out.png", "--backend", "cpu"]));
+        assert!(stderr.starts_with("error: in.jpg: ") && stderr.contains(part), "{stderr:?} without {part:?}");
+        let (most, is_done) = watch(&desk, &["image", "in.jpg", "-o", "out.png", "--backend", "cpu"]);
+        assert!(!is_done && most < 128 << 20, "{} MiB", most >> 20);
+    }
+}
+
 /// Run it to its end, and return the most memory that it had.
 fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
+    let (most, is_done) = watch(desk, args);
+    assert!(is_done, "{args:?}");
+    most
+}
+
+/// The same, and whether it succeeded.
+fn watch(desk: &Desk, args: &[&str]) -> (u64, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
     command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).args(args).current_dir(desk.path("."));
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -155,8 +188,8 @@ fn peak_of(desk: &Desk, args: &[&str]) -> u64 {
         most = most.max(peak(&child).unwrap_or_default());
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(child.wait().unwrap().success(), "{args:?}");
-    most
+    let is_done = child.wait().unwrap().success();
+    (most, is_done)
 }
 
 #[test]

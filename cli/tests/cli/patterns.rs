@@ -135,3 +135,44 @@ fn a_pattern_that_cannot_be_read_is_wrong_usage() {
         desk().fail(&["inspect", "in", "--ignore", pattern], 2, &[pattern, "cannot be read"]);
     }
 }
+
+/// What the names say when no option does, whatever the shapes.
+#[test]
+fn heads_tables_and_biases_are_left_alone_by_default() {
+    let left = [
+        ("A_log", "state matrix"),
+        ("cls_token", "embedding"),
+        ("classifier.weight", "output head"),
+        ("cls.predictions.decoder.weight", "output head"),
+        ("emb.weight", "embedding"),
+        ("experts.gate_up_proj_bias", "bias"),
+        ("head.weight", "output head"),
+        ("layers.0.attention.relative_attention_bias.weight", "embedding"),
+        ("model.output.weight", "output head"),
+        ("model.shared.weight", "embedding"),
+        ("output.weight", "output head"),
+        ("score.weight", "output head"),
+        ("shared.weight", "embedding"),
+        ("x.y.bias", "bias"),
+    ];
+    let pruned = ["attention.output.dense.weight", "layers.0.output.weight", "mlp.output_proj.weight"];
+    let names = left.iter().map(|(name, _)| *name).chain(pruned);
+    let parts: Vec<Part<'_>> = names.map(|name| (name, "F32", &[1, 1, 2][..], f32s(&[1.0, 2.0]))).collect();
+    let desk = Desk::new();
+    desk.write("in", &model(&parts));
+    desk.succeed(&["inspect", "in", "--report", "report"]);
+    let report = desk.json("report");
+    for tensor in report["tensors"].as_array().unwrap() {
+        let name = tensor["name"].as_str().unwrap();
+        let expected = left.iter().find(|(left, _)| *left == name).map(|(_, reason)| *reason);
+        assert!(expected.is_some() || pruned.contains(&name), "{name}");
+        assert_eq!(tensor["skipped"].as_str(), expected, "{name}");
+    }
+    // An option has the last word.
+    desk.succeed(&["inspect", "in", "--targets", "*output.weight", "--masks", "masks"]);
+    assert_eq!(names_of(&desk), ["layers.0.output.weight", "model.output.weight", "output.weight"]);
+}
+
+fn names_of(desk: &Desk) -> Vec<String> {
+    names(&desk.read("masks"))
+}

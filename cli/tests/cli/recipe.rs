@@ -99,6 +99,23 @@ fn patterns_that_match_nothing_are_warned_about() {
     );
 }
 
+/// A rule asks as `--targets` does, and beside it.
+#[test]
+fn a_rule_that_does_not_skip_asks_beside_targets() {
+    let desk = Desk::new();
+    desk.write("in", &file(&["a", "b", "embed", "f"]));
+    desk.write("recipe", b"[[rule]]\npattern = 'embed'\nskip = false\n[[rule]]\npattern = 'b'\nbeta = 0.5\n");
+    for (args, expected) in [
+        (&[][..], &["a", "b", "embed", "f"][..]),
+        (&["--targets", "a"], &["a", "embed"]),
+        (&["--targets", "b", "--targets", "embed"], &["b", "embed"]),
+        (&["--targets", "a", "--ignore", "e*"], &["a"]),
+    ] {
+        desk.succeed(&[&["inspect", "in", "--recipe", "recipe", "--masks", "masks", "--overwrite"], args].concat());
+        assert_eq!(crate::desk::names(&desk.read("masks")), expected, "{args:?}");
+    }
+}
+
 #[test]
 fn a_rule_may_ask_for_another_score() {
     let desk = Desk::new();

@@ -314,6 +314,94 @@ fn links_to_files_are_followed_and_other_things_are_named() {
     assert!(!desk.path("out/original").exists() && !desk.path("out/.cache").exists());
 }
 
+/// Weights in whatever format, told once with what they take.
+#[test]
+fn what_is_copied_unpruned_is_told_with_its_size() {
+    let desk = checkpoint();
+    fs::create_dir(desk.path("in/onnx")).unwrap();
+    desk.write("in/onnx/model.ONNX", &[0; 1000]);
+    desk.write("in/consolidated.00.pth", &[0; 234]);
+    let told = |part: &str| {
+        let (_, stderr) = desk.succeed(&["inspect", "in"]);
+        let notes: Vec<_> = stderr.lines().filter(|line| line.contains("not part of the model")).collect();
+        assert!(notes.len() == 1 && notes[0].ends_with(part), "{notes:?} without {part:?}");
+        notes[0].to_owned()
+    };
+    let note = told("are not part of the model and are copied as they are, unpruned: 1,234 bytes together");
+    assert!(note.contains("consolidated.00.pth") && note.contains("model.ONNX"), "{note}");
+    for name in ["a.bin", "b.pt", "c.gguf", "d.h5", "e.msgpack", "f.ot", "g.ckpt"] {
+        desk.write(&format!("in/{name}"), &[0; 10]);
+    }
+    let note = told(" and 5 more are not part of the model and are copied as they are, unpruned: 1,304 bytes together");
+    assert!(note.contains("a.bin"), "{note}");
+}
+
+/// A link that leads nowhere is in nobody's way until it is to be copied, and then named before the work.
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_stops_copies_alone() {
+    use std::os::unix::fs::symlink;
+    for name in ["README.md", "sub/README.md"] {
+        let desk = checkpoint();
+        fs::create_dir(desk.path("in/sub")).unwrap();
+        let link = desk.path(&format!("in/{name}"));
+        symlink("nowhere", &link).unwrap();
+        let (_, stderr) = desk.succeed(&["inspect", "in", "--masks", "masks"]);
+        assert!(stderr.contains(&format!("note: in/{name} cannot be looked at (")), "{stderr}");
+        // Weights that cannot be pruned: nobody has come so far.
+        desk.write(&format!("in/{A}"), &shard_a(&MATRIX.map(|_| f32::NAN)));
+        let before = desk.names();
+        for args in [&["prune", "in", "-o", "out"][..], &["apply", "in", "--masks", "masks", "-o", "out"]] {
+            let (_, stderr) = texts(&desk.run(args));
+            assert!(stderr.contains(&format!("error: cannot copy in/{name}: ")), "{args:?}: {stderr}");
+        }
+        assert_eq!(desk.names(), before);
+        fs::remove_file(&link).unwrap();
+        symlink("nowhere", desk.path(&format!("in/{INDEX}.emprune-partial"))).unwrap();
+        desk.write(&format!("in/{A}"), &shard_a(&MATRIX));
+        desk.succeed(&["prune", "in", "-o", "out"]);
+    }
+    // An index, too, and not the model beside it.
+    let desk = checkpoint();
+    fs::remove_file(desk.path(&format!("in/{INDEX}"))).unwrap();
+    symlink("nowhere", desk.path(&format!("in/{INDEX}"))).unwrap();
+    desk.write("in/model.safetensors", &shard_a(&MATRIX));
+    let (_, stderr) = texts(&desk.run(&["inspect", "in"]));
+    assert!(stderr.contains(&format!("error: in: {INDEX}: cannot open it")), "{stderr}");
+}
+
+/// Nor does a directory that cannot be listed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_that_cannot_be_listed_stops_copies_alone() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let desk = checkpoint();
+    fs::create_dir(desk.path("in/sub")).unwrap();
+    let mode = |name: &str, mode| fs::set_permissions(desk.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    mode("in/sub", 0);
+    mode(".", 0o777);
+    let is_root = fs::read_dir(desk.path("in/sub")).is_ok();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emprune"));
+        // Root may list anything, and nobody may not.
+        if is_root {
+            command.uid(65534);
+        }
+        command.args(args).args(["--backend", "cpu"]).current_dir(desk.path(".")).output()
+    };
+    let Ok(output) = run(&["inspect", "in"]) else {
+        eprintln!("SKIPPED: nobody may not run the program");
+        return;
+    };
+    let (_, stderr) = texts(&output);
+    assert!(output.status.success() && stderr.contains("note: in/sub cannot be listed ("), "{stderr}");
+    let output = run(&["prune", "in", "-o", "out"]).unwrap();
+    let (_, stderr) = texts(&output);
+    assert!(output.status.code() == Some(1) && stderr.contains("error: cannot copy in/sub: "), "{stderr}");
+    assert_eq!(desk.names(), ["in"]);
+    mode("in/sub", 0o755);
+}
+
 /// As sentence transformers have them.
 #[test]
 fn directories_are_copied_with_all_that_is_in_them() {
@@ -395,6 +483,40 @@ fn verify_goes_over_every_file() {
     }
     desk.write("out/model-00003-of-00002.safetensors", b"");
     desk.fail(&verify, 1, &["model-00003-of-00002.safetensors", "the input has no such file"]);
+}
+
+/// What would be passed over in an input may be in an output too: a history, or a cache.
+#[cfg(unix)]
+#[test]
+fn verify_passes_over_what_prune_does_not_copy() {
+    let desk = checkpoint();
+    fs::create_dir(desk.path("in/sub")).unwrap();
+    desk.write("in/sub/file", b"x");
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    for name in ["out/.git", "out/sub/.cache"] {
+        fs::create_dir(desk.path(name)).unwrap();
+        desk.write(&format!("{name}/file"), b"x");
+    }
+    std::os::unix::fs::symlink("..", desk.path("out/link")).unwrap();
+    desk.write("out/.a.emprune-partial", b"half");
+    let verify = ["verify", "in", "out", "--backend", "cpu"];
+    let output = desk.run(&verify);
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for part in [
+        "note: out/.git is a hidden directory and is not looked at",
+        "note: out/sub/.cache is a hidden directory",
+        "note: out/link is no regular file",
+        "note: out/.a.emprune-partial was left",
+    ] {
+        assert!(stderr.contains(part), "{stderr:?} without {part:?}");
+    }
+    // Hidden files are copied, so none may be more; and so are directories that are not hidden.
+    desk.write("out/.hidden", b"");
+    desk.fail(&verify, 1, &["out/.hidden is in the output", "no such file"]);
+    fs::remove_file(desk.path("out/.hidden")).unwrap();
+    fs::create_dir(desk.path("out/more")).unwrap();
+    desk.fail(&verify, 1, &["out/more is in the output", "no such file"]);
 }
 
 /// A shell gives a program few files at first; it may ask for more.

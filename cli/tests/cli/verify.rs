@@ -74,3 +74,22 @@ fn the_first_difference_is_named() {
     desk.fail(&["verify", "in", "in"], 1, &["entry"]);
     desk.fail(&["verify", "in"], 2, &["OUTPUT"]);
 }
+
+/// One word makes the command of prune its check.
+#[test]
+fn the_words_of_prune_are_understood() {
+    let desk = desk();
+    let rest = ["in", "-o", "out", "--masks", "masks", "--beta", "0.8", "--report", "report", "--overwrite"];
+    desk.succeed(&[&["prune"], &rest[..]].concat());
+    let before = desk.everything();
+    let (stdout, stderr) = desk.succeed(&[&["verify"], &rest[..], &["--plot", "plots"]].concat());
+    assert!(stdout.starts_with("out is what the rule makes of in: "), "{stdout}");
+    assert_eq!(stderr, "note: verify writes nothing, and has no use for --report, --plot, --overwrite\n");
+    assert!(desk.everything() == before, "verify wrote something");
+    let (_, stderr) = desk.succeed(&["verify", "in", "--output", "out", "--beta", "0.8"]);
+    assert_eq!(stderr, "");
+    // Not another file, and only one.
+    desk.fail(&["verify", "in", "-o", "in", "--backend", "cpu"], 1, &["in is not what the rule makes of the input"]);
+    desk.fail(&["verify", "in", "out", "-o", "out"], 2, &["--output", "OUTPUT"]);
+    desk.fail(&["verify", "in", "-o", "out", "--json"], 2, &["--json"]);
+}
