@@ -19,6 +19,8 @@ fn zeros(desk: &Desk, name: &str, rows: u64, columns: u64) {
 /// The most memory that a process had so far, in bytes.
 fn peak(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(Path::new("/proc").join(child.id().to_string()).join("status")).ok()?;
+    // A child that is about to become the program has our memory for a moment, and our name.
+    status.lines().find(|line| *line == "Name:\temprune")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(1024 * line.trim().trim_end_matches(" kB").parse::<u64>().ok()?)
 }

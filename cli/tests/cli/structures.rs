@@ -178,7 +178,7 @@ fn what_does_not_fit_names_both_sides() {
     let scores = ["--structure", "row", "--score", "f"];
     let one = [&scores[..], &["--targets", "up"]].concat();
     refuse(&[("up", "F32", &[3], f32s(&[1.0; 3]))], &one, &["\"up\"", "[3]", "[4, 2]", "row structures [4]"]);
-    refuse(&[("up", "I32", &[4], f32s(&[1.0; 4]))], &one, &["\"up\"", "I32", "F32, F16 or BF16"]);
+    refuse(&[("up", "I32", &[4], f32s(&[1.0; 4]))], &one, &["\"up\"", "I32", "F32, F16, BF16, F8_E4M3 or F8_E5M2"]);
     refuse(&[("up", "F32", &[4], f32s(&[1.0, f32::NAN, 1.0, 1.0]))], &one, &["\"up\"", "structure 1", "NaN"]);
     let normed = [&one[..], &["--norm", "l1"]].concat();
     refuse(&[("up", "F32", &[4], f32s(&[1.0; 4]))], &normed, &["\"up\" have scores of their own", "--norm l1"]);
