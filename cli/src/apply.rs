@@ -7,6 +7,7 @@ use crate::events;
 use crate::interrupt;
 use crate::masks::Masks;
 use crate::positioned::read_exact_at;
+use crate::progress::Progress;
 use crate::report::{Totals, sparsity, write_json};
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
@@ -68,11 +69,14 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     }
     let mut buffer = Vec::new();
     let mut tensors = Vec::new();
+    let bytes = pairs.iter().map(|pair| pair.weight.bytes.end - pair.weight.bytes.start).sum();
+    let mut progress = Progress::new(bytes, false);
     for pair in &pairs {
         let shard = &model.shards[pair.weight.shard];
-        let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &mut buffer);
+        let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &mut buffer, &mut progress);
         tensors.push(applied.with_context(|| format!("tensor {:?} of {}", pair.weight.name, shard.path.display()))?);
     }
+    drop(progress);
     model.shards.iter().chain([&masks.model]).try_for_each(Model::check_unchanged)?;
     let report = Report::new(tensors, model.tensors.len());
     destination.commit(&report)?;
@@ -107,7 +111,14 @@ fn pair<'a>(model: &'a Checkpoint, masks: &'a Masks) -> Result<Vec<Pair<'a>>> {
 }
 
 impl Pair<'_> {
-    fn apply(&self, shard: &Model, masks: &Masks, output: Sink<'_>, buffer: &mut Vec<u8>) -> Result<TensorReport> {
+    fn apply(
+        &self,
+        shard: &Model,
+        masks: &Masks,
+        output: Sink<'_>,
+        buffer: &mut Vec<u8>,
+        progress: &mut Progress,
+    ) -> Result<TensorReport> {
         let Self { weight, mask, dtype } = *self;
         let (mut kept, mut zeros_before, mut zeros_after) = (0, 0, 0);
         let mut start = 0;
@@ -123,6 +134,7 @@ impl Pair<'_> {
             bits.apply(TensorMut::from_bytes(buffer, dtype)?)?;
             zeros_after += count_zeros(buffer, dtype);
             output.put(buffer, at).context("cannot write it")?;
+            progress.stored(size);
             start = end;
         }
         let TensorInfo { name, dtype, shape, len, .. } = weight.clone();

@@ -31,8 +31,8 @@ Examples:
       how fast they are
 
 Exit codes: 0 done, 1 failed (and no output was written, unless what failed was to say so), 2 wrong usage, 130 \
-interrupted (and no output was written; of several shards those that SIGTERM found finished stay, for the same command to \
-go on from; a second Ctrl-C ends at once and leaves partial files, which the next run removes or takes over).";
+interrupted (and no output was written; of several shards those that SIGTERM found finished by prune stay, for the same \
+command to go on from; a second Ctrl-C ends at once and leaves partial files, which the next run removes or takes over).";
 
 pub(super) const PRUNE_HELP: &str = "\
 Examples:
