@@ -316,7 +316,10 @@ fn every_alternative_is_another_shader_or_plan_and_validates() {
         let mut differ = 0;
         for pipeline in Pipeline::all().filter(few) {
             let text = pipeline.source(&tuning, true);
-            differ += usize::from(text != source(pipeline));
+            if text == source(pipeline) {
+                continue; // and is judged elsewhere
+            }
+            differ += 1;
             let (module, info) = validate(pipeline, text);
             let used = workgroup_bytes(&module, &info);
             assert!(used <= 16 * 1024, "{name} {value}: {} uses {used} bytes", pipeline.label());
