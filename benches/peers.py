@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument("--hostile", help="the size at which hostile inputs are timed; 1e7, 2^28 for --gpu")
     parser.add_argument("--repeats", type=int, help="runs of a way; by default fewer for large sizes")
     parser.add_argument("--memory", default="32GiB", help="the most that emprune bench may take")
+    parser.add_argument("--device-only", action="store_true", help="of emprune the jobs on the device alone; in a few minutes")
     parser.add_argument("--gpu", action="store_true", help="a device's ways, emprune's and CUDA's")
     parser.add_argument("--adapter", help="the adapter, by a part of its name")
     parser.add_argument("--emprune", type=Path, help="the program; by default it is built")
@@ -267,6 +268,8 @@ def build():
 
 def bench(args, *more):
     command = [args.emprune, "bench", "--json", "--memory", args.memory, *more]
+    if args.device_only and "--plan" not in more:
+        command.append("--device-only")
     if args.gpu:
         command += ["--backend", "auto"] + (["--adapter", args.adapter] if args.adapter else [])
     else:

@@ -41,6 +41,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         _ => (0, ""),
     };
     let gpus = gpus(args)?;
+    ensure!(
+        !(args.device_only && gpus.is_empty()),
+        "nothing is timed: there is no hardware adapter; --backend gpu takes a software one"
+    );
     let report = Report {
         schema: report::SCHEMA,
         emprune_version: env!("CARGO_PKG_VERSION"),
@@ -169,7 +173,9 @@ impl Bench<'_> {
         ensure!(again == decision, "wrong answer: making a mask decides otherwise than pruning");
         host::check_mask(before, &work, &mask, decision.kept())?;
         let answered = Answered { case, rule, before, after: work.clone(), decision, mask };
-        self.turns(&answered, &mut work)?;
+        if !self.args.device_only {
+            self.turns(&answered, &mut work)?;
+        }
         drop(work);
         #[cfg(feature = "gpu")]
         self.devices(&answered)?;

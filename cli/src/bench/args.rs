@@ -61,6 +61,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, conflicts_with = "peers")]
     pub(super) plan: bool,
 
+    /// Time only the jobs that a caller's own GPU program would record, and nothing that starts and ends in host memory
+    #[arg(long, conflicts_with_all = ["peers", "plan", "tune"])]
+    pub(super) device_only: bool,
+
     /// Seconds to spend on a line; at least three runs are made
     #[arg(long, value_name = "S", default_value = "0.3", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) seconds: f64,
@@ -138,10 +142,15 @@ impl BenchArgs {
     /// What clap cannot express.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(cfg!(feature = "gpu") || !self.tune, "nothing is tuned: this program was built without GPU support");
+        ensure!(
+            cfg!(feature = "gpu") || !self.device_only,
+            "nothing is timed: this program was built without GPU support"
+        );
         let for_gpus = [
             ("--adapter", self.adapter.is_some()),
             ("--plan", self.plan),
             ("--tune", self.tune),
+            ("--device-only", self.device_only),
             ("--without-sums", self.without_sums),
             ("--gpu-variant", self.gpu_variant != VariantChoice::Auto),
         ];
