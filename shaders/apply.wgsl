@@ -1,6 +1,6 @@
 // Apply: carry each contest's decision out: mask bits, zeroed losers (with the part `weights_write`), the sum of what is kept.
 //
-// Grid       one workgroup per part of each contest
+// Grid       one workgroup per `fold` parts of each contest
 // Reads      every weight once
 // Writes     every word that loses something; a bit of the mask per entry
 // Barriers   one to four per tile
@@ -15,27 +15,32 @@ fn apply(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let range = my_range(id, grid);
-    if (range.group >= params.groups) {
+    let mine = my_fold(id, grid);
+    let group = mine.group;
+    if (group >= params.groups) {
         return;
     }
     if (lane == 0u) {
-        wg_record = records[range.group];
+        wg_record = records[group];
     }
     let record = workgroupUniformLoad(&wg_record);
     if (record.status != 0u || record.sifted != 0u) {
         return;
     }
-    let span = params.first_span + range.part / params.span;
-    var limit = 0u; // all ties lose
-    if (span < record.cut_span) {
-        limit = 0xffffffffu; // all ties are kept
-    } else if (span == record.cut_span) {
-        limit = range.origin + record.cut_index;
-    }
-    carry_out(range, record.threshold, limit, lane);
-    workgroupBarrier();
-    if (lane < SQUARE) {
-        tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+    for (var part = mine.first; part < mine.end; part += 1u) {
+        let range = range_of(group, part);
+        let span = params.first_span + part / params.span;
+        var limit = 0u; // all ties lose
+        if (span < record.cut_span) {
+            limit = 0xffffffffu; // all ties are kept
+        } else if (span == record.cut_span) {
+            limit = range.origin + record.cut_index;
+        }
+        carry_out(range, record.threshold, limit, lane);
+        workgroupBarrier();
+        if (lane < SQUARE) {
+            tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+        }
+        workgroupBarrier();
     }
 }

@@ -1,9 +1,10 @@
-// Budget: from the exact sums to how many entries a contest keeps, on the device, so that nothing waits for the host.
+// Budget: from the exact sums to how many entries a contest keeps, on the device, so that nothing waits for the host; and the first digit of its threshold.
 //
 // Grid       one workgroup per contest; the arithmetic is one lane's
 // Reads      the contest's tally, first_bad of its slices
-// Writes     the contest's record: status, degenerate, kept, and an empty prefix with its rank
-// Rust twin  src/budget.rs, src/decision.rs
+// Writes     the contest's record: status, degenerate, kept, and what is known of the threshold; clears the histogram for the next digit
+// Barriers   six
+// Rust twin  src/budget.rs, src/decision.rs, src/narrow.rs
 
 // Counters of both sums, loaded by all lanes at once: one lane would wait for memory at each.
 const COUNTERS: u32 = TALLY_KEPT - TALLY_SUM;
@@ -27,6 +28,14 @@ fn budget(
     if (lane == 0u) {
         decide(group);
     }
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.digits < params.digits) {
+        narrow_digit(group, record.rank, lane);
+        workgroupBarrier();
+    }
+    if (lane == 0u) {
+        records[group] = wg_record;
+    }
 }
 
 fn decide(group: u32) {
@@ -46,7 +55,7 @@ fn decide(group: u32) {
     if (record.status != 0u) {
         record.digits = params.digits; // there is nothing to find
     }
-    records[group] = record;
+    wg_record = record;
 }
 
 // Counters to digits of 16 bits, carries spread.

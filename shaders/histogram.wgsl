@@ -1,10 +1,12 @@
-// Histogram: the counts of the next digit, among the keys that agree with the prefix found so far.
+// Histogram: the counts of the next digit, among the keys that agree with the threshold as far as it is known. They are the candidates, where `sift`
+// has collected them, and else sought in another read of everything.
 //
-// Grid       one workgroup per part of each contest; a lane takes every 256th word of the part
-// Reads      every weight once
-// Writes     nothing per entry; at its end a workgroup adds its non-zero bins to the contest's tally, and for the last digit to
-//            those of its span of parts, so that ties can be ranked without another read
-// Barriers   three
+// Grid       one workgroup per `fold` parts of each contest. Candidates take the first few of them, and a lane then every (256 * workgroups)th candidate
+//            of this slice; else a lane takes every 256th word of a part
+// Reads      the candidates' keys, and for the last digit their entries; or every weight once
+// Writes     nothing per entry; at its end a workgroup adds its non-zero bins to the contest's tally, and for the last digit those of each span of parts
+//            are counted, so that ties can be ranked without another read
+// Barriers   three, or three for each part
 // Rust twin  src/cpu/histogram.rs
 
 // Last-digit counts of every span: LOW_BINS words each.
@@ -19,30 +21,51 @@ fn histogram(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let range = my_range(id, grid);
-    if (range.group >= params.groups) {
+    let mine = my_fold(id, grid);
+    let group = mine.group;
+    if (group >= params.groups) {
         return;
     }
     if (lane == 0u) {
-        wg_record = records[range.group];
+        wg_record = records[group];
     }
+    let record = workgroupUniformLoad(&wg_record);
+    if (record.digits == params.digits) {
+        return;
+    }
+    if (record.sifted != 0u) {
+        if (mine.number < params.refiners) {
+            clear_bins(lane);
+            count_candidates(group, mine.number, record, lane);
+            workgroupBarrier();
+            for (var bin = lane; bin < LOW_BINS; bin += LANES) {
+                tally_add(group, bin, atomicLoad(&wg_bins[bin]));
+            }
+        }
+        return;
+    }
+    let last = record.digits + 1u == params.digits;
+    for (var part = mine.first; part < mine.end; part += 1u) {
+        let range = range_of(group, part);
+        clear_bins(lane);
+        count_digit(range.first, range.end, record.threshold, record.left, lane);
+        workgroupBarrier();
+        let my_bins = (group * params.all_spans + params.first_span + part / params.span) * LOW_BINS;
+        for (var bin = lane; bin < LOW_BINS; bin += LANES) {
+            let count = atomicLoad(&wg_bins[bin]);
+            tally_add(group, bin, count);
+            if (last && count != 0u) {
+                atomicAdd(&span_bins[my_bins + bin], count);
+            }
+        }
+        workgroupBarrier();
+    }
+}
+
+// Uniform flow; a barrier behind.
+fn clear_bins(lane: u32) {
     for (var bin = lane; bin < LOW_BINS; bin += LANES) {
         atomicStore(&wg_bins[bin], 0u);
     }
-    let record = workgroupUniformLoad(&wg_record);
-    if (record.sifted != 0u || record.digits == params.digits) {
-        return;
-    }
-    count_digit(range.first, range.end, record.prefix, digit_shift(record.digits), lane);
     workgroupBarrier();
-    let last = record.digits + 1u == params.digits;
-    let span = params.first_span + range.part / params.span;
-    let my_bins = (range.group * params.all_spans + span) * LOW_BINS;
-    for (var bin = lane; bin < LOW_BINS; bin += LANES) {
-        let count = atomicLoad(&wg_bins[bin]);
-        tally_add(range.group, bin, count);
-        if (last && count != 0u) {
-            atomicAdd(&span_bins[my_bins + bin], count);
-        }
-    }
 }

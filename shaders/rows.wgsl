@@ -1,14 +1,15 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
-// Reads      every weight twice, the second time from a cache that holds a row; four times where more than 1024 entries share the first digit of the
+// Reads      every weight twice, the second time from a cache that holds a row; four times where more than 512 entries share the first digit of the
 //            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about forty, and seven per 512 entries a lane and one to four per tile
+// Barriers   about thirty, and seven per 512 entries a lane and one to four per tile
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
 // Counts of neighbouring bins: a lane's own, and those of 16 lanes.
+const LANE_BINS: u32 = BINS / LANES;
 const RUNS: u32 = LANES / 16u;
 var<workgroup> wg_lane_counts: array<u32, LANES>;
 var<workgroup> wg_run_counts: array<atomic<u32>, RUNS>;
@@ -64,31 +65,31 @@ fn rows(
         row_budget();
     }
 
-    // narrow; sift, refine or histogram
+    // narrow
     let range = Range(row, 0u, first, first, end);
     my_origin = first;
     var record = workgroupUniformLoad(&wg_record);
-    while (record.digits < params.digits) {
-        if (record.digits > 0u) {
-            for (var bin = lane; bin < LOW_BINS; bin += LANES) {
-                atomicStore(&wg_bins[bin], 0u);
-            }
-            clear_runs(lane);
-            workgroupBarrier();
-            if (record.sifted != 0u) {
-                count_found(record.prefix, digit_shift(record.digits), lane);
-            } else {
-                count_digit(first, end, record.prefix, digit_shift(record.digits), lane);
-            }
-            workgroupBarrier();
-        }
-        row_narrow(record.digits, record.rank.x, lane);
+    if (record.digits < params.digits) {
+        row_narrow(record.rank.x, lane);
         record = workgroupUniformLoad(&wg_record);
-        if (record.sifted != 0u && record.digits == 1u) {
-            my_sifting = true;
-            carry_out(range, record.prefix << 20u, 0xffffffffu, lane);
-            my_sifting = false;
-        }
+    }
+    if (record.sifted != 0u) {
+        // sift, refine
+        my_width = 1u << record.left;
+        carry_out(range, record.threshold, 0xffffffffu, lane);
+        my_width = 0u;
+        row_rank(record.rank.x, lane);
+        record = workgroupUniformLoad(&wg_record);
+    }
+    while (record.digits < params.digits) {
+        // histogram
+        clear_bins(lane);
+        clear_runs(lane);
+        workgroupBarrier();
+        count_digit(first, end, record.threshold, record.left, lane);
+        workgroupBarrier();
+        row_narrow(record.rank.x, lane);
+        record = workgroupUniformLoad(&wg_record);
     }
 
     // ties
@@ -100,9 +101,7 @@ fn rows(
     }
     var limit = 0xffffffffu;
     if (record.cut_span != NO_CUT) {
-        if (record.sifted != 0u) {
-            found_ties(record.threshold, record.rank.x, lane);
-        } else {
+        if (record.sifted == 0u) {
             row_ties(first, end, record.threshold, record.rank.x, lane);
         }
         limit = first + workgroupUniformLoad(&wg_record).cut_index;
@@ -135,6 +134,11 @@ fn clear_runs(lane: u32) {
     if (lane < RUNS) {
         atomicStore(&wg_run_counts[lane], 0u);
     }
+}
+
+// A row has one of its own: the powers of two up to two above most of its sample.
+fn set_focus(exponent: u32) {
+    my_focus = focus_below(exponent, 9u);
 }
 
 fn note_bad(word: u32) {
@@ -261,15 +265,13 @@ fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
 
 // One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own.
 // Uniform flow; a barrier before and one inside.
-fn row_narrow(digits: u32, rank: u32, lane: u32) {
-    // What lies above the bins of a later digit is something else.
-    let lane_bins = (LOW_BINS << u32(digits == 0u)) / LANES;
-    let first = lane * lane_bins;
+fn row_narrow(rank: u32, lane: u32) {
+    let first = lane * LANE_BINS;
     // Begun elsewhere by each lane, so that they read different banks. A power of two of bins.
     let turn = first / 32u;
     var mine = 0u;
-    for (var i = 0u; i < lane_bins; i += 1u) {
-        mine += atomicLoad(&wg_bins[first + ((i + turn) & (lane_bins - 1u))]);
+    for (var i = 0u; i < LANE_BINS; i += 1u) {
+        mine += atomicLoad(&wg_bins[first + ((i + turn) & (LANE_BINS - 1u))]);
     }
     wg_lane_counts[lane] = mine;
     if (mine != 0u) {
@@ -286,28 +288,29 @@ fn row_narrow(digits: u32, rank: u32, lane: u32) {
     }
     // One lane alone, whatever the counts are: the loop over digits ends.
     if ((above < rank || lane == LANES - 1u) && (above + mine >= rank || lane == 0u)) {
-        row_narrow_to(digits, rank - above, first, lane_bins);
+        row_narrow_to(rank - above, first);
     }
 }
 
 // One lane: the digit among its own.
-fn row_narrow_to(digits: u32, among: u32, first: u32, lane_bins: u32) {
+fn row_narrow_to(among: u32, first: u32) {
     var rank = among;
-    var digit = first + lane_bins - 1u;
+    var digit = first + LANE_BINS - 1u;
     var count = atomicLoad(&wg_bins[digit]);
     while (digit > first && count < rank) {
         rank -= count;
         digit -= 1u;
         count = atomicLoad(&wg_bins[digit]);
     }
-    if (digits == 0u) {
-        wg_record.prefix = digit;
+    if (wg_record.digits == 0u) {
+        wg_record.threshold = bin_first(digit, my_focus);
+        wg_record.left = bin_bits(digit, my_focus);
         wg_record.sifted = u32(count <= ROOM);
     } else {
-        wg_record.prefix = (wg_record.prefix << LOW_BITS) | digit;
+        wg_record.left = digit_shift(wg_record.left);
+        wg_record.threshold |= digit << wg_record.left;
     }
-    wg_record.threshold = wg_record.prefix << digit_shift(digits);
-    wg_record.digits = digits + 1u;
+    wg_record.digits += 1u;
     wg_record.rank.x = rank;
     // Where some ties lose, the row is the span in which they do.
     wg_record.cut_span = NO_CUT;
@@ -327,51 +330,36 @@ fn all_found(lane: u32) -> u32 {
     return workgroupUniformLoad(&wg_tie_round);
 }
 
-// The next digit's histogram among them. Uniform flow.
-fn count_found(prefix: u32, shift: u32, lane: u32) {
-    my_bin = 0u;
-    my_count = 0u;
+// Of what was found, the entry before which there are rank - 1 others: the last one that is kept. Uniform flow; a barrier before and two inside.
+fn row_rank(rank: u32, lane: u32) {
     let found = all_found(lane);
     for (var round = 0u; round < found; round += LANES) {
-        if (round + lane < found) {
-            count_key(key_at(found_at(round + lane)), prefix, shift);
+        let i = min(round + lane, found - 1u);
+        let key = atomicLoad(&wg_bins[i]);
+        let at = atomicLoad(&wg_bins[ROOM + i]);
+        var above = 0u;
+        var ties = 0u;
+        var ties_before = 0u;
+        for (var j = 0u; j < found; j += 1u) {
+            let other = atomicLoad(&wg_bins[j]);
+            above += u32(other > key);
+            ties += u32(other == key);
+            ties_before += u32((other == key) & (atomicLoad(&wg_bins[ROOM + j]) < at));
         }
-    }
-    end_run();
-}
-
-fn found_at(i: u32) -> u32 {
-    return my_origin + atomicLoad(&wg_bins[LOW_BINS + i]);
-}
-
-// As `row_ties`, among what was found: the tie before which there are rank - 1 others. Uniform flow.
-fn found_ties(threshold: u32, rank: u32, lane: u32) {
-    // The digits are known: their bins have room for the ties.
-    let found = all_found(lane);
-    for (var round = 0u; round < found; round += LANES) {
-        if (round + lane < found) {
-            let at = found_at(round + lane);
-            if (key_at(at) == threshold) {
-                atomicStore(&wg_bins[atomicAdd(&wg_tie_total, 1u)], at);
+        if (round + lane < found && above + ties_before + 1u == rank) {
+            wg_record.threshold = key;
+            wg_record.left = 0u;
+            wg_record.digits = params.digits;
+            wg_record.rank.x = ties_before + 1u;
+            wg_record.cut_span = NO_CUT;
+            wg_record.cut_rank = 0u;
+            if (ties != ties_before + 1u) {
+                wg_record.cut_span = 0u;
+                wg_record.cut_rank = ties_before + 1u;
+                wg_record.cut_index = at + 1u;
             }
         }
     }
-    workgroupBarrier();
-    if (lane == 0u) {
-        wg_tie_round = atomicLoad(&wg_tie_total);
-    }
-    let ties = workgroupUniformLoad(&wg_tie_round);
-    for (var round = 0u; round < ties; round += LANES) {
-        let at = atomicLoad(&wg_bins[min(round + lane, ROOM - 1u)]);
-        var before = 0u;
-        for (var j = 0u; j < ties; j += 1u) {
-            before += u32(atomicLoad(&wg_bins[j]) < at);
-        }
-        if (round + lane < ties && before + 1u == rank) {
-            wg_record.cut_index = at + 1u - my_origin;
-        }
-    }
-    workgroupBarrier();
 }
 
 // What was found and loses leaves the mask and is zeroed; the rest joins the sum of what is kept. Uniform flow.
@@ -382,8 +370,8 @@ fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
     let found = all_found(lane);
     for (var round = 0u; round < found; round += LANES) {
         if (round + lane < found) {
-            let at = found_at(round + lane);
-            let key = key_at(at);
+            let key = atomicLoad(&wg_bins[round + lane]);
+            let at = my_origin + atomicLoad(&wg_bins[ROOM + round + lane]);
             if (key > threshold || (key == threshold && at < limit)) {
                 if (HAS_MASS) {
                     window_add(&window, key, false);

@@ -38,12 +38,18 @@ fn settle(
     let step = params.refiners * LANES;
     for (var round = first + (number % params.refiners) * LANES; round < end; round += step * SPREAD) {
         let steps = min(SPREAD, (end - round + step - 1u) / step);
-        for (var j = 0u; j < steps; j += 1u) {
-            let i = round + j * step + lane;
-            if (i < end) {
-                let slot = candidate_at(group, i);
-                let key = atomicLoad(&candidates[slot]);
-                let at = atomicLoad(&candidates[slot + params.capacity]);
+        // Four at a time: a lane would wait for memory at each.
+        for (var j = 0u; j < steps; j += 4u) {
+            let i = round + j * step + lane + vec4<u32>(0u, step, 2u * step, 3u * step);
+            let slots = candidate_at(group, 0u) + min(i, vec4<u32>(end - 1u));
+            let keys = four_of_candidates(slots);
+            let places = four_of_candidates(slots + params.capacity);
+            for (var k = 0u; k < 4u; k += 1u) {
+                if (i[k] >= end) {
+                    continue;
+                }
+                let key = keys[k];
+                let at = places[k];
                 if (is_kept(record, group, key, at)) {
                     if (HAS_MASS) {
                         window_add(&window, key, false);
@@ -61,6 +67,15 @@ fn settle(
     if (lane < SQUARE) {
         tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
     }
+}
+
+fn four_of_candidates(at: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(
+        atomicLoad(&candidates[at.x]),
+        atomicLoad(&candidates[at.y]),
+        atomicLoad(&candidates[at.z]),
+        atomicLoad(&candidates[at.w]),
+    );
 }
 
 var<workgroup> wg_first: u32;

@@ -27,8 +27,13 @@ fn sift(
     if (record.sifted == 0u) {
         return;
     }
-    carry_out(range, record.prefix << 20u, 0xffffffffu, lane);
+    if (lane == 0u) {
+        atomicStore(&wg_found, 0u);
+    }
+    my_width = 1u << record.left;
+    carry_out(range, record.threshold, 0xffffffffu, lane);
     workgroupBarrier();
+    hand_over(range.group, 0u, lane);
     if (lane < SQUARE) {
         tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
     }

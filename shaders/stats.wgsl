@@ -1,6 +1,6 @@
 // Stats: the exact sums of scores and of their squares, and the histogram of the first digit of their keys.
 //
-// Grid       one workgroup per part of each contest; a lane takes every 256th word of the part
+// Grid       one workgroup per `fold` parts of each contest; a lane takes every 256th word of them
 // Reads      every weight once (4 bytes an entry of f32, 2 of f16 and bf16), and again from a cache those that fit no window
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins and digits to the contest's tally
 // Barriers   seven per 512 entries a lane, two around; for bf16 ten in all
@@ -15,23 +15,32 @@ fn stats(
     @builtin(num_workgroups) grid: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let range = my_range(id, grid);
-    if (range.group >= params.groups) {
+    // What a workgroup has counted it adds to the contest's, bin by bin: fewer of them take less time.
+    let mine = my_fold(id, grid);
+    let group = mine.group;
+    if (group >= params.groups) {
         return;
     }
-    my_slice_of_group = range.group * params.slices + params.slice;
+    let first = range_of(group, mine.first).first;
+    let end = range_of(group, mine.end - 1u).end;
+    my_slice_of_group = group * params.slices + params.slice;
+    my_focus = atomicLoad(&tally[(group * TALLY + TALLY_FOCUS) * 2u]);
     clear_digits(lane);
     for (var bin = lane; bin < BINS; bin += LANES) {
         atomicStore(&wg_bins[bin], 0u);
     }
     workgroupBarrier();
-    first_read(range.first, range.end, lane);
+    first_read(first, end, lane);
     for (var bin = lane; bin < BINS; bin += LANES) {
-        tally_add(range.group, bin, atomicLoad(&wg_bins[bin]));
+        tally_add(group, bin, atomicLoad(&wg_bins[bin]));
     }
     for (var i = lane; i < DIGITS; i += LANES) {
-        tally_add(range.group, TALLY_SUM + i, atomicLoad(&wg_digits[i]));
+        tally_add(group, TALLY_SUM + i, atomicLoad(&wg_digits[i]));
     }
+}
+
+// The contest's focus is everybody's.
+fn set_focus(exponent: u32) {
 }
 
 fn note_bad(word: u32) {

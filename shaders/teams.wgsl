@@ -209,7 +209,6 @@ fn teams(
             record.bad_index = ~bad >> 2u;
         } else {
             record.threshold = min(threshold, KEY_END); // where nothing is kept all digits are ones
-            record.prefix = threshold >> digit_shift(params.digits - 1u);
             record.rank = vec2<u32>(rank, 0u);
             if (ties != rank) {
                 record.cut_span = 0u; // the row is the span

@@ -4,15 +4,21 @@
 // Grid       one workgroup per contest
 // Reads      one span of one slice; nothing where the cut lies elsewhere or no tie loses
 // Writes     the record's cut_index
-// Barriers   three per 4096 entries
+// Barriers   four per 16384 entries, and two
 // Rust twin  src/cpu/ties.rs
 
-// Neighbouring entries that a lane looks at in one round.
+// Entries that a lane looks at in one round, and rounds between two looks at what all have found.
 const RUN: u32 = 16u;
+const ROUNDS: u32 = 4u;
+const ROUND: u32 = LANES * RUN;
 
 var<workgroup> wg_ties: array<u32, LANES>;
-var<workgroup> wg_total: atomic<u32>;
+// Of each round, all of them.
+var<workgroup> wg_totals: array<atomic<u32>, ROUNDS>;
+// The first entry of the round that has the last kept tie, or of the next one to look at; and the rank within it.
 var<workgroup> wg_round: u32;
+var<workgroup> wg_rank: u32;
+var<workgroup> wg_is_found: u32;
 var<workgroup> wg_record: Record;
 
 @compute @workgroup_size(LANES)
@@ -27,7 +33,9 @@ fn ties(
     }
     if (lane == 0u) {
         wg_record = records[group];
-        atomicStore(&wg_total, 0u);
+    }
+    if (lane < ROUNDS) {
+        atomicStore(&wg_totals[lane], 0u);
     }
     let record = workgroupUniformLoad(&wg_record);
     let spans = (params.parts + params.span - 1u) / params.span;
@@ -39,30 +47,37 @@ fn ties(
     let last_part = min(first_part + params.span, params.parts) - 1u;
     let first = range_of(group, first_part).first;
     let end = range_of(group, last_part).end;
-    var rank = record.cut_rank;
-    for (var round = first; round < end; round += LANES * RUN) {
-        let run = round + lane * RUN;
-        var mine = 0u;
-        for (var at = run; at < min(run + RUN, end); at += 1u) {
-            mine += u32(key_at(at) == record.threshold);
-        }
-        wg_ties[lane] = mine;
-        if (mine != 0u) {
-            atomicAdd(&wg_total, mine);
+    if (lane == 0u) {
+        wg_round = first;
+        wg_rank = record.cut_rank;
+        wg_is_found = 0u;
+    }
+    var round = workgroupUniformLoad(&wg_round);
+    var is_found = 0u;
+    while (round < end && is_found == 0u) {
+        for (var i = 0u; i < ROUNDS; i += 1u) {
+            let mine = ties_in(round + i * ROUND, end, record.threshold, lane);
+            if (mine != 0u) {
+                atomicAdd(&wg_totals[i], mine);
+            }
         }
         workgroupBarrier();
         if (lane == 0u) {
-            wg_round = atomicLoad(&wg_total);
-            atomicStore(&wg_total, 0u);
+            find_round();
         }
-        let in_round = workgroupUniformLoad(&wg_round);
-        if (in_round >= rank) {
-            if (lane == 0u) {
-                records[group].cut_index = cut(round, rank, record.threshold, end) - group * params.group_len;
-            }
-            return;
-        }
-        rank -= in_round;
+        is_found = workgroupUniformLoad(&wg_is_found);
+        round = workgroupUniformLoad(&wg_round);
+    }
+    // Which of them it is, in their order.
+    let run = round + lane * RUN;
+    var ours = 0u;
+    for (var at = run; at < min(run + RUN, end); at += 1u) {
+        ours += u32(key_at(at) == record.threshold);
+    }
+    wg_ties[lane] = ours;
+    workgroupBarrier();
+    if (lane == 0u) {
+        records[group].cut_index = cut(round, wg_rank, record.threshold, end) - group * params.group_len;
     }
 }
 
@@ -81,6 +96,45 @@ fn cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
         }
     }
     return end;
+}
+
+// One lane: the round that the rank falls into. Where it is in none of these, the next ones are to be looked at.
+fn find_round() {
+    for (var i = 0u; i < ROUNDS; i += 1u) {
+        let ties = atomicExchange(&wg_totals[i], 0u);
+        if (wg_is_found == 0u) {
+            if (ties >= wg_rank) {
+                wg_is_found = 1u;
+            } else {
+                wg_rank -= ties;
+                wg_round += ROUND;
+            }
+        }
+    }
+}
+
+// A lane's ties in a round: sixteen words at once, and in an order in which memory is quick.
+fn ties_in(round: u32, end: u32, threshold: u32, lane: u32) -> u32 {
+    let at = round + lane;
+    if (round + ROUND > end) {
+        var mine = 0u;
+        for (var i = at; i < end; i += LANES) {
+            mine += u32(key_at(i) == threshold);
+        }
+        return mine;
+    }
+    let a = ties_among(at, threshold);
+    let b = ties_among(at + 4u * LANES, threshold);
+    let c = ties_among(at + 8u * LANES, threshold);
+    let d = ties_among(at + 12u * LANES, threshold);
+    let ties = a + b + c + d;
+    return ties.x + ties.y + ties.z + ties.w;
+}
+
+// Of four entries, a one for each tie.
+fn ties_among(at: u32, threshold: u32) -> vec4<u32> {
+    let keys = vec4<u32>(key_at(at), key_at(at + LANES), key_at(at + 2u * LANES), key_at(at + 3u * LANES));
+    return vec4<u32>(keys == vec4<u32>(threshold));
 }
 
 fn key_at(at: u32) -> u32 {

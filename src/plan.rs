@@ -1,21 +1,26 @@
 //! Sizes: how a slice of weights is divided among workgroups. Pure numbers, no device.
 
 use crate::dtype::Dtype;
-use crate::narrow::LOW_BINS;
 
 /// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
 pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
+
+/// Bins of a digit after the first, in the GPU's kernels.
+pub(crate) const LOW_BINS: u64 = 2048;
 
 /// The constants of the GPU's kernels that change speed and memory, and no answer: the only table of them. A shader's constants of the same
 /// names are written from it. For measuring: `emprune bench --tune` tries the [alternatives](Self::alternatives) on a device.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Lanes of a workgroup, but for rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
+    /// Lanes of a workgroup, but for short rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
     pub(crate) lanes: u32,
     /// Workgroups that share a contest at most: a few times what the largest devices hold at once (132 processors of 8), so that none is idle
     /// while others end; and the more there are, the shorter is the search for the last kept tie.
     pub(crate) most_parts: u64,
+    /// Workgroups of the first read at most, all contests together: each adds two thousand counters of its own to the contest's. And of stages that may
+    /// have nothing to do.
+    pub(crate) readers: u64,
     /// Entries below which a workgroup would spend its time on clearing and emptying its 2048 bins.
     pub(crate) least_part: u64,
     /// Spans in which ties are counted at most, all contests together: 32 MB.
@@ -23,24 +28,18 @@ pub struct Tuning {
     /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 2 % of normal scores, 4 % of gradient times
     /// weight. One with more has its digits counted in full reads. A candidate takes two words.
     pub(crate) candidate_share: u64,
-    /// Workgroups that look at the candidates of a contest in one slice, at most: as many as a large device has at work at once. How many candidates
-    /// there are is known to the device alone.
+    /// Workgroups that look at the candidates of a contest in one slice, at most: as many as a large device has at work at once, and no more than
+    /// read everything. How many candidates there are is known to the device alone.
     pub(crate) refiners: u64,
     /// Rows up to this many entries are one workgroup's work. Longer ones would leave most of a device idle where they are few, and its caches
     /// do not hold them.
     pub(crate) longest_row: u64,
-    /// Rows up to so many bytes, unless they are few: lanes of the workgroup that has one. With fewer lanes a processor has more rows at work, and what
-    /// one lane does meanwhile for its row, a budget or a record, leaves fewer of the others waiting; but all rows that are read together are to stay in
-    /// the cache until they are read again.
-    pub(crate) rows: [(u64, u32); 3],
-    /// Rows that are few: then there are lanes enough for each, and the more it has the sooner it ends.
-    pub(crate) few_rows: u64,
     /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
     /// for each other than 256, and their keys and counters fit 16 KiB.
     pub(crate) teams: [(u32, u32); 5],
     /// Entries that a lane adds up before it empties its windows: no more than 512, so that what 256 lanes hold fits a word.
     pub(crate) spread: u32,
-    /// Entries, in words of weights, for which a lane decides before a mask is put together: 16 of two entries fill a word of flags.
+    /// Words of weights for which a lane decides before a mask is put together, or fewer: with 32 entries a word of flags is full.
     pub(crate) tile_words: u32,
 }
 
@@ -49,16 +48,15 @@ impl Default for Tuning {
         Self {
             lanes: 256,
             most_parts: 4096,
+            readers: 1024,
             least_part: 16 * 1024,
-            most_spans: 8192,
+            most_spans: 4096,
             candidate_share: 16,
             refiners: 512,
             longest_row: 1 << 17,
-            rows: [(24 << 10, 64), (64 << 10, 128), (u64::MAX, 256)],
-            few_rows: 1024,
             teams: [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)],
             spread: 512,
-            tile_words: 16,
+            tile_words: 32,
         }
     }
 }
@@ -77,6 +75,9 @@ impl Tuning {
         for most_parts in [512, 1024, 2048, 8192] {
             all.push(("most_parts", most_parts.to_string(), Self { most_parts, ..of }));
         }
+        for readers in [256, 4096] {
+            all.push(("readers", readers.to_string(), Self { readers, ..of }));
+        }
         for least_part in [4 << 10, 64 << 10] {
             all.push(("least_part", least_part.to_string(), Self { least_part, ..of }));
         }
@@ -89,29 +90,17 @@ impl Tuning {
         for longest_row in [1 << 12, 1 << 15] {
             all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
         }
-        for lanes in [64, 128, 256] {
-            let rows = of.rows.map(|(bytes, _)| (bytes, lanes));
-            all.push(("rows", format!("{lanes} lanes"), Self { rows, ..of }));
-        }
-        all.push(("few_rows", "256".to_owned(), Self { few_rows: 256, ..of }));
         for spread in [192, 256] {
             all.push(("spread", spread.to_string(), Self { spread, ..of }));
         }
-        all.push(("tile_words", "8".to_owned(), Self { tile_words: 8, ..of }));
+        for tile_words in [8, 16] {
+            all.push(("tile_words", tile_words.to_string(), Self { tile_words, ..of }));
+        }
         let small = [(32, 1), (32, 4), (32, 16), (64, 64), (128, 128)];
         all.push(("teams", "of 32 lanes up to 256 entries".to_owned(), Self { teams: small, ..of }));
         let few = [(64, 1), (64, 4), (64, 16), (64, 64), (64, 64)];
         all.push(("teams", "up to 1024 entries".to_owned(), Self { teams: few, ..of }));
         all
-    }
-
-    /// The place in the table of rows for so many rows of so many bytes.
-    pub(crate) fn rows_of(&self, bytes: u64, count: u64) -> usize {
-        let last = self.rows.len() - 1;
-        if count < self.few_rows {
-            return last;
-        }
-        self.rows.iter().position(|&(most, _)| bytes <= most).unwrap_or(last)
     }
 
     /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries has a first part that
@@ -122,13 +111,15 @@ impl Tuning {
         let slack = if groups == 1 { 0 } else { 31 };
         // Where all places for candidates are taken, a lane has sixteen.
         let refiners = (group_len / self.candidate_share).div_ceil(16 * u64::from(self.lanes)).clamp(1, self.refiners);
-        Parts { count: (group_len + slack).div_ceil(len), len, refiners }
+        let count = (group_len + slack).div_ceil(len);
+        let fold = (count * groups).div_ceil(self.readers).min(count);
+        Parts { count, len, fold, refiners: refiners.min(count.div_ceil(fold)) }
     }
 
     /// Parts whose ties are counted together, and how many such spans a contest has: as many as there may be, since the smaller they
     /// are, the shorter is the search for the last kept tie. `most_bytes` is what a binding holds.
     pub(crate) fn spans(&self, parts: &[Parts], groups: u64, most_bytes: u64) -> (u64, u64) {
-        let most = self.most_spans.min(most_bytes / (LOW_BINS as u64 * 4)) / groups;
+        let most = self.most_spans.min(most_bytes / (LOW_BINS * 4)) / groups;
         let spans_of = |span: u64| parts.iter().map(|p| p.count.div_ceil(span)).sum::<u64>();
         let mut span = 1;
         while spans_of(span) > most && parts.iter().any(|p| p.count > span) {
@@ -151,6 +142,8 @@ pub(crate) struct Parts {
     pub(crate) count: u64,
     /// Entries of a part: a multiple of 32.
     pub(crate) len: u64,
+    /// Parts that a workgroup takes together, in the first read and where there may be nothing to do.
+    pub(crate) fold: u64,
     /// Workgroups per contest that look at candidates.
     pub(crate) refiners: u64,
 }

@@ -8,6 +8,11 @@
 // Of a tile, a bit for each of the lane's entries: those that are kept, and of them the candidates.
 var<private> my_kept: u32;
 var<private> my_found: u32;
+// Of some words, a bit for each entry, the first one lowest: those that lose, and those that lie below the end of the candidates.
+var<private> my_lost: u32;
+var<private> my_low: u32;
+// Candidates are the keys of so many values from the threshold on.
+var<private> my_width: u32;
 
 // Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
 // `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
@@ -20,27 +25,34 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     // Nothing that is kept lies below the threshold.
     window.top = min(exponent(threshold) + REACH - HEADROOM, 254u);
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    // The next four words are asked for before these are worked on.
+    var next = vec4<u32>(0u);
+    if (all_ours((first & ~31u) / PER_WORD, first, end)) {
+        next = four_words((first & ~31u) / PER_WORD + lane + FOUR);
+    }
     // Tiles start at a word of the mask.
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
         my_kept = 0u;
         my_found = 0u;
-        // The next four words are asked for before these are worked on.
-        var next = vec4<u32>(0u);
-        if (all_ours(tile / PER_WORD, first, end)) {
-            next = four_words(tile / PER_WORD + lane + FOUR);
-        }
         for (var i = 0u; i < TILE_WORDS; i += 4u) {
             let four = tile / PER_WORD + i * LANES;
             let words = next;
-            if (i + 4u < TILE_WORDS && all_ours(four + 4u * LANES, first, end)) {
+            if (all_ours(four + 4u * LANES, first, end)) {
                 next = four_words(four + 4u * LANES + lane + FOUR);
             }
-            if (all_ours(four, first, end)) {
+            let ties_lose = four * PER_WORD >= limit;
+            if (all_ours(four, first, end) & (ties_lose | ((four + 4u * LANES) * PER_WORD <= limit))) {
                 let at = four + lane + FOUR;
-                carry_word(words.x, at.x, i, threshold, limit);
-                carry_word(words.y, at.y, i + 1u, threshold, limit);
-                carry_word(words.z, at.z, i + 2u, threshold, limit);
-                carry_word(words.w, at.w, i + 3u, threshold, limit);
+                let least = threshold + u32(ties_lose);
+                my_lost = 0u;
+                my_low = 0u;
+                carry_word(words.w, at.w, least);
+                carry_word(words.z, at.z, least);
+                carry_word(words.y, at.y, least);
+                carry_word(words.x, at.x, least);
+                let kept = ~my_lost & FOUR_FLAGS;
+                my_kept |= kept << (i * PER_WORD);
+                my_found |= (kept & my_low) << (i * PER_WORD);
             } else {
                 for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
                     carry_some(word_at, i + (word_at - four) / LANES, threshold, limit, first, end);
@@ -56,15 +68,17 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
                 write_mask(mask_word, gather(lane), first, end);
             }
         }
+        hand_over(range.group, LIST / 2u, lane);
         if (HAS_MASS) {
             add_kept(&window, tile, my_kept & ~my_found, lane);
             windows_flush(&window, false);
             spread_carries(lane);
-        } else {
-            workgroupBarrier();
         }
     }
 }
+
+// Flags of four words.
+const FOUR_FLAGS: u32 = (1u << (4u * PER_WORD)) - 1u;
 
 // A word at the range's edge; the lane's word number `i` of the tile.
 fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32) {
@@ -85,15 +99,10 @@ fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end:
 
 // 1 when an entry is kept, and the note of it. Without a branch: neighbours differ.
 fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> u32 {
-    let kept = u32((key > threshold) | ((key == threshold) & (at < limit)));
+    let kept = u32(key >= threshold + u32(at >= limit));
     my_kept |= kept << place;
-    my_found |= (kept & u32(is_candidate(key, threshold))) << place;
+    my_found |= (kept & u32(key - threshold < my_width)) << place;
     return kept;
-}
-
-// Where candidates are collected, the threshold is the lowest key of the bin that they are in.
-fn is_candidate(key: u32, threshold: u32) -> bool {
-    return collects() & ((key >> 20u) == (threshold >> 20u));
 }
 
 // Kept words have not changed: another look at them, from a cache, keeps the sums out of the loop above.

@@ -1,11 +1,13 @@
 // Carrying a decision out on a word, entry by entry. The other choice is parts/carry_word_bf16.wgsl.
 
-// A word whose entries are all ours; the lane's word number `i` of the tile.
-fn carry_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) {
-    var bits = 0u;
-    for (var half = 0u; half < PER_WORD; half += 1u) {
-        let at = word_at * PER_WORD + half;
-        bits |= entry_bits(half) * is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit);
+// A word whose entries are all ours: those below `least` lose. Keys have 31 bits, so that the highest bit of a difference says which is larger.
+fn carry_word(word: u32, word_at: u32, least: u32) {
+    var zeroed = 0u;
+    for (var half = PER_WORD; half > 0u; half -= 1u) {
+        let above = key_of(widen(word, half - 1u), word_at * PER_WORD + half - 1u) - least;
+        my_lost = (my_lost << 1u) | (above >> 31u);
+        my_low = (my_low << 1u) | ((above - my_width) >> 31u);
+        zeroed |= entry_bits(half - 1u) & u32(i32(above) >> 31u);
     }
-    keep_bits(word_at, word, bits);
+    keep_bits(word_at, word, ~zeroed);
 }

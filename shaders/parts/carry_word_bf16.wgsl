@@ -3,18 +3,13 @@
 
 const BOTH: u32 = 0x10001u;
 
-// A word whose entries are all ours; the lane's word number `i` of the tile.
-fn carry_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) {
-    let at = word_at * PER_WORD;
-    // The least level that is not below the threshold.
-    let least = ((threshold + 0xffffu) >> 16u) * BOTH;
-    // Where ties lose, it is the next one; but a threshold between two levels has no ties here.
-    let has_ties = (threshold & 0xffffu) == 0u;
-    let kept = not_below(word, least + u32(has_ties && at >= limit) + (u32(has_ties && at + 1u >= limit) << 16u));
-    // A bin of the first digit has sixteen levels. Where candidates are collected, the threshold is its first one.
-    let found = kept & ~not_below(word, least + 16u * BOTH) & (0u - u32(collects()));
-    my_kept |= two_bits(kept) << (i * PER_WORD);
-    my_found |= two_bits(found) << (i * PER_WORD);
+// A word whose entries are all ours: those below `least` lose.
+fn carry_word(word: u32, word_at: u32, least: u32) {
+    // The lowest level that is not below it.
+    let level = ((least + 0xffffu) >> 16u) * BOTH;
+    let kept = not_below(word, level);
+    my_lost = (my_lost << 2u) | two_bits(kept ^ BOTH);
+    my_low = (my_low << 2u) | two_bits(not_below(word, level + (my_width >> 16u) * BOTH) ^ BOTH);
     keep_bits(word_at, word, kept * 0xffffu);
 }
 

@@ -1,8 +1,10 @@
 // Carrying out a final decision: there are no candidates.
 
-fn collects() -> bool {
-    return false;
-}
+const LIST: u32 = 0u;
 
 fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
+}
+
+fn hand_over(group: u32, most: u32, lane: u32) {
+    workgroupBarrier();
 }

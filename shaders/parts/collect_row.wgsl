@@ -1,28 +1,31 @@
-// Carrying out all that the first digit decides about a row, and noting what it does not: the entries in its bin, counted from the row's first.
-// They lie in the upper half of the bins, which the digits after the first leave free.
+// Carrying out all that the first digit decides about a row, and noting what it does not: the keys in its bin and their entries, counted from the
+// row's first. They lie where the bins were, which have said all that they know.
 
-const ROOM: u32 = BINS - LOW_BINS;
+const ROOM: u32 = 512u;
 var<workgroup> wg_found: atomic<u32>;
-// Whether entries are noted.
-var<private> my_sifting: bool;
 var<private> my_origin: u32;
-
-fn collects() -> bool {
-    return my_sifting;
-}
 
 // The tile's candidates, marked in each lane's `flags`. There is room: `row_narrow` has counted them.
 fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     if (flags == 0u) {
         return;
     }
-    var place = LOW_BINS + atomicAdd(&wg_found, countOneBits(flags));
+    var place = atomicAdd(&wg_found, countOneBits(flags));
     var left = flags;
     while (left != 0u) {
         let bit = firstTrailingBit(left);
         left &= left - 1u;
         let word_at = tile / PER_WORD + (bit / PER_WORD) * LANES + lane;
-        atomicStore(&wg_bins[place], word_at * PER_WORD + bit % PER_WORD - my_origin);
+        let at = word_at * PER_WORD + bit % PER_WORD;
+        atomicStore(&wg_bins[place], key_of(widen(weights[word_at], bit % PER_WORD), at));
+        atomicStore(&wg_bins[ROOM + place], at - my_origin);
         place += 1u;
     }
+}
+
+// They stay here.
+const LIST: u32 = 0u;
+
+fn hand_over(group: u32, most: u32, lane: u32) {
+    workgroupBarrier();
 }

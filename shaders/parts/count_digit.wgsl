@@ -1,9 +1,9 @@
-// Counting a digit in `wg_bins`, among those of a workgroup's entries whose key agrees with the prefix found so far.
+// Counting a digit in `wg_bins`, among those of a workgroup's entries whose key agrees with the threshold as far as it is known.
 //
 // Rust twin: src/cpu/histogram.rs
 
-// Bins are clear. A barrier must follow.
-fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
+// Keys count from `low` on, but for the lowest `left` bits. Bins are clear. A barrier must follow.
+fn count_digit(first: u32, end: u32, low: u32, left: u32, lane: u32) {
     my_bin = 0u;
     my_count = 0u;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
@@ -12,17 +12,17 @@ fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
             let at = start + lane + FOUR;
             let words = four_words(at);
             for (var half = 0u; half < PER_WORD; half += 1u) {
-                count_key(key_of(widen(words.x, half), at.x * PER_WORD + half), prefix, shift);
-                count_key(key_of(widen(words.y, half), at.y * PER_WORD + half), prefix, shift);
-                count_key(key_of(widen(words.z, half), at.z * PER_WORD + half), prefix, shift);
-                count_key(key_of(widen(words.w, half), at.w * PER_WORD + half), prefix, shift);
+                count_key(key_of(widen(words.x, half), at.x * PER_WORD + half), low, left);
+                count_key(key_of(widen(words.y, half), at.y * PER_WORD + half), low, left);
+                count_key(key_of(widen(words.z, half), at.z * PER_WORD + half), low, left);
+                count_key(key_of(widen(words.w, half), at.w * PER_WORD + half), low, left);
             }
         } else {
             for (var word_at = start + lane; word_at < min(start + 4u * LANES, end_word); word_at += LANES) {
                 for (var half = 0u; half < PER_WORD; half += 1u) {
                     let entry = word_at * PER_WORD + half;
                     if (entry >= first && entry < end) {
-                        count_key(key_of(widen(weights[word_at], half), entry), prefix, shift);
+                        count_key(key_of(widen(weights[word_at], half), entry), low, left);
                     }
                 }
             }
@@ -31,8 +31,8 @@ fn count_digit(first: u32, end: u32, prefix: u32, shift: u32, lane: u32) {
     end_run();
 }
 
-fn count_key(key: u32, prefix: u32, shift: u32) {
-    if ((key >> (shift + LOW_BITS)) == prefix) {
-        count_in((key >> shift) & (LOW_BINS - 1u));
+fn count_key(key: u32, low: u32, left: u32) {
+    if (key - low < (1u << left)) {
+        count_in((key - low) >> digit_shift(left));
     }
 }

@@ -1,13 +1,13 @@
-// Where records lie, and the digits in which a threshold is found. Rust twin: src/narrow.rs.
+// Where records lie, and the digits in which a threshold is found. A key has 31 bits. The first digit is a bin of parts/first_digit.wgsl, which leaves at
+// most 22 bits open; each later one settles the next eleven of them, the last one those that are left.
 
 @group(0) @binding(4) var<storage, read_write> records: array<Record>;
 
-// A key has 31 bits: digits of 11, 10 and 10.
 const BINS: u32 = 2048u;
-const LOW_BINS: u32 = 1024u;
-const LOW_BITS: u32 = 10u;
+const LOW_BINS: u32 = 2048u;
+const LOW_BITS: u32 = 11u;
 
-// Lowest bit of the digit number `digit`.
-fn digit_shift(digit: u32) -> u32 {
-    return 20u - 10u * digit;
+// How far a later digit lies above the bits that it leaves open, when `left` were.
+fn digit_shift(left: u32) -> u32 {
+    return left - min(left, LOW_BITS);
 }

@@ -21,13 +21,21 @@ fn first_read(first: u32, end: u32, lane: u32) {
         atomicStore(&wg_window[lane], 0u);
     }
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
+    // Four words are always asked for before the ones before them are worked on.
+    var next = vec4<u32>(0u);
+    if (all_ours(first / PER_WORD, first, end)) {
+        next = four_words(first / PER_WORD + lane + FOUR);
+    }
     for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
         let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
         let best = common_exponent(spread + (lane % words) * LANES + lane, REACH - HEADROOM, first, end, lane);
+        if (spread == first / PER_WORD) {
+            set_focus(best);
+        }
         // No higher than the largest exponent of a number: what is none must not fit.
         window.top = min(best + HEADROOM, 254u);
         for (var i = 0u; i < words; i += WIDEN_WORDS) {
-            read_round(&window, spread + i * LANES, first, end, lane);
+            next = read_round(&window, spread + i * LANES, next, first, end, lane);
         }
         flush_alike(&window, lane);
         spread_carries(lane);
@@ -71,28 +79,24 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
     }
 }
 
-// `WIDEN_WORDS` words a lane, of which those past the last are none.
-fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, lane: u32) {
+// `WIDEN_WORDS` words a lane, of which those past the last are none. The first four have been asked for, and the four behind the last are.
+fn read_round(window: ptr<function, Window>, start: u32, asked: vec4<u32>, first: u32, end: u32, lane: u32) -> vec4<u32> {
     var strays = 0u;
+    var next = asked;
+    let lowest = window_lowest((*window).top);
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    // The next four words are asked for before these are worked on.
-    var next = vec4<u32>(0u);
-    if (all_ours(start, first, end)) {
-        next = four_words(start + lane + FOUR);
-    }
     for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
         let four = start + j * LANES;
         let place = j * PER_WORD;
         let words = next;
-        if (j + 4u < WIDEN_WORDS && all_ours(four + 4u * LANES, first, end)) {
+        if (all_ours(four + 4u * LANES, first, end)) {
             next = four_words(four + 4u * LANES + lane + FOUR);
         }
         if (all_ours(four, first, end)) {
             let at = four + lane + FOUR;
-            strays |= read_word(window, words.x, at.x) << place;
-            strays |= read_word(window, words.y, at.y) << (place + PER_WORD);
-            strays |= read_word(window, words.z, at.z) << (place + 2u * PER_WORD);
-            strays |= read_word(window, words.w, at.w) << (place + 3u * PER_WORD);
+            for (var half = 0u; half < PER_WORD; half += 1u) {
+                strays |= read_four(window, keys_of(words, half, at * PER_WORD + half), lowest) << (place + half);
+            }
         } else {
             for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
                 for (var half = 0u; half < PER_WORD; half += 1u) {
@@ -119,20 +123,53 @@ fn read_round(window: ptr<function, Window>, start: u32, first: u32, end: u32, l
         }
     }
     widen_products(window);
+    return next;
 }
 
-// The strays among a word's entries, a bit for each.
-fn read_word(window: ptr<function, Window>, word: u32, word_at: u32) -> u32 {
+fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(
+        key_of(widen(words.x, half), at.x),
+        key_of(widen(words.y, half), at.y),
+        key_of(widen(words.z, half), at.z),
+        key_of(widen(words.w, half), at.w),
+    );
+}
+
+// Four keys, of four words: their strays, a bit for each, PER_WORD apart. Nearly always there is none, and then less is to be asked.
+fn read_four(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> u32 {
+    let above = keys - my_focus;
+    if (max(max(above.x, above.y), max(above.z, above.w)) < IN_FOCUS) {
+        let bins = (my_focus >> COARSE_BITS) + (above >> vec4<u32>(FINE_BITS));
+        atomicAdd(&wg_bins[bins.x], 1u);
+        atomicAdd(&wg_bins[bins.y], 1u);
+        atomicAdd(&wg_bins[bins.z], 1u);
+        atomicAdd(&wg_bins[bins.w], 1u);
+    } else {
+        for (var i = 0u; i < 4u; i += 1u) {
+            count_first(keys[i]);
+        }
+    }
+    if (window_took(window, keys, lowest)) {
+        return 0u;
+    }
     var strays = 0u;
-    for (var half = 0u; half < PER_WORD; half += 1u) {
-        strays |= read_key(window, key_of(widen(word, half), word_at * PER_WORD + half)) << half;
+    for (var i = 0u; i < 4u; i += 1u) {
+        strays |= take_key(window, keys[i]) << (i * PER_WORD);
     }
     return strays;
 }
 
-// 1 when it is a stray, or no number: `window_fits` says so of both. Lanes never part.
 fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
-    atomicAdd(&wg_bins[key >> 20u], 1u);
+    count_first(key);
+    return take_key(window, key);
+}
+
+fn count_first(key: u32) {
+    atomicAdd(&wg_bins[bin_of(key, my_focus)], 1u);
+}
+
+// 1 when it is a stray, or no number: `window_fits` says so of both. Lanes never part.
+fn take_key(window: ptr<function, Window>, key: u32) -> u32 {
     let fits = window_fits((*window).top, key);
     window_take(window, key, u32(fits), true);
     return u32(!(fits | (key == 0u)));

@@ -6,9 +6,8 @@
 //
 // Rust twin: src/cpu/levels.rs
 
-// Levels of an exponent, and of the first digit of a key: their low bits, of 15.
+// Levels of an exponent: their low bits, of 15.
 const EXPONENT_BITS: u32 = 7u;
-const DIGIT_BITS: u32 = 4u;
 // Exponents below the top one that have counters.
 const LEVEL_REACH: u32 = BINS / 128u - 1u;
 const LEVEL_HEADROOM: u32 = 1u;
@@ -25,17 +24,18 @@ fn first_read(first: u32, end: u32, lane: u32) {
     }
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
-    let best = common_exponent(start + (lane % lane_words) * LANES + lane, LEVEL_REACH - LEVEL_HEADROOM, first, end, lane);
-    // No higher than the largest exponent of a number: what is none must not have a counter.
-    let top = min(best + LEVEL_HEADROOM, 254u);
-    let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
-
     // The next four words are asked for before these are worked on.
     var next = vec4<u32>(0u);
     if (all_ours(start, first, end)) {
         next = four_words(start + lane + FOUR);
     }
+    let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
+    let best = common_exponent(start + (lane % lane_words) * LANES + lane, LEVEL_REACH - LEVEL_HEADROOM, first, end, lane);
+    set_focus(best);
+    // No higher than the largest exponent of a number: what is none must not have a counter.
+    let top = min(best + LEVEL_HEADROOM, 254u);
+    let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
+
     for (var four = start; four < end_word; four += 4u * LANES) {
         let words = next;
         if (all_ours(four + 4u * LANES, first, end)) {
@@ -112,17 +112,17 @@ fn is_stray(level: u32, lowest: u32) -> bool {
 }
 
 fn add_stray(level: u32) {
-    atomicAdd(&wg_bins[level >> DIGIT_BITS], 1u);
+    atomicAdd(&wg_bins[bin_of(level << 16u, my_focus)], 1u);
     deposit_score(level << 16u, true);
 }
 
-// A lane's neighbouring counters, all of one exponent and of at most one digit.
-const LANE_LEVELS: u32 = min(BINS / LANES, 1u << DIGIT_BITS);
+// A lane's neighbouring counters, all of one exponent: as many as sixteen, so that their sums fit.
+const LANE_LEVELS: u32 = min(BINS / LANES, 16u);
 const LANE_RUNS: u32 = BINS / LANES / LANE_LEVELS;
 
 // What the counters say goes to the digits of the sums; then the counts of the first digit take their place. Uniform flow; two barriers.
 fn levels_to_digits(lowest: u32, lane: u32) {
-    var counts = array<u32, LANE_RUNS>();
+    var counts = array<u32, BINS / LANES>();
     for (var run = 0u; run < LANE_RUNS; run += 1u) {
         let first = (run * LANES + lane) * LANE_LEVELS;
         // A count is two halves of 16 bits: each, times a level of 8 bits or its square, and eight or sixteen of them together.
@@ -135,12 +135,12 @@ fn levels_to_digits(lowest: u32, lane: u32) {
             let m = significand((lowest + first + i) << 16u) >> 16u;
             let halves = vec2<u32>(of_level & 0xffffu, of_level >> 16u);
             let products = halves * (m * m);
+            counts[run * LANE_LEVELS + i] = of_level;
             count += of_level;
             sums += halves * m;
             squares += products & vec2<u32>(0xffffu);
             squares_above += products >> vec2<u32>(16u);
         }
-        counts[run] = count;
         if (count != 0u) {
             let at = exponent((lowest + first) << 16u) + REACH - 1u + 16u;
             deposit(SUM, at, vec4<u32>(sums.x, 0u, 0u, 0u), 1u);
@@ -159,9 +159,12 @@ fn levels_to_digits(lowest: u32, lane: u32) {
     }
     workgroupBarrier();
     for (var run = 0u; run < LANE_RUNS; run += 1u) {
-        let count = counts[run];
-        if (count != 0u) {
-            atomicAdd(&wg_bins[(lowest + (run * LANES + lane) * LANE_LEVELS) >> DIGIT_BITS], count);
+        for (var i = 0u; i < LANE_LEVELS; i += 1u) {
+            let count = counts[run * LANE_LEVELS + i];
+            if (count != 0u) {
+                let level = lowest + (run * LANES + lane) * LANE_LEVELS + i;
+                atomicAdd(&wg_bins[bin_of(level << 16u, my_focus)], count);
+            }
         }
     }
 }

@@ -44,9 +44,13 @@ struct Params {
     refiners: u32,
     // 1 when `count` says how many are kept, 0 when beta does.
     counted: u32,
+    // Roughly, for a sample: how many of 1024 entries are kept where that is counted, else beta in 256ths, at most 2^16.
+    share: u32,
     // Rows and columns of a contest, where contests are the blocks of a matrix of `columns`; else 0.
     block_rows: u32,
     block_columns: u32,
+    // Neighbouring parts that one workgroup takes, where it adds up something for all of them or might have nothing to do.
+    fold: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -78,6 +82,22 @@ struct Range {
 fn my_range(id: vec3<u32>, grid: vec3<u32>) -> Range {
     let number = id.x + id.y * grid.x;
     return range_of(min(number / params.parts, params.groups), number % params.parts);
+}
+
+// The parts that are one workgroup's, from the first to the one after the last, where it takes `fold` of them; its number within the contest.
+struct Fold {
+    group: u32,
+    number: u32,
+    first: u32,
+    end: u32,
+}
+
+fn my_fold(id: vec3<u32>, grid: vec3<u32>) -> Fold {
+    let number = id.x + id.y * grid.x;
+    let of_contest = (params.parts + params.fold - 1u) / params.fold;
+    let mine = number % of_contest;
+    let first = mine * params.fold;
+    return Fold(min(number / of_contest, params.groups), mine, first, min(first + params.fold, params.parts));
 }
 
 fn range_of(group: u32, part: u32) -> Range {

@@ -16,12 +16,12 @@ struct Record {
     cut_span: u32,
     // .. and in it they are kept before this entry, counted from the contest's first entry in the slice.
     cut_index: u32,
-    // Digits of the threshold that are known, and their value.
+    // Digits of the threshold that are known, and how many of its lowest bits are not: zeros until they are.
     digits: u32,
-    prefix: u32,
+    left: u32,
     // Ties that are kept within `cut_span`.
     cut_rank: u32,
-    // How many of the keys that agree with the prefix are kept; 64 bits.
+    // How many of the keys that agree with it so far are kept; 64 bits.
     rank: vec2<u32>,
     // Where the first bad score is: its slice, and its entry there.
     bad_slice: u32,

@@ -4,6 +4,8 @@
 
 // How many entries have each first digit. One more for parts/first_read_levels.wgsl.
 var<workgroup> wg_bins: array<atomic<u32>, BINS + 1u>;
+// The first key in focus: see parts/first_digit.wgsl.
+var<private> my_focus: u32;
 // Of a sample, how many have each exponent; which one is the best, and how many are near it.
 var<workgroup> wg_exponents: array<atomic<u32>, 256>;
 var<workgroup> wg_top: atomic<u32>;

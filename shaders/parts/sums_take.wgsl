@@ -22,6 +22,38 @@ fn window_take(window: ptr<function, Window>, key: u32, times: u32, squares: boo
     }
 }
 
+// The least key that fits a window with this top, where that is no subnormal; else one above all keys.
+fn window_lowest(top: u32) -> u32 {
+    if (top <= REACH + 1u) {
+        return 0x80000000u;
+    }
+    return (top - REACH) << 23u;
+}
+
+// Add four scores, where all of them fit and are normal numbers; `lowest` is the window's. Less is to be done for each then: counted from `lowest` a
+// key has in its upper bits how far its significand is to be moved.
+fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> bool {
+    let above = keys - lowest;
+    if (max(max(above.x, above.y), max(above.z, above.w)) >= ((REACH + 1u) << 23u)) {
+        return false;
+    }
+    take_normal(window, above.x);
+    take_normal(window, above.y);
+    take_normal(window, above.z);
+    take_normal(window, above.w);
+    return true;
+}
+
+fn take_normal(window: ptr<function, Window>, above: u32) {
+    let m = (above & 0x7fffffu) | 0x800000u;
+    let up = above >> 23u;
+    let shifted = m << up;
+    let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (2u * LIMB - up));
+    (*window).limbs += limbs;
+    (*window).low += limbs.xxy * limbs.xyy;
+    (*window).high += limbs.xyz * limbs.zzz;
+}
+
 fn widen_products(window: ptr<function, Window>) {
     (*window).low_0 += (*window).low & vec3<u32>(0xffffu);
     (*window).low_16 += (*window).low >> vec3<u32>(16u);

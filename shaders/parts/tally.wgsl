@@ -7,7 +7,9 @@
 const TALLY_SUM: u32 = 2048u;
 const TALLY_SQUARE: u32 = 2072u;
 const TALLY_KEPT: u32 = 2116u;
-const TALLY: u32 = 2140u;
+// And no counter: the first key in focus.
+const TALLY_FOCUS: u32 = 2140u;
+const TALLY: u32 = 2141u;
 
 @group(0) @binding(3) var<storage, read_write> tally: array<atomic<u32>>;
 

@@ -4,7 +4,7 @@
 //! again for every pass.
 
 use super::engine::{Engine, Loaded, State, bad};
-use super::layout::{Params, Record, TALLY, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM};
+use super::layout::{Params, Record, TALLY, TALLY_FOCUS, TALLY_KEPT, TALLY_SQUARE, TALLY_SUM};
 use super::rows::carry_out;
 use super::transfer;
 use crate::cpu;
@@ -66,6 +66,7 @@ impl Engine {
             params.groups = 1;
             params.parts = parts.count as u32;
             params.part_len = parts.len as u32;
+            params.fold = parts.fold as u32;
             params.span = span as u32;
             params.first_span = first_span;
             params.all_spans = all_spans as u32;
@@ -107,6 +108,9 @@ impl Contest<'_> {
         }
         {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            if i == 0 {
+                self.engine.kernels.focus(&mut pass, &loaded.slice);
+            }
             self.engine.kernels.stats(&mut pass, &loaded.slice);
         }
         self.submit()
@@ -129,8 +133,9 @@ impl Contest<'_> {
             let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             if self.known == 0 {
                 self.engine.kernels.budget(&mut pass, slice);
+            } else {
+                self.engine.kernels.narrow(&mut pass, slice);
             }
-            self.engine.kernels.narrow(&mut pass, slice);
         }
         self.known += 1;
         if self.known == 1 {
@@ -251,7 +256,7 @@ pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -
         sum: from_counters::<SUM_LIMBS>(tally, TALLY_SUM..TALLY_SQUARE),
         square: from_counters::<SQUARE_LIMBS>(tally, TALLY_SQUARE..TALLY_KEPT),
     };
-    let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY as usize);
+    let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY_FOCUS);
     let quota = Quota::decided(&moments, len, record.kept())?;
     Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }

@@ -35,14 +35,14 @@ impl Kernels {
     /// Compile what a plan needs, so that binding it for the first time does not wait for the compiler.
     pub fn warm_up(&self, plan: &Plan) {
         use Stage::{
-            Apply, Arrange, Budget, Edges, Histogram, Measure, Narrow, Refine, Restore, Settle, Sift, Stats, Ties, Zero,
+            Apply, Arrange, Budget, Edges, Focus, Histogram, Measure, Narrow, Restore, Settle, Sift, Stats, Ties, Zero,
         };
         let score = if plan.grid.is_some() { Score::Magnitude } else { plan.rule.score };
         for batch in &plan.batches {
             for slice in &batch.slices {
                 let compile = |stage, write| self.compile(stage, slice.dtype, score, write, plan.mass);
-                let row = [self.rows_stage(batch.contest_len, batch.groups, slice.dtype)];
-                let contest = [Stats, Budget, Narrow, Sift, Refine, Histogram, Ties, Settle, Apply];
+                let row = [self.rows_stage(batch.contest_len)];
+                let contest = [Focus, Stats, Budget, Narrow, Sift, Histogram, Ties, Settle, Apply];
                 for &stage in if batch.rows { &row[..] } else { &contest } {
                     compile(stage, false);
                     if !plan.is_apart() {

@@ -276,9 +276,9 @@ impl Kernels {
     ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
-    ///   read from a buffer becomes an index in six places: a key's digit, masked
-    ///   to the bins; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
-    ///   compared with the slice's own; the entry of a bad key among arranged ones; a candidate's number, which stays below the capacity because `narrow` has counted
+    ///   read from a buffer becomes an index in six places: a key's digit, by `bin_of` below 2048 for every key of 31 bits and every focus of at most 243 powers of two, which
+    ///   is all that `focus` writes, or a difference below `1 << left`, shifted to eleven bits; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
+    ///   compared with the slice's own; the entry of a bad key among arranged ones; a candidate's number, which stays below the capacity (or a row's room) because `budget` or `row_narrow` has counted
     ///   the bin before `sift` collects from it, in the same pass over the same weights; and a candidate's entry, which is the place of an
     ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
     ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
@@ -334,12 +334,17 @@ impl Kernels {
         Slice { params, dtype, zeroed, score, mass, read: group(&b.weights, false), write }
     }
 
-    /// Exact sums and the first digit's histogram; one workgroup per part.
-    pub(crate) fn stats(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Stats, slice, false, slice.params.groups * slice.params.parts);
+    /// Where the first digit is to be fine, from a sample of one slice of the contests.
+    pub(crate) fn focus(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record_stage(pass, Stage::Focus, slice, false, slice.params.groups);
     }
 
-    /// How many each contest keeps; any slice of the contests will do.
+    /// Exact sums and the first digit's histogram.
+    pub(crate) fn stats(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
+        self.record_stage(pass, Stage::Stats, slice, false, folded(slice));
+    }
+
+    /// How many each contest keeps, and the first digit of its threshold; any slice of the contests will do.
     pub(crate) fn budget(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
         self.record_stage(pass, Stage::Budget, slice, false, slice.params.groups);
     }
@@ -349,9 +354,9 @@ impl Kernels {
         self.record_stage(pass, Stage::Narrow, slice, false, slice.params.groups);
     }
 
-    /// The next digit's histogram; one workgroup per part.
+    /// The next digit's histogram, among candidates where there are any.
     pub(crate) fn histogram(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Histogram, slice, false, slice.params.groups * slice.params.parts);
+        self.record_stage(pass, Stage::Histogram, slice, false, folded(slice));
     }
 
     /// Where ties end, if that is in this slice.
@@ -362,11 +367,6 @@ impl Kernels {
     /// What the first digit decides, and the candidates for the rest; nothing where its bin is large.
     pub(crate) fn sift(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
         self.record_stage(pass, Stage::Sift, slice, write, slice.params.groups * slice.params.parts);
-    }
-
-    /// The next digit's histogram among candidates, where there are any.
-    pub(crate) fn refine(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice) {
-        self.record_stage(pass, Stage::Refine, slice, false, slice.params.groups * slice.params.refiners);
     }
 
     /// The candidates' own decision, where there are any.
@@ -381,15 +381,14 @@ impl Kernels {
         let each = |pass: &mut wgpu::ComputePass<'_>, stage: &dyn Fn(&mut wgpu::ComputePass<'_>, &Slice)| {
             slices.iter().for_each(|slice| stage(pass, slice.borrow()));
         };
+        // The largest slice speaks for all.
+        let largest = slices.iter().map(S::borrow).max_by_key(|slice| slice.params.group_len).unwrap_or(first);
+        self.focus(pass, largest);
         each(pass, &|pass, slice| self.stats(pass, slice));
         self.budget(pass, first);
-        self.narrow(pass, first);
         each(pass, &|pass, slice| self.sift(pass, slice, write));
         for _ in 1..first.params.digits {
-            each(pass, &|pass, slice| {
-                self.refine(pass, slice);
-                self.histogram(pass, slice);
-            });
+            each(pass, &|pass, slice| self.histogram(pass, slice));
             self.narrow(pass, first);
         }
         each(pass, &|pass, slice| self.ties(pass, slice));
@@ -401,26 +400,23 @@ impl Kernels {
 
     /// Mask bits, kept sum and, when `write`, zeros.
     pub(crate) fn apply(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        self.record_stage(pass, Stage::Apply, slice, write, slice.params.groups * slice.params.parts);
+        self.record_stage(pass, Stage::Apply, slice, write, folded(slice));
         self.edges(pass, slice, write);
     }
 
     /// Every stage for contests of one workgroup each, or less.
     pub(crate) fn rows(&self, pass: &mut wgpu::ComputePass<'_>, slice: &Slice, write: bool) {
-        match self.rows_stage(slice.params.group_len.into(), slice.params.groups.into(), slice.dtype) {
+        match self.rows_stage(slice.params.group_len.into()) {
             Stage::Teams(team) => self.teams(pass, slice, write, team),
             stage => self.record_stage(pass, stage, slice, write, slice.params.groups),
         }
         self.edges(pass, slice, write);
     }
 
-    /// The stage for so many rows of this length.
-    pub(crate) fn rows_stage(&self, row_len: u64, count: u64, dtype: Dtype) -> Stage {
+    /// The stage for rows of this length.
+    pub(crate) fn rows_stage(&self, row_len: u64) -> Stage {
         let is_enough = |&(_, lanes): &(u32, u32)| row_len <= u64::from(lanes * LANE_KEYS);
-        match self.tuning().teams.iter().position(is_enough) {
-            Some(team) => Stage::Teams(team),
-            None => Stage::Rows(self.tuning().rows_of(row_len * dtype.size() as u64, count)),
-        }
+        self.tuning().teams.iter().position(is_enough).map_or(Stage::Rows, Stage::Teams)
     }
 
     /// Every stage for short contests, several to a workgroup; `team` is a place in the table of them.
@@ -488,6 +484,12 @@ impl Kernels {
             pass.dispatch_workgroups(widest, workgroups.div_ceil(widest), 1);
         }
     }
+}
+
+/// Workgroups that take so many parts each.
+fn folded(slice: &Slice) -> u32 {
+    let Params { groups, parts, fold, .. } = slice.params;
+    groups * parts.div_ceil(fold)
 }
 
 impl Layouts {

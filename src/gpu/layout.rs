@@ -3,17 +3,18 @@
 use crate::rule::{Beta, Budget, Rule};
 use bytemuck::{Pod, Zeroable};
 
-/// Counters of one contest, 64 bits each; where the three sums begin among them.
-pub(crate) const TALLY: u64 = 2140;
+/// Counters of one contest, 64 bits each; where the three sums begin among them, and where the first digit's focus is.
+pub(crate) const TALLY: u64 = 2141;
 pub(crate) const TALLY_SUM: usize = 2048;
 pub(crate) const TALLY_SQUARE: usize = 2072;
 pub(crate) const TALLY_KEPT: usize = 2116;
+pub(crate) const TALLY_FOCUS: usize = 2140;
 /// Words of a row's three sums: S, Q and the kept sum.
 pub(crate) const ROW_SUM_WORDS: usize = 12;
 pub(crate) const ROW_SQUARE_WORDS: usize = 22;
 pub(crate) const ROW_SUMS: u64 = 46;
 /// Bins of the last digit, kept for every span of parts.
-pub(crate) const LOW_BINS: u64 = 1024;
+pub(crate) use crate::plan::LOW_BINS;
 
 /// Binding numbers, the same for every stage.
 pub(crate) mod binding {
@@ -53,8 +54,10 @@ pub(crate) struct Params {
     pub(crate) capacity: u32,
     pub(crate) refiners: u32,
     pub(crate) counted: u32,
+    pub(crate) share: u32,
     pub(crate) block_rows: u32,
     pub(crate) block_columns: u32,
+    pub(crate) fold: u32,
 }
 
 impl Params {
@@ -65,12 +68,19 @@ impl Params {
             _ => Beta::ONE,
         };
         let count = rule.budget.fixed(len);
+        let part_of =
+            |part: u64, whole: u64, of: u64| (u128::from(part) * u128::from(of) / u128::from(whole.max(1))) as u64;
+        let share = match count {
+            Some(count) => part_of(count, len, 1024).min(1024),
+            None => part_of(beta.numerator(), beta.denominator(), 256).min(1 << 16),
+        };
         Self {
             beta_up: split(beta.numerator()),
             beta_down: split(beta.denominator()),
             contest_len: split(len),
             count: split(count.unwrap_or(0)),
             counted: count.is_some().into(),
+            share: share as u32,
             least: split(rule.min_kept.min(len)),
             ..self
         }
@@ -100,11 +110,11 @@ pub struct Record {
     pub cut_index: u32,
     /// Digits of the threshold that are known.
     pub digits: u32,
-    /// Their value.
-    pub prefix: u32,
+    /// How many of its lowest bits are not: zeros until they are.
+    pub left: u32,
     /// Ties kept within `cut_span`.
     pub cut_rank: u32,
-    /// How many of the keys that agree with the prefix are kept, low word first.
+    /// How many of the keys that agree with it so far are kept, low word first.
     pub rank: [u32; 2],
     /// The slice of the first bad score ..
     pub bad_slice: u32,

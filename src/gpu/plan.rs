@@ -102,6 +102,7 @@ impl Batch {
                 groups: self.groups as u32,
                 parts: parts.count as u32,
                 part_len: parts.len as u32,
+                fold: parts.fold as u32,
                 span: self.span as u32,
                 first_span,
                 all_spans: self.all_spans as u32,
@@ -122,9 +123,9 @@ impl Batch {
 
     /// Dispatches of its stages, but for shared words.
     fn dispatches(&self) -> u32 {
-        // stats, sift, ties, settle and apply, and for each further digit refine and histogram, on every slice.
+        // focus and budget, and a narrow for each further digit; stats, sift, ties, settle and apply, and a histogram for each further digit, on every slice.
         let slices = self.slices.len() as u32;
-        if self.rows { 1 } else { 1 + self.digits + slices * (5 + 2 * (self.digits - 1)) }
+        if self.rows { 1 } else { 1 + self.digits + slices * (4 + self.digits) }
     }
 
     /// How often its keys are read.

@@ -37,6 +37,7 @@ impl Engine {
             let (parts, span, all_spans, capacity) = self.divided(row_len as u64, groups as u64);
             params.parts = parts.count as u32;
             params.part_len = parts.len as u32;
+            params.fold = parts.fold as u32;
             params.refiners = parts.refiners as u32;
             params.span = span as u32;
             params.all_spans = all_spans as u32;

@@ -10,17 +10,16 @@ use crate::rule::Score;
 /// What a pipeline does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    Focus,
     Stats,
     Budget,
     Narrow,
     Histogram,
     Ties,
     Apply,
-    /// Longer rows: a place in the table of them.
-    Rows(usize),
+    Rows,
     Edges,
     Sift,
-    Refine,
     Settle,
     /// Short rows: a place in the table of teams.
     Teams(usize),
@@ -47,20 +46,18 @@ pub(crate) struct Pipeline {
     pub(crate) subgroup: bool,
 }
 
-pub(crate) const STAGES: [Stage; 23] = [
+pub(crate) const STAGES: [Stage; 21] = [
+    Stage::Focus,
     Stage::Stats,
     Stage::Budget,
-    Stage::Narrow,
-    Stage::Histogram,
-    Stage::Ties,
-    Stage::Apply,
-    Stage::Rows(0),
-    Stage::Rows(1),
-    Stage::Rows(2),
-    Stage::Edges,
     Stage::Sift,
-    Stage::Refine,
+    Stage::Histogram,
+    Stage::Narrow,
+    Stage::Ties,
     Stage::Settle,
+    Stage::Apply,
+    Stage::Edges,
+    Stage::Rows,
     Stage::Teams(0),
     Stage::Teams(1),
     Stage::Teams(2),
@@ -85,6 +82,7 @@ macro_rules! wgsl {
 const PARAMS: &str = wgsl!("parts/params");
 pub(crate) const RECORD: &str = wgsl!("parts/record");
 const DIGITS: &str = wgsl!("parts/digits");
+const FIRST_DIGIT: &str = wgsl!("parts/first_digit");
 const TALLY: &str = wgsl!("parts/tally");
 const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
@@ -102,6 +100,8 @@ const COLLECT: &str = wgsl!("parts/collect");
 const COLLECT_ROW: &str = wgsl!("parts/collect_row");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
 const CANDIDATES: &str = wgsl!("parts/candidates");
+const COUNT_CANDIDATES: &str = wgsl!("parts/count_candidates");
+const NARROW_DIGIT: &str = wgsl!("parts/narrow_digit");
 const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
 const BLOCKS: &str = wgsl!("parts/blocks");
 const SCALED: &str = wgsl!("parts/scaled");
@@ -112,17 +112,17 @@ impl Stage {
     /// The file's name, which is the entry point's too.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Stage::Focus => "focus",
             Stage::Stats => "stats",
             Stage::Budget => "budget",
             Stage::Narrow => "narrow",
             Stage::Histogram => "histogram",
             Stage::Ties => "ties",
             Stage::Apply => "apply",
-            Stage::Rows(_) => "rows",
+            Stage::Rows => "rows",
             Stage::Teams(_) => "teams",
             Stage::Edges => "edges",
             Stage::Sift => "sift",
-            Stage::Refine => "refine",
             Stage::Settle => "settle",
             Stage::Arrange => "arrange",
             Stage::Restore => "restore",
@@ -133,17 +133,17 @@ impl Stage {
 
     const fn file(self) -> &'static str {
         match self {
+            Stage::Focus => wgsl!("focus"),
             Stage::Stats => wgsl!("stats"),
             Stage::Budget => wgsl!("budget"),
             Stage::Narrow => wgsl!("narrow"),
             Stage::Histogram => wgsl!("histogram"),
             Stage::Ties => wgsl!("ties"),
             Stage::Apply => wgsl!("apply"),
-            Stage::Rows(_) => wgsl!("rows"),
+            Stage::Rows => wgsl!("rows"),
             Stage::Teams(_) => wgsl!("teams"),
             Stage::Edges => wgsl!("edges"),
             Stage::Sift => wgsl!("sift"),
-            Stage::Refine => wgsl!("refine"),
             Stage::Settle => wgsl!("settle"),
             Stage::Arrange => wgsl!("arrange"),
             Stage::Restore => wgsl!("restore"),
@@ -155,10 +155,13 @@ impl Stage {
     /// The parts that do not depend on dtype, score or writing.
     const fn parts(self) -> &'static [&'static str] {
         match self {
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, SUMS, DIGITS_WORKGROUP, SAMPLE],
-            Stage::Budget => &[PARAMS, RECORD, DIGITS, TALLY, KEY, BUDGET],
-            Stage::Narrow => &[PARAMS, RECORD, DIGITS, TALLY],
-            Stage::Histogram => &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT],
+            Stage::Focus => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY],
+            Stage::Stats => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY, WORDS, SUMS, DIGITS_WORKGROUP, SAMPLE],
+            Stage::Budget => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY, BUDGET, NARROW_DIGIT],
+            Stage::Narrow => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, NARROW_DIGIT],
+            Stage::Histogram => {
+                &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT, CANDIDATES, COUNT_CANDIDATES]
+            }
             Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
             Stage::Apply => &[
                 PARAMS,
@@ -173,10 +176,11 @@ impl Stage {
                 CARRY_OUT,
                 COLLECT_NONE,
             ],
-            Stage::Rows(_) => &[
+            Stage::Rows => &[
                 PARAMS,
                 RECORD,
                 DIGITS,
+                FIRST_DIGIT,
                 KEY,
                 SUMS,
                 WORDS,
@@ -207,7 +211,6 @@ impl Stage {
                 CANDIDATES,
                 COLLECT,
             ],
-            Stage::Refine => &[PARAMS, RECORD, DIGITS, TALLY, RUNS, CANDIDATES],
             Stage::Settle => &[PARAMS, RECORD, DIGITS, TALLY, KEY, SUMS, DIGITS_WORKGROUP, CANDIDATES],
             Stage::Arrange => &[PARAMS, KEY, BLOCKS],
             Stage::Restore => &[PARAMS, RECORD, DIGITS, KEY, BLOCKS],
@@ -220,22 +223,22 @@ impl Stage {
     /// Its place in [`STAGES`].
     const fn number(self) -> usize {
         match self {
-            Stage::Stats => 0,
-            Stage::Budget => 1,
-            Stage::Narrow => 2,
-            Stage::Histogram => 3,
-            Stage::Ties => 4,
-            Stage::Apply => 5,
-            Stage::Rows(i) => 6 + i,
+            Stage::Focus => 0,
+            Stage::Stats => 1,
+            Stage::Budget => 2,
+            Stage::Sift => 3,
+            Stage::Histogram => 4,
+            Stage::Narrow => 5,
+            Stage::Ties => 6,
+            Stage::Settle => 7,
+            Stage::Apply => 8,
             Stage::Edges => 9,
-            Stage::Sift => 10,
-            Stage::Refine => 11,
-            Stage::Settle => 12,
-            Stage::Teams(i) => 13 + i,
-            Stage::Arrange => 18,
-            Stage::Restore => 19,
-            Stage::Zero => 20,
-            Stage::Measure { rows } => 21 + rows as usize,
+            Stage::Rows => 10,
+            Stage::Teams(i) => 11 + i,
+            Stage::Arrange => 16,
+            Stage::Restore => 17,
+            Stage::Zero => 18,
+            Stage::Measure { rows } => 19 + rows as usize,
         }
     }
 
@@ -243,7 +246,6 @@ impl Stage {
     pub(crate) const fn lanes(self, tuning: &Tuning) -> u32 {
         match self {
             Stage::Teams(i) => tuning.teams[i].0,
-            Stage::Rows(i) => tuning.rows[i].1,
             _ => tuning.lanes,
         }
     }
@@ -251,7 +253,7 @@ impl Stage {
     /// Whether the stage looks at weights, and so at their dtype; and whether it scores them.
     const fn loads(self) -> (bool, bool) {
         match self {
-            Stage::Budget | Stage::Narrow | Stage::Refine | Stage::Measure { .. } => (false, false),
+            Stage::Budget | Stage::Narrow | Stage::Measure { .. } => (false, false),
             Stage::Edges | Stage::Settle | Stage::Zero | Stage::Restore => (true, false),
             _ => (true, true),
         }
@@ -260,7 +262,7 @@ impl Stage {
     /// Whether it matters which lanes are in one subgroup.
     const fn joins(self) -> bool {
         match self {
-            Stage::Stats | Stage::Apply | Stage::Rows(_) | Stage::Sift | Stage::Settle => true,
+            Stage::Stats | Stage::Apply | Stage::Rows | Stage::Sift | Stage::Settle => true,
             // The first team is one lane.
             Stage::Teams(i) => i > 0,
             _ => false,
@@ -269,12 +271,12 @@ impl Stage {
 
     const fn weighs(self) -> bool {
         use Stage::{Apply, Rows, Settle, Sift, Teams};
-        matches!(self, Apply | Rows(_) | Sift | Settle | Teams(_))
+        matches!(self, Apply | Rows | Sift | Settle | Teams(_))
     }
 
     const fn writes(self) -> bool {
         use Stage::{Apply, Edges, Rows, Settle, Sift, Teams, Zero};
-        matches!(self, Apply | Rows(_) | Edges | Sift | Settle | Teams(_) | Zero)
+        matches!(self, Apply | Rows | Edges | Sift | Settle | Teams(_) | Zero)
     }
 }
 
@@ -381,7 +383,7 @@ impl Pipeline {
         if scores && score == Score::Wanda {
             label += ".wanda";
         }
-        if let Stage::Teams(i) | Stage::Rows(i) = stage {
+        if let Stage::Teams(i) = stage {
             label += &format!(".{i}");
         }
         if stage == (Stage::Measure { rows: true }) {

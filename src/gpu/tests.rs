@@ -48,12 +48,12 @@ fn constants(module: &naga::Module) -> BTreeMap<String, u32> {
 #[test]
 fn every_pipeline_validates_and_there_are_as_many_as_there_should_be() {
     let all: Vec<_> = Pipeline::all().collect();
-    // Five dtypes and two scores: stats, histogram, ties 10 each; writing or not, and with a mass or without, apply, sift, rows (of three sizes) and
-    // teams (of five) 40 each; settle 20; edges 4; budget, narrow and refine 1; arrange 10, restore and zero 5, measure 2.
+    // Five dtypes and two scores: focus, stats, histogram, ties 10 each; writing or not, and with a mass or without, apply, sift, rows and teams (of five)
+    // 40 each; settle 20; edges 4; budget and narrow 1; arrange 10, restore and zero 5, measure 2.
     let portable = all.iter().filter(|p| !p.subgroup).count();
-    assert_eq!(portable, 3 * 10 + 10 * 40 + 20 + 4 + 3 + 10 + 5 + 5 + 2, "the list of pipelines");
+    assert_eq!(portable, 4 * 10 + 8 * 40 + 20 + 4 + 2 + 10 + 5 + 5 + 2, "the list of pipelines");
     // Of these, stats, apply, sift, rows, settle, and teams of more than one lane know subgroups.
-    assert_eq!(all.len() - portable, 10 + 5 * 40 + 20 + 4 * 40, "the list of pipelines with subgroups");
+    assert_eq!(all.len() - portable, 10 + 3 * 40 + 20 + 4 * 40, "the list of pipelines with subgroups");
     let mut slots: Vec<_> = all.iter().map(|v| v.index()).collect();
     slots.sort_unstable();
     slots.dedup();
@@ -111,15 +111,17 @@ fn structs_have_the_same_layout_on_both_sides() {
             capacity,
             refiners,
             counted,
+            share,
             block_rows,
-            block_columns
+            block_columns,
+            fold
         ]
     );
     check!(
         Record,
         "Record",
         [
-            status, degenerate, kept, threshold, cut_span, cut_index, digits, prefix, cut_rank, rank, bad_slice,
+            status, degenerate, kept, threshold, cut_span, cut_index, digits, left, cut_rank, rank, bad_slice,
             bad_index, sifted, n_eff, mass
         ]
     );
@@ -149,8 +151,8 @@ fn bindings_and_constants_agree() {
         ("TALLY_SQUARE", layout::TALLY_SQUARE as u32),
         ("TALLY_KEPT", layout::TALLY_KEPT as u32),
         ("ROW_SUMS", layout::ROW_SUMS as u32),
-        ("BINS", crate::narrow::BINS as u32),
-        ("LOW_BINS", crate::narrow::LOW_BINS as u32),
+        ("TALLY_FOCUS", layout::TALLY_FOCUS as u32),
+        ("BINS", layout::TALLY_SUM as u32),
         ("LOW_BINS", layout::LOW_BINS as u32),
         ("NO_CUT", Record::NO_CUT),
         ("KEY_END", crate::key::KEY_END),
@@ -200,7 +202,7 @@ fn bindings_and_constants_agree() {
 #[test]
 fn rows_write_sums_for_the_mass_alone() {
     let mut seen = 0;
-    for pipeline in Pipeline::all().filter(|p| matches!(p.stage, Stage::Rows(_) | Stage::Teams(_))) {
+    for pipeline in Pipeline::all().filter(|p| matches!(p.stage, Stage::Rows | Stage::Teams(_))) {
         let (module, _) = parse(pipeline);
         let writers = Writers::of(&module, "sums");
         let writes = writers.writes(&module.entry_points[0].function);
@@ -240,8 +242,7 @@ fn every_alternative_is_another_shader_or_plan_and_validates() {
     let default = Tuning::default();
     let numbers = |of: &Tuning| {
         let parts = [of.parts(1 << 20, 1), of.parts(1 << 28, 1)];
-        let rows = [500, 1000, 5000].map(|count| of.rows[of.rows_of(40_000, count)]);
-        (parts, of.spans(&parts, 1, u64::MAX), of.candidates(1 << 20, 1, 1, u64::MAX), of.longest_row, rows)
+        (parts, of.spans(&parts, 1, u64::MAX), of.candidates(1 << 20, 1, 1, u64::MAX), of.longest_row)
     };
     let few = |p: &Pipeline| p.score == crate::rule::Score::Magnitude && p.dtype != crate::dtype::Dtype::F16;
     for (name, value, tuning) in Tuning::alternatives() {

@@ -194,7 +194,7 @@ fn a_contest_of_more_parts_than_a_binding_counts() {
         {
             // Two parts each, and the last one not full.
             let slice = |i: u64| distribution(name).weights(Kind::Bf16, 1, 32_767 - i as usize, i);
-            let slices: Vec<_> = (0..11).map(slice).collect();
+            let slices: Vec<_> = (0..7).map(slice).collect();
             let asked = question(Contests::Global, false, beta);
             ask_one(&gpu, &slices, &asked, &oracle::answer(&slices, &asked).unwrap());
         }
@@ -254,12 +254,12 @@ fn the_threshold_s_bin_fits_or_does_not() {
         {
             let room = len / 16;
             for in_bin in [room - 1, room, room + 1] {
-                // Some in the bin from 1 to 9/8, as many above it, the rest below; a bit of spread in each.
+                // Some in the bin from 1 to 129/128, as many above it, the rest below; a bit of spread in each.
                 let mut rng = Rng(in_bin as u64);
                 let (mut sum, mut squares) = (0.0, 0.0);
                 let mut entry = |j: usize| {
                     let base = [1.0, 2.0, 0.25][(j / in_bin).min(2)];
-                    let value = base * (1.0 + rng.unit() * 0.1);
+                    let value = base * (1.0 + rng.unit() * 0.003);
                     (sum, squares) = (sum + value, squares + value * value);
                     near(kind, value) | rng.next() as u32 & inputs::sign(kind)
                 };
@@ -283,7 +283,7 @@ fn the_threshold_s_bin_fits_or_does_not() {
                 let asked = question(contests, false, (in_bin as f64 * 1.5 / n_eff * 1e6).round() / 1e6);
                 let want = oracle::answer(&tensors, &asked).unwrap();
                 let middle = want.contests[0].threshold;
-                assert!((1.0..1.125).contains(&middle), "the threshold is in the bin: {middle}");
+                assert!((1.0..1.0078).contains(&middle), "the threshold is in the bin: {middle}");
                 for turn in turns().skip(i % 2).step_by(2) {
                     let gpu = turn.gpu;
                     let task = Task::new(gpu, &tensors, &asked);
@@ -293,6 +293,30 @@ fn the_threshold_s_bin_fits_or_does_not() {
                     assert!(task.look().records.iter().all(|r| r.sifted == sifted), "{}: {in_bin} of {len}", gpu.name);
                 }
             }
+        }
+    }
+}
+
+/// The first digit is fine where a sample of the largest slice puts the threshold; elsewhere its bin is half a power of two.
+#[test]
+fn a_threshold_out_of_focus() {
+    for (kind, few, sifted) in
+        [(Kind::F32, 1500, 1), (Kind::F32, 20_001, 0), (Kind::Bf16, 20_001, 0), (Kind::F16, 1500, 1)]
+    {
+        let mut rng = Rng(few as u64);
+        let bits: Vec<u32> = (0..few).map(|_| near(kind, 1.0 + rng.unit() * 0.4)).collect();
+        // Of zeros a sample says nothing.
+        let slices = [
+            inputs::weights("zeros".to_owned(), kind, 30_000, &vec![0; 30_000]),
+            inputs::weights(format!("{few} from 1 to 1.4"), kind, few, &bits),
+        ];
+        let asked = question(Contests::Global, false, 0.6);
+        let want = oracle::answer(&slices, &asked).unwrap();
+        for turn in turns() {
+            let task = Task::new(turn.gpu, &slices, &asked);
+            turn.gpu.submit(|encoder| task.job.record_prune(encoder));
+            task.check(&want, true);
+            assert_eq!(task.look().records[0].sifted, sifted, "{}: {few} of {kind:?}", turn.gpu.name);
         }
     }
 }
