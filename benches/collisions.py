@@ -3,8 +3,8 @@
 
 For each input and way of counting: passes, the most lanes that add to one counter at once, as a mean over steps of 32 lanes (0 where none adds);
 and candidates, in percent. Ways: each lane adds for each entry that is not zero; it adds when its next entry has another bin; and eight lanes each begin
-another one of the next four words (as it is); the same with a digit of 5 + 6 bits below the largest exponent, what lies below in one bin. No GPU
-takes part, and nothing needs to be installed.
+another one of the next four words: all with eight bins for a power of two. Then each adds with a digit that has 128 bins for each of twelve powers of two
+around the threshold, and two for every other one (shaders/parts/first_digit.wgsl, as it is). No GPU takes part, and nothing needs to be installed.
 """
 import math
 import random
@@ -60,20 +60,20 @@ def passes(bins, runs, turns):
 
 
 def main():
-    print("| input | kept | each entry | runs | runs in turns | window | candidates | window |")
+    print("| input | kept | each entry | runs | runs in turns | in focus | candidates | in focus |")
     print("|---|---|---|---|---|---|---|---|")
     for name, values in inputs(random.Random(7)).items():
         keys = [key(x) for x in values]
         total, squares = sum(map(abs, values)), sum(x * x for x in values)
         kept = max(1, min(len(keys), int(total * total / squares)))
         threshold = sorted(keys)[-kept]
-        base = ((max(keys) >> 23) - 31) << 6
+        first = min(max((threshold >> 23) - 8, 0), 243) << 23
         plain = lambda k: k >> 20
-        window = lambda k: max((k >> 17) - base, 0)
+        fine = lambda k: (first >> 22) + (k - first >> 16) if first <= k < first + (12 << 23) else (k >> 22) + 1512 * (k >= first)
         of = lambda digit: [digit(k) if k else None for k in keys]
         share = lambda digit: 100 * sum(digit(k) == digit(threshold) for k in keys) / len(keys)
         print(f"| {name} | {100 * kept / len(keys):.2g} % | {passes(of(plain), False, False):.1f} | {passes(of(plain), True, False):.1f} | "
-              f"{passes(of(plain), True, True):.1f} | {passes(of(window), True, True):.1f} | {share(plain):.2g} % | {share(window):.2g} % |")  # fmt: skip
+              f"{passes(of(plain), True, True):.1f} | {passes(of(fine), False, False):.1f} | {share(plain):.2g} % | {share(fine):.2g} % |")  # fmt: skip
 
 
 if __name__ == "__main__":
