@@ -25,8 +25,8 @@ pub struct Tuning {
     pub(crate) least_part: u64,
     /// Spans in which ties are counted at most, all contests together: 32 MB.
     pub(crate) most_spans: u64,
-    /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 2 % of normal scores, 4 % of gradient times
-    /// weight. One with more has its digits counted in full reads. A candidate takes two words.
+    /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 0.2 % of normal scores, 2 % of those on
+    /// 256 levels, 4 % of f8 with two bits of mantissa. One with more has its digits counted in full reads. A candidate takes two words.
     pub(crate) candidate_share: u64,
     /// Workgroups that look at the candidates of a contest in one slice, at most: as many as a large device has at work at once, and no more than
     /// read everything. How many candidates there are is known to the device alone.

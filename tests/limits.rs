@@ -127,7 +127,7 @@ fn one_contest_over_tensors_that_are_cut() {
     for (i, name) in ["normal", "all_equal", "ternary", "mostly_zeros", "all_zeros"].into_iter().enumerate() {
         for wanda in [false, true] {
             let seed = 70 + i as u64;
-            let tensors = [(Kind::F32, 300, 67), (Kind::Bf16, 1, 13), (Kind::F16, 501, 131), (Kind::Bf16, 371, 101)]
+            let tensors = [(Kind::F32, 300, 67), (Kind::Bf16, 1, 13), (Kind::F16, 251, 131), (Kind::Bf16, 200, 101)]
                 .map(|(kind, rows, row_len)| {
                     let weights = distribution(name).weights(kind, rows, row_len, seed);
                     if wanda { with_norms(weights, seed) } else { weights }

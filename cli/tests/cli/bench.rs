@@ -138,6 +138,8 @@ fn wrong_words_are_wrong_usage() {
         (&["--repeats", "3", "--tune"], "--repeats"),
         (&["--tune", "--memory", "1GiB"], "--memory"),
         (&["--plan", "--peers"], "--peers"),
+        (&["--backend", "cpu", "--device-only"], "--device-only"),
+        (&["--device-only", "--peers"], "--peers"),
     ] {
         desk.fail(&[&["bench"], args].concat(), 2, &[part]);
     }
@@ -173,6 +175,20 @@ mod on_a_gpu {
             assert_eq!(lines.len(), 2, "{way}: a tensor and rows");
             lines.into_iter().for_each(check_line);
         }
+    }
+
+    #[test]
+    fn a_device_is_timed_alone() {
+        if !is_wanted() {
+            return;
+        }
+        let lists =
+            ["--dtype", "f32", "--sizes", "3001", "--granularity", "tensor", "--backend", "gpu", "--device-only"];
+        let report = bench(&lists);
+        let lines = array(&report, "results");
+        assert_eq!(lines.len(), array(&report, "adapters").len(), "no line but the device's: {lines:?}");
+        assert!(lines.iter().all(|line| line["way"] == "device"), "{lines:?}");
+        lines.iter().for_each(check_line);
     }
 
     #[test]
@@ -217,7 +233,7 @@ mod on_a_gpu {
         for plan in plans {
             let number = |name: &str| plan[name].as_f64().unwrap_or_else(|| panic!("{name} of {plan}"));
             let bytes = number("entries") * if plan["dtype"] == "f32" { 4.0 } else { 2.0 };
-            let (floor, dispatches) = if plan["granularity"] == "row" { (1.0, 1) } else { (1.5, 10) };
+            let (floor, dispatches) = if plan["granularity"] == "row" { (1.0, 1) } else { (1.5, 9) };
             assert!((number("floor_ratio") - floor).abs() < 1e-9, "{plan}");
             // The mask is a bit for each entry: a 32nd or a 16th of the weights, and half of that of a copy.
             let mask = number("entries") / 8.0 / (2.0 * bytes);
