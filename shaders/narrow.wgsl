@@ -3,7 +3,7 @@
 // Grid       one workgroup per contest
 // Reads      the contest's histogram; at the end one counter per span
 // Writes     the contest's record; clears the histogram for the next digit
-// Barriers   thirteen
+// Barriers   ten
 // Rust twin  src/narrow.rs; src/cpu/contest.rs (`cut`)
 
 // Last-digit counts of every span: LOW_BINS words each.

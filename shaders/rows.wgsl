@@ -4,7 +4,7 @@
 // Reads      every weight twice, the second time from a cache that holds a row; four times where more than 512 entries share the first digit of the
 //            threshold (three times for 16-bit weights)
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about thirty, and seven per 512 entries a lane and one to four per tile
+// Barriers   about thirty, and seven per 512 entries a lane and two to four per tile
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
@@ -66,7 +66,7 @@ fn rows(
     }
 
     // narrow
-    let range = Range(row, 0u, first, first, end);
+    let range = Range(row, first, first, end);
     my_origin = first;
     var record = workgroupUniformLoad(&wg_record);
     if (record.digits < params.digits) {
@@ -311,6 +311,9 @@ fn row_narrow_to(among: u32, first: u32) {
         wg_record.threshold |= digit << wg_record.left;
     }
     wg_record.digits += 1u;
+    if (wg_record.digits == params.digits) {
+        wg_record.left = 0u; // the lowest bits of shorter numbers are zeros
+    }
     wg_record.rank.x = rank;
     // Where some ties lose, the row is the span in which they do.
     wg_record.cut_span = NO_CUT;

@@ -4,7 +4,7 @@
 // Grid       one workgroup per contest
 // Reads      one span of one slice; nothing where the cut lies elsewhere or no tie loses
 // Writes     the record's cut_index
-// Barriers   four per 16384 entries, and two
+// Barriers   three per 16384 entries, and three
 // Rust twin  src/cpu/ties.rs
 
 // Entries that a lane looks at in one round, and rounds between two looks at what all have found.

@@ -15,7 +15,7 @@ pub(crate) const BINS: usize = 1 << 11;
 /// Bins of the digits after the first.
 pub(crate) const LOW_BINS: usize = 1 << 10;
 
-/// How many digits of a key can differ that is made from numbers of this dtype: those of 16 bits leave the lowest ten bits zero.
+/// How many digits of a key can differ that is made from numbers of this dtype: those of 16 bits leave the lowest thirteen bits zero.
 pub(crate) fn digits_of(dtype: Dtype, score: Score) -> usize {
     match (dtype, score) {
         (Dtype::F16 | Dtype::Bf16 | Dtype::F8E4m3 | Dtype::F8E5m2, Score::Magnitude | Score::Given) => 2,

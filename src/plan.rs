@@ -15,7 +15,7 @@ pub(crate) const LOW_BINS: u64 = 2048;
 pub struct Tuning {
     /// Lanes of a workgroup, but for short rows. 256 are the most that WebGPU promises: fewer workgroups clear and empty bins.
     pub(crate) lanes: u32,
-    /// Workgroups that share a contest at most: a few times what the largest devices hold at once (132 processors of 8), so that none is idle
+    /// Parts of a contest at most, of which each is a workgroup's in the second read: a few times what the largest devices hold at once (132 processors of 8), so that none is idle
     /// while others end; and the more there are, the shorter is the search for the last kept tie.
     pub(crate) most_parts: u64,
     /// Workgroups of the first read at most, all contests together: each adds two thousand counters of its own to the contest's. And of stages that may
@@ -23,7 +23,7 @@ pub struct Tuning {
     pub(crate) readers: u64,
     /// Entries below which a workgroup would spend its time on clearing and emptying its 2048 bins.
     pub(crate) least_part: u64,
-    /// Spans in which ties are counted at most, all contests together: 32 MB.
+    /// Spans in which ties are counted at most, all contests together: 32 MB. But each slice of a contest has one at least.
     pub(crate) most_spans: u64,
     /// Candidates that a contest has room for, one of so many entries: the threshold's bin holds 0.2 % of normal scores, 2 % of those on
     /// 256 levels, 4 % of f8 with two bits of mantissa. One with more has its digits counted in full reads. A candidate takes two words.
@@ -138,7 +138,7 @@ impl Tuning {
 /// How the contests of a slice are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
-    /// Workgroups per contest.
+    /// Of a contest.
     pub(crate) count: u64,
     /// Entries of a part: a multiple of 32.
     pub(crate) len: u64,

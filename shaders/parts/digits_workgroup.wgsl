@@ -1,5 +1,5 @@
-// The digits of a workgroup's sums: words of 16 bits worth of value. What an addition carries out of a word goes to the digit after the next one;
-// `spread_carries` after at most 1024 entries a lane keeps that rare.
+// The digits of a workgroup's sums: words of 16 bits worth of value. What an addition carries out of a word goes to the digit after the next one, and out
+// of that to the next but one again; `spread_carries` keeps both rare.
 
 var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
 var<workgroup> wg_carries: array<u32, DIGITS>;
@@ -38,7 +38,9 @@ fn add_digit(at: u32, value: u32) {
     if (value != 0u) {
         let before = atomicAdd(&wg_digits[at], value);
         if (before + value < before) {
-            atomicAdd(&wg_digits[at + 2u], 1u);
+            if (atomicAdd(&wg_digits[at + 2u], 1u) == 0xffffffffu) {
+                atomicAdd(&wg_digits[at + 4u], 1u);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ fn focus_below(exponent: u32, below: u32) -> u32 {
     return min(max(exponent, below) - below, 255u - (IN_FOCUS >> 23u)) << 23u;
 }
 
-// The bin of a key; `focus` is the first key in focus, a power of two of at most 2^(243 - 127).
+// The bin of a key; `focus` is the first key in focus, zero or a power of two of at most 2^(243 - 127).
 fn bin_of(key: u32, focus: u32) -> u32 {
     let above = key - focus;
     if (above < IN_FOCUS) {

@@ -27,8 +27,3 @@ fn is_speaker() -> bool {
 fn from_speaker(value: u32) -> u32 {
     return value;
 }
-
-// The sum of `value` over the joined lanes before this one.
-fn before_me(value: u32) -> u32 {
-    return 0u;
-}

@@ -24,7 +24,3 @@ fn is_speaker() -> bool {
 fn from_speaker(value: u32) -> u32 {
     return subgroupBroadcastFirst(value);
 }
-
-fn before_me(value: u32) -> u32 {
-    return subgroupExclusiveAdd(value);
-}

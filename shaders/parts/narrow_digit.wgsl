@@ -55,6 +55,9 @@ fn set_digit(group: u32, digit: u32, count: vec2<u32>, rank: vec2<u32>) {
         wg_record.threshold |= digit << wg_record.left;
     }
     wg_record.digits += 1u;
+    if (wg_record.digits == params.digits) {
+        wg_record.left = 0u; // the lowest bits of shorter numbers are zeros
+    }
     wg_record.rank = rank;
     wg_record.cut_span = NO_CUT;
     // Where they are as many as the rank all ties are kept.

@@ -1,7 +1,7 @@
 // What every stage is told, and how a slice is divided among workgroups.
 //
 // A slice is a run of weights in one binding. It holds `groups` contests of `group_len` entries each (one, when a contest spans
-// the whole slice, and perhaps other slices too). A contest is divided into `parts`, one workgroup each. Parts begin at multiples
+// the whole slice, and perhaps other slices too). A contest is divided into `parts`, of which a workgroup takes one or `fold`. Parts begin at multiples
 // of 32 entries of the slice, so that within a contest no two workgroups share a word of the mask or of the weights; only
 // neighbouring contests do, at their common border.
 //
@@ -21,7 +21,7 @@ struct Params {
     group_len: u32,
     // Contests in this slice.
     groups: u32,
-    // Workgroups per contest in this slice, and the entries of one (a multiple of 32).
+    // Parts of a contest in this slice, and the entries of one (a multiple of 32).
     parts: u32,
     part_len: u32,
     // Ties are counted by spans of so many parts; number of this slice's first span within its contests, and of all spans of one
@@ -71,7 +71,6 @@ fn asked_count(count: vec2<u32>) -> vec2<u32> {
 // The first entry (of the slice) and the entry after the last one that a workgroup owns.
 struct Range {
     group: u32,
-    part: u32,
     // Where the contest begins.
     origin: u32,
     first: u32,
@@ -103,7 +102,6 @@ fn my_fold(id: vec3<u32>, grid: vec3<u32>) -> Fold {
 fn range_of(group: u32, part: u32) -> Range {
     var range: Range;
     range.group = group;
-    range.part = part;
     range.origin = group * params.group_len;
     let aligned = range.origin & ~31u;
     range.first = max(range.origin, aligned + part * params.part_len);

@@ -277,13 +277,13 @@ impl Kernels {
     ///   only behind `at < params.len`, norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
     ///   read from a buffer becomes an index in six places: a key's digit, by `bin_of` below 2048 for every key of 31 bits and every focus of at most 243 powers of two, which
-    ///   is all that `focus` writes, or a difference below `1 << left`, shifted to eleven bits; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
+    ///   is all that `focus_below` makes, or a difference below `1 << left`, shifted to eleven bits; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 39; a cut's span,
     ///   compared with the slice's own; the entry of a bad key among arranged ones; a candidate's number, which stays below the capacity (or a row's room) because `budget` or `row_narrow` has counted
     ///   the bin before `sift` collects from it, in the same pass over the same weights; and a candidate's entry, which is the place of an
     ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
     ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
-    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or to the number of candidates that were noted, or clears one bit
-    ///   of a word at each turn.
+    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or down to zero, or to the number of candidates that were noted, or clears one bit
+    ///   of a word at each turn; that of `ties` ends with its span, or where one lane says so.
     /// * Division by zero stays checked.
     fn module(&self, label: &str, source: String) -> wgpu::ShaderModule {
         let descriptor =

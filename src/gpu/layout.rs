@@ -68,8 +68,7 @@ impl Params {
             _ => Beta::ONE,
         };
         let count = rule.budget.fixed(len);
-        let part_of =
-            |part: u64, whole: u64, of: u64| (u128::from(part) * u128::from(of) / u128::from(whole.max(1))) as u64;
+        let part_of = |part: u64, whole: u64, of: u128| u128::from(part) * of / u128::from(whole.max(1));
         let share = match count {
             Some(count) => part_of(count, len, 1024).min(1024),
             None => part_of(beta.numerator(), beta.denominator(), 256).min(1 << 16),
