@@ -1,0 +1,275 @@
+//! Directories that appear whole or not at all, with all that is in them.
+
+use super::{OLD, PARTIAL, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away};
+use crate::events;
+use crate::unfinished::Identity;
+use anyhow::{Context, Result, ensure};
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// A directory that is being written under another name. Dropped before [`commit`](super::commit), it leaves nothing, unless it is to be kept.
+#[derive(Debug)]
+pub(crate) struct NewDirectory {
+    pub(super) target: PathBuf,
+    partial: PathBuf,
+    keep: Cell<bool>,
+    /// Files in it that are of use only as long as it has this name.
+    passing: Vec<&'static str>,
+    /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
+    lock: NamedTempFile,
+    seen: Seen,
+    /// What it replaces, if that has files.
+    replaces: Option<Seen>,
+    is_ours: IsOurs,
+}
+
+/// An error says why this program may not replace a directory that has files.
+pub(super) type IsOurs = fn(&Path) -> Result<()>;
+
+/// A directory, to know it by whatever it is called later. Opened, so that no other one gets its number; elsewhere than on Unix that would
+/// keep its name from changing, and one of its name is taken for it.
+#[derive(Debug)]
+struct Seen(Option<File>);
+
+impl Seen {
+    fn new(path: &Path) -> Self {
+        Self(if cfg!(unix) { File::open(path).ok() } else { None })
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        self.0.as_ref().map_or_else(|| path.is_dir(), |file| is_at(file, path))
+    }
+}
+
+impl NewDirectory {
+    /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced if it
+    /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
+    pub(crate) fn create(
+        target: &Path,
+        input: &Path,
+        overwrite: bool,
+        is_ours: IsOurs,
+        goes_on: impl Fn(&Path) -> bool,
+    ) -> Result<Self> {
+        check_apart(target, input)?;
+        let (parent, place) = place(target)?;
+        let out = target.display();
+        ensure!(
+            !is_mounted(&place, &parent),
+            "{out} is a mount point, which no other directory can replace; name one in it"
+        );
+        let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
+        let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
+        let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
+        if !goes_on {
+            remove_directory(&partial)?;
+        }
+        // A run was killed while it replaced the output: what was there before comes back, and is looked at below.
+        if !exists(&place)? && exists(&old)? {
+            fs::rename(&old, &place).with_context(|| format!("cannot rename {}", old.display()))?;
+        }
+        if exists(&old)? {
+            discard(&old, &partial)?;
+        }
+        let mut replaces = None;
+        if exists(&place)? && !is_empty(&place)? {
+            ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
+            replaces = Some(Seen::new(&place));
+            is_ours(&place).with_context(|| format!("{out} is not emprune's to replace"))?;
+        }
+        if !exists(&partial)? {
+            fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        }
+        let seen = Seen::new(&partial);
+        Ok(Self { target: place, partial, keep: Cell::new(false), passing: vec![], lock, seen, replaces, is_ours })
+    }
+
+    /// Where it is until then.
+    pub(crate) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Whether to leave what is there, for another run to go on from.
+    pub(crate) fn keep(&self, keep: bool) {
+        self.keep.set(keep);
+    }
+
+    /// Remove all that an earlier run left, but for these files.
+    pub(crate) fn keep_only(&self, keeps: impl Fn(&OsStr) -> bool) -> Result<()> {
+        let cannot = || format!("cannot clear {}", self.partial.display());
+        for entry in fs::read_dir(&self.partial).with_context(cannot)? {
+            let entry = entry.with_context(cannot)?;
+            if keeps(&entry.file_name()) {
+                continue;
+            }
+            let is_directory = entry.file_type().with_context(cannot)?.is_dir();
+            let removed = if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.with_context(cannot)?;
+        }
+        Ok(())
+    }
+
+    /// A file of it is to be gone when it gets its name.
+    pub(crate) fn remove_at_last(&mut self, name: &'static str) {
+        self.passing.push(name);
+    }
+
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::of(&fs::symlink_metadata(&self.partial)?))
+    }
+
+    /// Open a file that an earlier run wrote into it.
+    pub(crate) fn old_file(&self, name: &OsStr) -> Result<File> {
+        let path = self.partial.join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        file.with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Give a file of it the name of another one, in its place.
+    pub(crate) fn replace(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.partial.join(from), self.partial.join(to));
+        fs::rename(&from, &to).with_context(|| format!("cannot create {}", to.display()))?;
+        sync_directory(&self.partial);
+        Ok(())
+    }
+
+    /// Start a file in it.
+    pub(crate) fn file(&self, name: &OsStr) -> Result<File> {
+        let path = self.partial.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        file.with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Make a directory in it.
+    pub(crate) fn folder(&self, name: &Path) -> Result<()> {
+        let path = self.partial.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Put the names in a directory of it on the disk.
+    pub(crate) fn sync(&self, folder: &Path) {
+        sync_directory(&self.partial.join(folder));
+    }
+
+    /// Whether its lock is still the one of its name.
+    fn is_locked(&self) -> bool {
+        is_at(self.lock.as_file(), self.lock.path())
+    }
+
+    /// All of it is written: see whether it may get its name. If not, it stays what it is.
+    pub(super) fn check(&self) -> Result<()> {
+        let (target, partial) = (self.target.display(), self.partial.display());
+        let is_held = self.is_locked() && self.seen.is_at(&self.partial);
+        ensure!(is_held, taken_away(&self.partial, &self.target));
+        self.check_place().inspect_err(|_| self.keep(true)).with_context(|| {
+            // What passes is the journal.
+            let then = if self.passing.is_empty() { "" } else { ", where the same command goes on" };
+            format!("{partial} is complete and stays there{then}, for it cannot become {target}")
+        })
+    }
+
+    /// Nothing is where it will be but what was there when it was begun, or what nobody misses.
+    fn check_place(&self) -> Result<()> {
+        let target = self.target.display();
+        if !exists(&self.target)? || is_empty(&self.target)? {
+            return Ok(());
+        }
+        let is_known = self.replaces.as_ref().is_some_and(|seen| seen.is_at(&self.target));
+        ensure!(is_known, "{target} has come to be there while this run went on");
+        (self.is_ours)(&self.target).with_context(|| format!("{target} has changed and is not emprune's to replace"))
+    }
+
+    /// Give it its name. Everything in it is on the disk already.
+    pub(super) fn rename(self) -> Result<PathBuf> {
+        self.check()?;
+        let (target, cannot) = (self.target.clone(), || format!("cannot create {}", self.target.display()));
+        self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name))).with_context(cannot)?;
+        sync_directory(&self.partial);
+        let old = target.with_file_name(affixed("", &target, OLD));
+        let there = exists(&target)?;
+        let replaces = there && !is_empty(&target)?;
+        if replaces {
+            fs::rename(&target, &old).with_context(cannot)?;
+        } else if there {
+            fs::remove_dir(&target).with_context(cannot)?;
+        }
+        // A directory replaces none that has files: what has come to be there in this moment stays.
+        let is_known = !replaces || self.replaces.as_ref().is_some_and(|seen| seen.is_at(&old));
+        let renamed =
+            if is_known { fs::rename(&self.partial, &target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        if let Err(e) = renamed {
+            if replaces {
+                let _ = fs::rename(&old, &target); // the error that counts is on its way
+            }
+            return Err(e).with_context(cannot);
+        }
+        // The new name first on the disk, then the old directory gone.
+        target.parent().into_iter().for_each(sync_directory);
+        if replaces && let Err(e) = discard(&old, &self.partial) {
+            events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
+        }
+        Ok(target)
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if !self.is_locked() {
+            // Without locks another run may have begun. It needs both.
+            self.lock.disable_cleanup(true);
+        } else if !self.keep.get() {
+            let _ = fs::remove_dir_all(&self.partial); // after a rename it is not there
+        }
+    }
+}
+
+pub(crate) fn is_empty(path: &Path) -> Result<bool> {
+    // A link to a directory is not replaced: what it leads to would stay where nobody looks for it.
+    let metadata = fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let is_link = metadata.is_symlink() && path.is_dir();
+    ensure!(!is_link, "{} is a link, which is not replaced; name the directory that it leads to", path.display());
+    ensure!(metadata.is_dir(), "{} is not a directory, and the input is one", path.display());
+    let mut entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    Ok(entries.next().is_none())
+}
+
+/// Whether another file system begins there.
+fn is_mounted(path: &Path, parent: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+        device(path).is_some_and(|device_of| device(parent) != Some(device_of))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (path, parent);
+        false
+    }
+}
+
+/// Remove a directory of ours, if it is there.
+fn remove_directory(path: &Path) -> Result<()> {
+    if !exists(path)? {
+        return Ok(());
+    }
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    ensure!(is_directory, "{} is in the way and is not a directory", path.display());
+    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Remove what was replaced. First it gets the name of what is nobody's, so that no half of it is ever taken for the whole.
+fn discard(old: &Path, partial: &Path) -> Result<()> {
+    if exists(old)? {
+        fs::rename(old, partial).with_context(|| format!("cannot rename {}", old.display()))?;
+    }
+    remove_directory(partial)
+}
