@@ -49,23 +49,28 @@ fn decide(group: u32) {
             record.bad_index = ~word >> 2u;
         }
     }
-    canonical(0u, BIG_SUM, 24u);
-    canonical(TALLY_SQUARE - TALLY_SUM, BIG_SQUARE, 44u);
-    record = with_budget(record, keep_count(params.contest_len), params.contest_len);
+    let sum_top = canonical(0u, BIG_SUM, 24u);
+    let square_top = canonical(TALLY_SQUARE - TALLY_SUM, BIG_SQUARE, 44u);
+    record = with_budget(record, keep_count(sum_top, square_top, params.contest_len), params.contest_len);
     if (record.status != 0u) {
         record.digits = params.digits; // there is nothing to find
     }
     wg_record = record;
 }
 
-// Counters to digits of 16 bits, carries spread.
-fn canonical(counter: u32, out: u32, len: u32) {
+// Counters to digits of 16 bits, carries spread. Returns the number of the highest that is not zero, or NO_DIGIT.
+fn canonical(counter: u32, out: u32, len: u32) -> u32 {
     var carry = vec2<u32>(0u);
+    var top = NO_DIGIT;
     for (var i = 0u; i < len; i += 1u) {
         let count = wg_counters[counter + i];
         let low = count.x + carry.x;
         let high = count.y + carry.y + u32(low < carry.x);
         wg_big[out + i] = low & 0xffffu;
+        if ((low & 0xffffu) != 0u) {
+            top = i;
+        }
         carry = vec2<u32>((low >> 16u) | (high << 16u), high >> 16u);
     }
+    return top;
 }

@@ -8,8 +8,8 @@
 // Rust twin  none: the CPU's first digit is as fine everywhere
 
 const SAMPLE: u32 = 1024u;
-// Powers of two in focus that lie below the sample's threshold; three lie above it.
-const BELOW: u32 = 8u;
+// Powers of two in focus that lie below the sample's threshold; four lie above it.
+const BELOW: u32 = 11u;
 
 // Of the sample, how many have each exponent; and the largest one.
 var<workgroup> wg_exponents: array<atomic<u32>, 256>;

@@ -34,18 +34,23 @@ fn narrow(
         let run = (params.all_spans + LANES - 1u) / LANES;
         let end = min((lane + 1u) * run, params.all_spans);
         var ties = vec2<u32>(0u);
-        for (var span = lane * run; span < end; span += 1u) {
-            ties = add_64(ties, vec2<u32>(span_ties(group, span, digit), 0u));
+        for (var span = lane * run; span < end; span += 4u) {
+            let four = spans_ties(group, span, end, digit);
+            ties = add_64(ties, add_64(vec2<u32>(four.x, 0u), vec2<u32>(four.y, 0u)));
+            ties = add_64(ties, add_64(vec2<u32>(four.z, 0u), vec2<u32>(four.w, 0u)));
         }
         let earlier = sum_before(ties, lane);
         var left = sub_64(record.rank, earlier);
         if (less_64(earlier, record.rank) && !less_64(ties, left)) {
             var span = lane * run;
-            var count = vec2<u32>(span_ties(group, span, digit), 0u);
-            while (span < end - 1u && less_64(count, left)) {
-                left = sub_64(left, count);
+            var four = spans_ties(group, span, end, digit);
+            while (span < end - 1u && less_64(vec2<u32>(four.x, 0u), left)) {
+                left = sub_64(left, vec2<u32>(four.x, 0u));
                 span += 1u;
-                count.x = span_ties(group, span, digit);
+                four = vec4<u32>(four.yzw, 0u);
+                if ((span - lane * run) % 4u == 0u) {
+                    four = spans_ties(group, span, end, digit);
+                }
             }
             wg_record.cut_span = span;
             wg_record.cut_rank = left.x;
@@ -55,6 +60,19 @@ fn narrow(
     if (lane == 0u) {
         records[group] = wg_record;
     }
+}
+
+// Of four spans, asked for together; of those from `end` on, none.
+fn spans_ties(group: u32, span: u32, end: u32, digit: u32) -> vec4<u32> {
+    let spans = span + vec4<u32>(0u, 1u, 2u, 3u);
+    let at = min(spans, vec4<u32>(end - 1u));
+    let ties = vec4<u32>(
+        span_ties(group, at.x, digit),
+        span_ties(group, at.y, digit),
+        span_ties(group, at.z, digit),
+        span_ties(group, at.w, digit),
+    );
+    return ties * vec4<u32>(spans < vec4<u32>(end));
 }
 
 fn span_ties(group: u32, span: u32, digit: u32) -> u32 {

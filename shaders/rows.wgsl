@@ -2,16 +2,17 @@
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
 // Reads      every weight twice, the second time from a cache that holds a row; four times where more than 512 entries share the first digit of the
-//            threshold (three times for 16-bit weights)
+//            threshold (three times for 16-bit weights), six times (four) where that is not in focus
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about thirty, and seven per 512 entries a lane and two to four per tile
+// Barriers   about thirty, four per 2048 entries a lane, and two to four per tile
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
-// Counts of neighbouring bins: a lane's own, and those of 16 lanes.
-const LANE_BINS: u32 = BINS / LANES;
+// What else `wg_bins` is for: the bins of later digits, and candidates.
+const LEAST_COUNTERS: u32 = max(LOW_BINS, 2u * ROOM);
+// Counts of neighbouring bins: a lane's own, and those of 16 lanes. Of any digit there are as many.
+const LANE_BINS: u32 = FINE_BINS / LANES;
 const RUNS: u32 = LANES / 16u;
-var<workgroup> wg_lane_counts: array<u32, LANES>;
 var<workgroup> wg_run_counts: array<atomic<u32>, RUNS>;
 var<workgroup> wg_bad: atomic<u32>;
 var<workgroup> wg_record: Record;
@@ -69,53 +70,52 @@ fn rows(
     let range = Range(row, first, first, end);
     my_origin = first;
     var record = workgroupUniformLoad(&wg_record);
-    if (record.digits < params.digits) {
-        row_narrow(record.rank.x, lane);
+    while (record.sifted == 0u && record.digits < params.digits) {
+        if (record.digits != 0u) {
+            // histogram
+            clear_bins(lane);
+            clear_runs(lane);
+            workgroupBarrier();
+            count_digit(first, end, record.threshold, record.left, lane);
+            workgroupBarrier();
+        }
+        row_narrow(record.rank.x, record.digits == 0u, lane);
         record = workgroupUniformLoad(&wg_record);
     }
-    if (record.sifted != 0u) {
-        // sift, refine
-        my_width = 1u << record.left;
-        carry_out(range, record.threshold, 0xffffffffu, lane);
-        my_width = 0u;
-        row_rank(record.rank.x, lane);
-        record = workgroupUniformLoad(&wg_record);
-    }
-    while (record.digits < params.digits) {
-        // histogram
-        clear_bins(lane);
-        clear_runs(lane);
-        workgroupBarrier();
-        count_digit(first, end, record.threshold, record.left, lane);
-        workgroupBarrier();
-        row_narrow(record.rank.x, lane);
-        record = workgroupUniformLoad(&wg_record);
-    }
-
-    // ties
+    let found = record.sifted;
     if (record.status != 0u) {
         if (lane == 0u) {
             records[row] = record;
         }
         return;
     }
+
+    // ties
     var limit = 0xffffffffu;
-    if (record.cut_span != NO_CUT) {
-        if (record.sifted == 0u) {
-            row_ties(first, end, record.threshold, record.rank.x, lane);
-        }
+    if (found == 0u && record.cut_span != NO_CUT) {
+        row_ties(first, end, record.threshold, record.rank.x, lane);
         limit = first + workgroupUniformLoad(&wg_record).cut_index;
     }
 
-    // settle or apply
-    if (record.sifted != 0u) {
-        row_settle(range, record.threshold, limit, lane);
-    } else {
-        carry_out(range, record.threshold, limit, lane);
+    // sift or apply
+    my_width = u32(found != 0u) << record.left;
+    carry_out(range, record.threshold, limit, lane);
+    my_width = 0u;
+
+    // settle
+    if (found != 0u) {
+        row_rank(record.rank.x, found, lane);
+        record = workgroupUniformLoad(&wg_record);
+        if (record.cut_span != NO_CUT) {
+            limit = first + record.cut_index;
+        }
+        row_settle(range, record.threshold, limit, found, lane);
     }
     workgroupBarrier();
     if (lane == 0u) {
-        records[row] = wg_record;
+        record = wg_record;
+        record.sifted = u32(record.sifted != 0u);
+        records[row] = record;
     }
     if (HAS_MASS) {
         spread_carries(lane);
@@ -125,8 +125,8 @@ fn rows(
 }
 
 fn clear_bins(lane: u32) {
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        atomicStore(&wg_bins[bin], 0u);
+    for (var i = lane; i < COUNTERS; i += LANES) {
+        atomicStore(&wg_bins[i], 0u);
     }
 }
 
@@ -136,9 +136,14 @@ fn clear_runs(lane: u32) {
     }
 }
 
-// A row has one of its own: the powers of two up to two above most of its sample.
-fn set_focus(exponent: u32) {
-    my_focus = focus_below(exponent, 9u);
+// So many more keys in a bin.
+fn count_in_bin(bin: u32, count: u32) {
+    atomicAdd(&wg_bins[bin], count);
+}
+
+// A row has one of its own: what is in its window.
+fn set_focus(top: u32) {
+    my_focus = focus_below(top, REACH);
 }
 
 fn note_bad(word: u32) {
@@ -161,56 +166,19 @@ fn row_budget() {
     wg_record = record;
 }
 
-// One lane: how many entries the row keeps. Nearly all rows have sums so short that 192 bits hold what is compared: without their common power of
-// two, S is below 2^64 and Q below 2^112, and with 64 bits of beta and 16 of a count neither side leaves them.
+// One lane: how many entries the row keeps.
 fn row_count() -> vec2<u32> {
-    let len = vec2<u32>(params.group_len, 0u);
-    let sum_flags = vec2<u32>(atomicLoad(&wg_nonzero[0]), 0u);
-    let square_flags = vec2<u32>(atomicLoad(&wg_nonzero[1]), atomicLoad(&wg_nonzero[2]));
-    if (sum_flags.x == 0u) {
-        return vec2<u32>(0u);
+    var sum_top = NO_DIGIT;
+    let sum_flags = atomicLoad(&wg_nonzero[0]);
+    if (sum_flags != 0u) {
+        sum_top = 31u - countLeadingZeros(sum_flags);
     }
-    let sum_bits = bits_between(BIG_SUM, sum_flags);
-    let square_bits = bits_between(BIG_SQUARE, square_flags);
-    let below = min(sum_bits.x, square_bits.x / 2u);
-    if (sum_bits.y - below > 64u || square_bits.y - 2u * below > 112u || params.group_len > 0xffffu) {
-        return keep_count(len);
+    var square_top = 31u - countLeadingZeros(atomicLoad(&wg_nonzero[1]));
+    let upper = atomicLoad(&wg_nonzero[2]);
+    if (upper != 0u) {
+        square_top = 63u - countLeadingZeros(upper);
     }
-    let sum = vec4<u32>(word_from(BIG_SUM, 24u, below), word_from(BIG_SUM, 24u, below + 32u), 0u, 0u);
-    let square = vec4<u32>(
-        word_from(BIG_SQUARE, 44u, 2u * below),
-        word_from(BIG_SQUARE, 44u, 2u * below + 32u),
-        word_from(BIG_SQUARE, 44u, 2u * below + 64u),
-        word_from(BIG_SQUARE, 44u, 2u * below + 96u),
-    );
-    return vec2<u32>(count_in_window(sum, square, params.group_len), 0u);
-}
-
-// Zero bits below a number that is not zero, and all its bits.
-fn bits_between(at: u32, flags: vec2<u32>) -> vec2<u32> {
-    var first = firstTrailingBit(flags.x);
-    if (flags.x == 0u) {
-        first = 32u + firstTrailingBit(flags.y);
-    }
-    var last = 31u - countLeadingZeros(flags.x);
-    if (flags.y != 0u) {
-        last = 63u - countLeadingZeros(flags.y);
-    }
-    let least = firstTrailingBit(wg_big[at + first]);
-    let most = 32u - countLeadingZeros(wg_big[at + last]);
-    return vec2<u32>(16u * first + least, 16u * last + most);
-}
-
-// 32 bits of a number of so many digits, from bit `bit` on.
-fn word_from(at: u32, len: u32, bit: u32) -> u32 {
-    let digit = bit / 16u;
-    let two = digit_at(at, len, digit) | (digit_at(at, len, digit + 1u) << 16u);
-    let shift = bit % 16u;
-    return (two >> shift) | ((digit_at(at, len, digit + 2u) << 1u) << (31u - shift));
-}
-
-fn digit_at(at: u32, len: u32, digit: u32) -> u32 {
-    return wg_big[at + min(digit, len - 1u)] * u32(digit < len);
+    return keep_count(sum_top, square_top, vec2<u32>(params.group_len, 0u));
 }
 
 // The digits of both sums to digits of 16 bits, with notes of those that are not zero. Behind `spread_carries` each is below 2^17, so a carry is one at most: which digits
@@ -263,33 +231,45 @@ fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
     }
 }
 
-// One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own.
-// Uniform flow; a barrier before and one inside.
-fn row_narrow(rank: u32, lane: u32) {
+// One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own; where
+// it is none of those in focus all digits are sought. Uniform flow; a barrier before and one inside.
+fn row_narrow(all: u32, is_first: bool, lane: u32) {
     let first = lane * LANE_BINS;
-    // Begun elsewhere by each lane, so that they read different banks. A power of two of bins.
-    let turn = first / 32u;
     var mine = 0u;
     for (var i = 0u; i < LANE_BINS; i += 1u) {
-        mine += atomicLoad(&wg_bins[first + ((i + turn) & (LANE_BINS - 1u))]);
+        mine += atomicLoad(&wg_bins[first + i]);
     }
-    wg_lane_counts[lane] = mine;
+    atomicStore(&wg_lane_words[lane], mine);
     if (mine != 0u) {
         atomicAdd(&wg_run_counts[lane / 16u], mine);
     }
     workgroupBarrier();
     var above = 0u;
+    if (is_first) {
+        above = atomicLoad(&wg_bins[ABOVE]);
+    }
+    let not_in_focus = above >= all;
     for (var run = 0u; run < RUNS; run += 1u) {
         above += atomicLoad(&wg_run_counts[run]) * u32(run > lane / 16u);
     }
     for (var i = 0u; i < 16u; i += 1u) {
         let other = (lane & ~15u) + i;
-        above += wg_lane_counts[other] * u32(other > lane);
+        above += atomicLoad(&wg_lane_words[other]) * u32(other > lane);
     }
     // One lane alone, whatever the counts are: the loop over digits ends.
-    if ((above < rank || lane == LANES - 1u) && (above + mine >= rank || lane == 0u)) {
-        row_narrow_to(rank - above, first);
+    if (not_in_focus || (lane == 0u && above + mine < all)) {
+        if (lane == 0u) {
+            row_widen();
+        }
+    } else if (above < all && above + mine >= all) {
+        row_narrow_to(all - above, first);
     }
+}
+
+// One lane: of the threshold nothing is known.
+fn row_widen() {
+    wg_record.left = 31u;
+    wg_record.digits = 1u;
 }
 
 // One lane: the digit among its own.
@@ -303,16 +283,18 @@ fn row_narrow_to(among: u32, first: u32) {
         count = atomicLoad(&wg_bins[digit]);
     }
     if (wg_record.digits == 0u) {
-        wg_record.threshold = bin_first(digit, my_focus);
-        wg_record.left = bin_bits(digit, my_focus);
-        wg_record.sifted = u32(count <= ROOM);
+        wg_record.threshold = my_focus + (digit << FINE_BITS);
+        wg_record.left = FINE_BITS;
+        wg_record.sifted = count * u32(count <= ROOM);
+        wg_record.digits = 1u;
     } else {
         wg_record.left = digit_shift(wg_record.left);
         wg_record.threshold |= digit << wg_record.left;
     }
-    wg_record.digits += 1u;
-    if (wg_record.digits == params.digits) {
-        wg_record.left = 0u; // the lowest bits of shorter numbers are zeros
+    // The lowest eleven bits of shorter numbers are zeros.
+    if (wg_record.left <= 11u * u32(params.digits == 2u)) {
+        wg_record.left = 0u;
+        wg_record.digits = params.digits;
     }
     wg_record.rank.x = rank;
     // Where some ties lose, the row is the span in which they do.
@@ -324,53 +306,53 @@ fn row_narrow_to(among: u32, first: u32) {
     }
 }
 
-// How many entries were found to share the first digit. The same for all lanes in the eyes of FXC too, which takes barriers behind a lane's own loop for
-// varying flow. Uniform flow.
-fn all_found(lane: u32) -> u32 {
-    if (lane == 0u) {
-        wg_tie_round = atomicLoad(&wg_found);
-    }
-    return workgroupUniformLoad(&wg_tie_round);
-}
-
-// Of what was found, the entry before which there are rank - 1 others: the last one that is kept. Uniform flow; a barrier before and two inside.
-fn row_rank(rank: u32, lane: u32) {
-    let found = all_found(lane);
-    for (var round = 0u; round < found; round += LANES) {
-        let i = min(round + lane, found - 1u);
+// Of what was found, the entry before which there are rank - 1 others: the last one that is kept. A barrier before.
+fn row_rank(rank: u32, found: u32, lane: u32) {
+    for (var i = lane; i < found; i += LANES) {
         let key = atomicLoad(&wg_bins[i]);
-        let at = atomicLoad(&wg_bins[ROOM + i]);
         var above = 0u;
         var ties = 0u;
-        var ties_before = 0u;
         for (var j = 0u; j < found; j += 1u) {
             let other = atomicLoad(&wg_bins[j]);
             above += u32(other > key);
             ties += u32(other == key);
-            ties_before += u32((other == key) & (atomicLoad(&wg_bins[ROOM + j]) < at));
         }
-        if (round + lane < found && above + ties_before + 1u == rank) {
-            wg_record.threshold = key;
-            wg_record.left = 0u;
-            wg_record.digits = params.digits;
-            wg_record.rank.x = ties_before + 1u;
-            wg_record.cut_span = NO_CUT;
-            wg_record.cut_rank = 0u;
-            if (ties != ties_before + 1u) {
-                wg_record.cut_span = 0u;
-                wg_record.cut_rank = ties_before + 1u;
-                wg_record.cut_index = at + 1u;
-            }
+        if (above < rank && above + ties >= rank) {
+            row_rank_tie(rank - above, ties, i, found);
+        }
+    }
+}
+
+// One of so many keys that equal the threshold: of their entries, is its the one to be the last that is kept?
+fn row_rank_tie(rank: u32, ties: u32, i: u32, found: u32) {
+    let key = atomicLoad(&wg_bins[i]);
+    let at = atomicLoad(&wg_bins[ROOM + i]);
+    var before = 0u;
+    if (ties > 1u) {
+        for (var j = 0u; j < found; j += 1u) {
+            before += u32((atomicLoad(&wg_bins[j]) == key) & (atomicLoad(&wg_bins[ROOM + j]) < at));
+        }
+    }
+    if (before + 1u == rank) {
+        wg_record.threshold = key;
+        wg_record.left = 0u;
+        wg_record.digits = params.digits;
+        wg_record.rank.x = rank;
+        wg_record.cut_span = NO_CUT;
+        wg_record.cut_rank = 0u;
+        if (ties != rank) {
+            wg_record.cut_span = 0u;
+            wg_record.cut_rank = rank;
+            wg_record.cut_index = at + 1u;
         }
     }
 }
 
 // What was found and loses leaves the mask and is zeroed; the rest joins the sum of what is kept. Uniform flow.
-fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
+fn row_settle(range: Range, threshold: u32, limit: u32, found: u32, lane: u32) {
     // Words of weights and of the mask were written by other lanes.
     storageBarrier();
     var window = Window();
-    let found = all_found(lane);
     for (var round = 0u; round < found; round += LANES) {
         if (round + lane < found) {
             let key = atomicLoad(&wg_bins[round + lane]);
@@ -384,12 +366,12 @@ fn row_settle(range: Range, threshold: u32, limit: u32, lane: u32) {
                     atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
                 }
                 // The whole word: who looks at another entry of it writes the same.
-                carry_some(at / PER_WORD, 0u, threshold, limit, range.first, range.end);
+                carry_some(at / PER_WORD, weights[at / PER_WORD], 0u, threshold, limit, range.first, range.end);
             }
         }
     }
     if (HAS_MASS) {
-        windows_flush(&window, false);
+        windows_flush(&window);
     }
 }
 
@@ -406,7 +388,7 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
         for (var at = run; at < min(run + RUN, end); at += 1u) {
             mine += u32(key_at(at) == threshold);
         }
-        wg_lane_counts[lane] = mine;
+        atomicStore(&wg_lane_words[lane], mine);
         if (mine != 0u) {
             atomicAdd(&wg_tie_total, mine);
         }
@@ -432,8 +414,8 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
 fn row_cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
     var left = rank;
     var owner = 0u;
-    while (owner < LANES - 1u && wg_lane_counts[owner] < left) {
-        left -= wg_lane_counts[owner];
+    while (owner < LANES - 1u && atomicLoad(&wg_lane_words[owner]) < left) {
+        left -= atomicLoad(&wg_lane_words[owner]);
         owner += 1u;
     }
     var at = round + owner * RUN;

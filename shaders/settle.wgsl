@@ -60,7 +60,7 @@ fn settle(
                 }
             }
         }
-        windows_flush(&window, false);
+        windows_flush(&window);
         spread_carries(lane);
     }
     workgroupBarrier();

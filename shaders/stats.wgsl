@@ -3,11 +3,13 @@
 // Grid       one workgroup per `fold` parts of each contest; a lane takes every 256th word of them
 // Reads      every weight once (4 bytes an entry of f32, 2 of f16 and bf16), and again from a cache those that fit no window
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins and digits to the contest's tally
-// Barriers   seven per 512 entries a lane, two around; for bf16 ten in all
+// Barriers   five, and four per 2048 entries a lane; for bf16 eight in all
 // Leaves     tally: histogram of the first digit, digits of both sums; first_bad: the first score that is no number
 // Rust twin  src/cpu/stats.rs
 
-var<private> my_slice_of_group: u32;
+// Bins are all that `wg_bins` is for.
+const LEAST_COUNTERS: u32 = 0u;
+var<private> my_group: u32;
 
 @compute @workgroup_size(LANES)
 fn stats(
@@ -23,26 +25,29 @@ fn stats(
     }
     let first = range_of(group, mine.first).first;
     let end = range_of(group, mine.end - 1u).end;
-    my_slice_of_group = group * params.slices + params.slice;
+    my_group = group;
     my_focus = atomicLoad(&tally[(group * TALLY + TALLY_FOCUS) * 2u]);
     clear_digits(lane);
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        atomicStore(&wg_bins[bin], 0u);
+    for (var i = lane; i < COUNTERS; i += LANES) {
+        atomicStore(&wg_bins[i], 0u);
     }
     workgroupBarrier();
     first_read(first, end, lane);
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        tally_add(group, bin, atomicLoad(&wg_bins[bin]));
-    }
+    hand_in_bins(lane);
     for (var i = lane; i < DIGITS; i += LANES) {
         tally_add(group, TALLY_SUM + i, atomicLoad(&wg_digits[i]));
     }
 }
 
+// So many more keys in a bin.
+fn count_in_bin(bin: u32, count: u32) {
+    tally_add(my_group, bin, count);
+}
+
 // The contest's focus is everybody's.
-fn set_focus(exponent: u32) {
+fn set_focus(top: u32) {
 }
 
 fn note_bad(word: u32) {
-    atomicMax(&first_bad[my_slice_of_group], word);
+    atomicMax(&first_bad[my_group * params.slices + params.slice], word);
 }

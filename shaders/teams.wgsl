@@ -105,8 +105,9 @@ fn teams(
         }
         window_flush(&window, true);
     } else if (HAS_MASS && me == 0u) {
-        deposit(SUM, top - 1u, window_sum(&total), 4u);
-        deposit(SQUARE, 2u * (top - 1u), window_square(&total), 4u);
+        let at = top + SCORE_AT - REACH;
+        deposit(SUM, at, window_sum(&total), 4u);
+        deposit(SQUARE, 2u * at, window_square(&total), 4u);
     }
     team_barrier();
     if (me == 0u) {

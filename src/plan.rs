@@ -32,12 +32,12 @@ pub struct Tuning {
     /// read everything. How many candidates there are is known to the device alone.
     pub(crate) refiners: u64,
     /// Rows up to this many entries are one workgroup's work. Longer ones would leave most of a device idle where they are few, and its caches
-    /// do not hold them.
+    /// do not hold them. No more than 16 bits can count.
     pub(crate) longest_row: u64,
     /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
     /// for each other than 256, and their keys and counters fit 16 KiB.
     pub(crate) teams: [(u32, u32); 5],
-    /// Entries that a lane adds up before it empties its windows: no more than 512, so that what 256 lanes hold fits a word.
+    /// Entries that a lane adds up before its sums become digits: no more than 2048, so that what 256 lanes hold fits a word.
     pub(crate) spread: u32,
     /// Words of weights for which a lane decides before a mask is put together, or fewer: with 32 entries a word of flags is full.
     pub(crate) tile_words: u32,
@@ -53,9 +53,9 @@ impl Default for Tuning {
             most_spans: 4096,
             candidate_share: 16,
             refiners: 512,
-            longest_row: 1 << 17,
+            longest_row: (1 << 16) - 1,
             teams: [(64, 1), (64, 4), (64, 16), (64, 64), (128, 128)],
-            spread: 512,
+            spread: 2048,
             tile_words: 32,
         }
     }
@@ -90,7 +90,7 @@ impl Tuning {
         for longest_row in [1 << 12, 1 << 15] {
             all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
         }
-        for spread in [192, 256] {
+        for spread in [192, 512] {
             all.push(("spread", spread.to_string(), Self { spread, ..of }));
         }
         for tile_words in [8, 16] {

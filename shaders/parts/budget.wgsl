@@ -1,5 +1,5 @@
-// How many entries a contest keeps: clamp(floor(beta * S^2 / Q), 1, len), in integers. One lane's work: a few hundred operations for normal
-// data, a few thousand for sixty decades, since only digits that are there take part.
+// How many entries a contest keeps: clamp(floor(beta * S^2 / Q), 1, len), in integers. One lane's work: what the leading bits of the sums do not tell
+// (parts/leading.wgsl) takes a few hundred operations for few digits, a few thousand for sixty decades, since only digits that are there take part.
 //
 // Rust twin: src/budget.rs (`keep_count`), src/exact.rs.
 
@@ -36,15 +36,21 @@ fn with_budget(blank: Record, effective: vec2<u32>, len: vec2<u32>) -> Record {
     return record;
 }
 
-// A budget of zero entries stands for: all scores are zero.
-fn keep_count(len: vec2<u32>) -> vec2<u32> {
-    let sum_first = first_digit(BIG_SUM, 24u);
-    if (sum_first == 24u) {
+const NO_DIGIT: u32 = 0xffffffffu;
+
+// From both sums, and their highest digits that are not zero. A budget of zero entries stands for: all scores are zero.
+fn keep_count(sum_top: u32, square_top: u32, len: vec2<u32>) -> vec2<u32> {
+    if (sum_top == NO_DIGIT) {
         return vec2<u32>(0u);
     }
-    let sum_len = digits_in(BIG_SUM, 24u) - sum_first;
+    let told = count_by_leading(BIG_SUM, sum_top, BIG_SQUARE, square_top, len);
+    if (any(told != vec2<u32>(0u))) {
+        return told;
+    }
+    let sum_first = first_digit(BIG_SUM, 24u);
+    let sum_len = sum_top + 1u - sum_first;
     let square_first = first_digit(BIG_SQUARE, 44u);
-    let square_len = digits_in(BIG_SQUARE, 44u) - square_first;
+    let square_len = square_top + 1u - square_first;
     for (var i = 0u; i < 4u; i += 1u) {
         wg_big[BIG_BETA_UP + i] = (params.beta_up[i / 2u] >> (16u * (i % 2u))) & 0xffffu;
         wg_big[BIG_BETA_DOWN + i] = (params.beta_down[i / 2u] >> (16u * (i % 2u))) & 0xffffu;

@@ -24,25 +24,19 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
     var window = Window();
     // Nothing that is kept lies below the threshold.
     window.top = min(exponent(threshold) + REACH - HEADROOM, 254u);
-    let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // The next four words are asked for before these are worked on.
-    var next = vec4<u32>(0u);
-    if (all_ours((first & ~31u) / PER_WORD, first, end)) {
-        next = four_words((first & ~31u) / PER_WORD + lane + FOUR);
-    }
+    var next = words_of((first & ~31u) / PER_WORD, first, end, lane);
     // Tiles start at a word of the mask.
     for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
         my_kept = 0u;
         my_found = 0u;
-        for (var i = 0u; i < TILE_WORDS; i += 4u) {
+        for (var i = 0u; (i < TILE_WORDS) & ((tile / PER_WORD + i * LANES) * PER_WORD < end); i += 4u) {
             let four = tile / PER_WORD + i * LANES;
             let words = next;
-            if (all_ours(four + 4u * LANES, first, end)) {
-                next = four_words(four + 4u * LANES + lane + FOUR);
-            }
+            next = words_of(four + 4u * LANES, first, end, lane);
+            let at = four + lane + FOUR;
             let ties_lose = four * PER_WORD >= limit;
             if (all_ours(four, first, end) & (ties_lose | ((four + 4u * LANES) * PER_WORD <= limit))) {
-                let at = four + lane + FOUR;
                 let least = threshold + u32(ties_lose);
                 my_lost = 0u;
                 my_low = 0u;
@@ -54,8 +48,8 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
                 my_kept |= kept << (i * PER_WORD);
                 my_found |= (kept & my_low) << (i * PER_WORD);
             } else {
-                for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
-                    carry_some(word_at, i + (word_at - four) / LANES, threshold, limit, first, end);
+                for (var j = 0u; j < 4u; j += 1u) {
+                    carry_some(at[j], words[j], i + j, threshold, limit, first, end);
                 }
             }
         }
@@ -71,7 +65,7 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
         hand_over(range.group, LIST / 2u, lane);
         if (HAS_MASS) {
             add_kept(&window, tile, my_kept & ~my_found, lane);
-            windows_flush(&window, false);
+            windows_flush(&window);
             spread_carries(lane);
         }
     }
@@ -80,20 +74,20 @@ fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
 // Flags of four words.
 const FOUR_FLAGS: u32 = (1u << (4u * PER_WORD)) - 1u;
 
-// A word at the range's edge; the lane's word number `i` of the tile.
-fn carry_some(word_at: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32) {
+// A word at the range's edge, or none of its; the lane's word number `i` of the tile.
+fn carry_some(word_at: u32, word: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32) {
     var bits = 0u;
     var ours = 0u;
     for (var half = 0u; half < PER_WORD; half += 1u) {
         let at = word_at * PER_WORD + half;
         if (at >= first && at < end) {
             ours += 1u;
-            let key = key_of(widen(weights[word_at], half), at);
+            let key = key_of(widen(word, half), at);
             bits |= entry_bits(half) * is_ahead(key, at, i * PER_WORD + half, threshold, limit);
         }
     }
     if (ours == PER_WORD) {
-        keep_bits(word_at, weights[word_at], bits);
+        keep_bits(word_at, word, bits);
     }
 }
 

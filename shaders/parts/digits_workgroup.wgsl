@@ -4,33 +4,24 @@
 var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
 var<workgroup> wg_carries: array<u32, DIGITS>;
 
-// Empty the windows of all lanes into the digits: joined lanes whose windows lie alike with one voice. Uniform flow. A lane has at most 1024
-// entries: its limbs are below 2^24 together, the halves of its products below 2^22, and those of 128 lanes below 2^31.
-fn windows_flush(window: ptr<function, Window>, squares: bool) {
+// Empty the windows of all lanes, without their squares, into the digits: joined lanes whose windows lie alike with one voice. Uniform flow. A lane has at
+// most 2048 entries: its limbs are below 2^24 together, and those of 128 lanes below 2^31.
+fn windows_flush(window: ptr<function, Window>) {
     let holds = any((*window).limbs != vec3<u32>(0u));
     let top = joined_max((*window).top * u32(holds));
-    if (squares) {
-        widen_products(window);
-    }
     var all = Window();
     all.top = top;
     let alike = joined_all(!holds || (*window).top == top);
     let speaker = is_speaker();
     all.limbs = joined_3((*window).limbs);
-    if (squares) {
-        all.low_0 = joined_3((*window).low_0);
-        all.low_16 = joined_3((*window).low_16);
-        all.high_0 = joined_3((*window).high_0);
-        all.high_16 = joined_3((*window).high_16);
-    }
     if (!alike) {
-        window_flush(window, squares);
+        window_flush(window, false);
         return;
     }
     *window = Window();
     (*window).top = top;
     if (speaker) {
-        window_flush(&all, squares);
+        window_flush(&all, false);
     }
 }
 

@@ -1,18 +1,26 @@
 // The first read of some entries by one workgroup: the exact sums of their scores and squares in `wg_digits`, and in `wg_bins` how many have each
 // first digit.
 //
-// Most scores lie within 18 powers of two of each other, and are added in windows that lie alike in all lanes. The others, strays, are marked and
-// taken one by one after every 16 entries: lanes wait then for the lane with the most of them, and not at every entry for some lane.
+// Most scores lie within 16 powers of two of each other, and are added in windows that lie alike in all lanes: mostly where the focus of the first digit
+// lies. The others, strays, are marked and taken one by one after every 32 entries: lanes wait then for the lane with the most of them, and not at
+// every entry for some lane.
 //
 // Rust twin: src/cpu/stats.rs
+
+// Words of `wg_bins`.
+const COUNTERS: u32 = max(BINS, LEAST_COUNTERS);
 
 // The windows of all lanes, added up: limbs, then products as a `Window` has them.
 var<workgroup> wg_window: array<atomic<u32>, WINDOW_WORDS>;
 const WINDOW_WORDS: u32 = 15u;
 
-// Words that a lane takes before the products are widened, and before the windows are emptied and carries are spread.
-const WIDEN_WORDS: u32 = 16u / PER_WORD;
+// Words that a lane takes before strays are seen to, before products would outgrow theirs, and before carries are spread.
+const ROUND_WORDS: u32 = 32u / PER_WORD;
+const PRODUCT_WORDS: u32 = 64u / PER_WORD;
 const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
+
+// How many keys from the first in focus on lie in the window too: all or none.
+var<private> my_span: u32;
 
 // Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
@@ -22,30 +30,34 @@ fn first_read(first: u32, end: u32, lane: u32) {
     }
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // Four words are always asked for before the ones before them are worked on.
-    var next = vec4<u32>(0u);
-    if (all_ours(first / PER_WORD, first, end)) {
-        next = four_words(first / PER_WORD + lane + FOUR);
-    }
-    for (var spread = first / PER_WORD; spread < end_word; spread += LANES * SPREAD_WORDS) {
+    var next = words_of(first / PER_WORD, first, end, lane);
+    let start = first / PER_WORD;
+    let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
+    let best = common_exponent(start + (lane % lane_words) * LANES + lane, REACH - HEADROOM, HEADROOM, first, end, lane);
+    // No higher than the largest exponent of a number: what is none must not fit.
+    window.top = min(best + HEADROOM, 254u);
+    set_focus(window.top);
+    // Where focus and window are the same one comparison tells of both.
+    my_span = IN_FOCUS * u32(my_focus != 0u && my_focus == window_lowest(window.top));
+    for (var spread = start; spread < end_word; spread += LANES * SPREAD_WORDS) {
         let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
-        let best = common_exponent(spread + (lane % words) * LANES + lane, REACH - HEADROOM, first, end, lane);
-        if (spread == first / PER_WORD) {
-            set_focus(best);
+        for (var i = 0u; i < words; i += SHARE * PRODUCT_WORDS) {
+            for (var share = 0u; share < SHARE; share += 1u) {
+                for (var j = 0u; j < PRODUCT_WORDS; j += ROUND_WORDS) {
+                    next = read_round(&window, spread + (i + share * PRODUCT_WORDS + j) * LANES, next, first, end, lane);
+                }
+                widen_products(&window);
+            }
+            share_window(&window);
         }
-        // No higher than the largest exponent of a number: what is none must not fit.
-        window.top = min(best + HEADROOM, 254u);
-        for (var i = 0u; i < words; i += WIDEN_WORDS) {
-            next = read_round(&window, spread + i * LANES, next, first, end, lane);
-        }
-        flush_alike(&window, lane);
+        deposit_windows(window.top, lane);
         spread_carries(lane);
     }
 }
 
-// Empty windows that lie alike into the digits. Uniform flow; one barrier, and none behind the last addition. A lane has at most 512 entries: the sums of
-// its limbs are below 2^23, those of the halves of its products below 2^21, and of 256 lanes together both fit a word.
-fn flush_alike(window: ptr<function, Window>, lane: u32) {
-    widen_products(window);
+// Add up the windows of all lanes, which lie alike. A lane has at most 2048 entries before they are deposited: the sums of its limbs are below 2^24, those of
+// the halves of its products below 2^21, and of 256 lanes together both fit a word.
+fn share_window(window: ptr<function, Window>) {
     let speaker = is_speaker();
     add_three(0u, joined_3((*window).limbs), speaker);
     add_three(3u, joined_3((*window).low_0), speaker);
@@ -55,19 +67,27 @@ fn flush_alike(window: ptr<function, Window>, lane: u32) {
     let top = (*window).top;
     *window = Window();
     (*window).top = top;
+}
+
+// Empty what was shared into the digits. Uniform flow; one barrier, and none behind the last addition.
+fn deposit_windows(top: u32, lane: u32) {
     workgroupBarrier();
     if (lane < WINDOW_WORDS) {
         let value = vec4<u32>(atomicExchange(&wg_window[lane], 0u), 0u, 0u, 0u);
+        var base = SUM;
+        var at = top + SCORE_AT - REACH;
         if (lane < 3u) {
-            deposit(SUM, top - 1u + LIMB * lane, value, 1u);
+            at += LIMB * lane;
         } else {
             // Products of limbs a and b count twice where a is not b, and lie LIMB * (a + b) above the first.
             let half = (lane / 3u + 1u) % 2u;
             let high = lane / 9u;
             let both = lane % 3u + 2u * high;
             let twice = u32((both & 1u) == 1u || (high == 1u && both == 2u));
-            deposit(SQUARE, 2u * (top - 1u) + LIMB * both + 16u * half + twice, value, 1u);
+            base = SQUARE;
+            at = 2u * at + LIMB * both + 16u * half + twice;
         }
+        deposit(base, at, value, 1u);
     }
 }
 
@@ -79,34 +99,27 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
     }
 }
 
-// `WIDEN_WORDS` words a lane, of which those past the last are none. The first four have been asked for, and the four behind the last are.
+// `ROUND_WORDS` words a lane, of which those past the last are none. The first four have been asked for, and the four behind the last are.
 fn read_round(window: ptr<function, Window>, start: u32, asked: vec4<u32>, first: u32, end: u32, lane: u32) -> vec4<u32> {
     var strays = 0u;
     var next = asked;
     let lowest = window_lowest((*window).top);
-    let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    for (var j = 0u; j < WIDEN_WORDS; j += 4u) {
+    for (var j = 0u; (j < ROUND_WORDS) & ((start + j * LANES) * PER_WORD < end); j += 4u) {
         let four = start + j * LANES;
-        let place = j * PER_WORD;
         let words = next;
-        if (all_ours(four + 4u * LANES, first, end)) {
-            next = four_words(four + 4u * LANES + lane + FOUR);
-        }
-        if (all_ours(four, first, end)) {
-            let at = four + lane + FOUR;
-            for (var half = 0u; half < PER_WORD; half += 1u) {
-                strays |= read_four(window, keys_of(words, half, at * PER_WORD + half), lowest) << (place + half);
+        next = words_of(four + 4u * LANES, first, end, lane);
+        let at = four + lane + FOUR;
+        let are_ours = all_ours(four, first, end);
+        for (var half = 0u; half < PER_WORD; half += 1u) {
+            let entries = at * PER_WORD + half;
+            let keys = keys_of(words, half, entries);
+            var found = 0u;
+            if (are_ours) {
+                found = read_four(window, keys, lowest);
+            } else {
+                found = read_some(window, keys, entries, first, end);
             }
-        } else {
-            for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
-                for (var half = 0u; half < PER_WORD; half += 1u) {
-                    let entry = word_at * PER_WORD + half;
-                    if (entry >= first && entry < end) {
-                        let key = key_of(widen(weights[word_at], half), entry);
-                        strays |= read_key(window, key) << (place + (word_at - four) / LANES * PER_WORD + half);
-                    }
-                }
-            }
+            strays |= found << (j * PER_WORD + half);
         }
     }
     while (strays != 0u) {
@@ -122,7 +135,6 @@ fn read_round(window: ptr<function, Window>, start: u32, asked: vec4<u32>, first
             deposit_score(key, true);
         }
     }
-    widen_products(window);
     return next;
 }
 
@@ -135,15 +147,22 @@ fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
     );
 }
 
-// Four keys, of four words: their strays, a bit for each, PER_WORD apart. Nearly always there is none, and then less is to be asked.
+// Four keys, of four words: their strays, a bit for each, PER_WORD apart. Nearly always there is none, and all are in focus.
 fn read_four(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> u32 {
     let above = keys - my_focus;
-    if (max(max(above.x, above.y), max(above.z, above.w)) < IN_FOCUS) {
-        let bins = (my_focus >> COARSE_BITS) + (above >> vec4<u32>(FINE_BITS));
-        atomicAdd(&wg_bins[bins.x], 1u);
-        atomicAdd(&wg_bins[bins.y], 1u);
-        atomicAdd(&wg_bins[bins.z], 1u);
-        atomicAdd(&wg_bins[bins.w], 1u);
+    let highest = max(max(above.x, above.y), max(above.z, above.w));
+    if (highest < IN_FOCUS) {
+        count_in_focus(above.x);
+        count_in_focus(above.y);
+        count_in_focus(above.z);
+        count_in_focus(above.w);
+        if (highest < my_span) {
+            take_normal(window, above.x);
+            take_normal(window, above.y);
+            take_normal(window, above.z);
+            take_normal(window, above.w);
+            return 0u;
+        }
     } else {
         for (var i = 0u; i < 4u; i += 1u) {
             count_first(keys[i]);
@@ -159,9 +178,20 @@ fn read_four(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> u32
     return strays;
 }
 
-fn read_key(window: ptr<function, Window>, key: u32) -> u32 {
-    count_first(key);
-    return take_key(window, key);
+// The same, of those entries that are ours.
+fn read_some(window: ptr<function, Window>, keys: vec4<u32>, entries: vec4<u32>, first: u32, end: u32) -> u32 {
+    var strays = 0u;
+    for (var i = 0u; i < 4u; i += 1u) {
+        if (entries[i] >= first && entries[i] < end) {
+            count_first(keys[i]);
+            strays |= take_key(window, keys[i]) << (i * PER_WORD);
+        }
+    }
+    return strays;
+}
+
+fn count_in_focus(above: u32) {
+    atomicAdd(&wg_bins[fine_bin(above, my_focus)], 1u);
 }
 
 fn count_first(key: u32) {
@@ -173,4 +203,10 @@ fn take_key(window: ptr<function, Window>, key: u32) -> u32 {
     let fits = window_fits((*window).top, key);
     window_take(window, key, u32(fits), true);
     return u32(!(fits | (key == 0u)));
+}
+
+fn hand_in_bins(lane: u32) {
+    for (var bin = lane; bin < BINS; bin += LANES) {
+        count_in_bin(bin, atomicLoad(&wg_bins[bin]));
+    }
 }

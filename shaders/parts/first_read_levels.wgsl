@@ -8,11 +8,11 @@
 
 // Levels of an exponent: their low bits, of 15.
 const EXPONENT_BITS: u32 = 7u;
-// Exponents below the top one that have counters.
-const LEVEL_REACH: u32 = BINS / 128u - 1u;
+// Levels that have counters, and exponents below the top one of theirs.
+const LEVELS: u32 = 2048u;
+const LEVEL_REACH: u32 = (LEVELS >> EXPONENT_BITS) - 1u;
 const LEVEL_HEADROOM: u32 = 1u;
 
-const MOST_STRAYS: u32 = 256u;
 var<workgroup> wg_strays: array<u32, MOST_STRAYS>;
 var<workgroup> wg_stray_count: atomic<u32>;
 
@@ -20,51 +20,45 @@ var<workgroup> wg_stray_count: atomic<u32>;
 fn first_read(first: u32, end: u32, lane: u32) {
     if (lane == 0u) {
         atomicStore(&wg_stray_count, 0u);
-        atomicStore(&wg_bins[BINS], 0u);
     }
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // The next four words are asked for before these are worked on.
-    var next = vec4<u32>(0u);
-    if (all_ours(start, first, end)) {
-        next = four_words(start + lane + FOUR);
-    }
+    var next = words_of(start, first, end, lane);
     let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
-    let best = common_exponent(start + (lane % lane_words) * LANES + lane, LEVEL_REACH - LEVEL_HEADROOM, first, end, lane);
-    set_focus(best);
+    let best = common_exponent(start + (lane % lane_words) * LANES + lane, LEVEL_REACH - LEVEL_HEADROOM, LEVEL_HEADROOM, first, end, lane);
     // No higher than the largest exponent of a number: what is none must not have a counter.
     let top = min(best + LEVEL_HEADROOM, 254u);
+    set_focus(top);
     let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
 
     for (var four = start; four < end_word; four += 4u * LANES) {
         let words = next;
-        if (all_ours(four + 4u * LANES, first, end)) {
-            next = four_words(four + 4u * LANES + lane + FOUR);
-        }
+        next = words_of(four + 4u * LANES, first, end, lane);
+        let at = four + lane + FOUR;
         if (all_ours(four, first, end)) {
-            let at = four + lane + FOUR;
             count_word(words.x, at.x, lowest);
             count_word(words.y, at.y, lowest);
             count_word(words.z, at.z, lowest);
             count_word(words.w, at.w, lowest);
         } else {
-            for (var word_at = four + lane; word_at < min(four + 4u * LANES, end_word); word_at += LANES) {
-                let word = weights[word_at];
+            for (var i = 0u; i < 4u; i += 1u) {
                 for (var half = 0u; half < PER_WORD; half += 1u) {
-                    let entry = word_at * PER_WORD + half;
+                    let entry = at[i] * PER_WORD + half;
                     if (entry >= first && entry < end) {
-                        count_level((word >> (16u * half)) & 0x7fffu, entry, lowest);
+                        count_level((words[i] >> (16u * half)) & 0x7fffu, entry, lowest);
                     }
                 }
             }
         }
     }
     workgroupBarrier();
-    levels_to_digits(lowest, lane);
     let strays = atomicLoad(&wg_stray_count);
+    // What has no counter and is no stray is zero.
+    let zeros = count_of(LEVELS) - strays;
+    levels_to_digits(lowest, lane);
     if (lane == 0u) {
-        // What has no counter and is no stray is zero.
-        atomicAdd(&wg_bins[0], atomicLoad(&wg_bins[BINS]) - strays);
+        count_in_bin(bin_of(0u, my_focus), zeros);
     }
     if (strays <= MOST_STRAYS) {
         for (var i = lane; i < strays; i += LANES) {
@@ -92,9 +86,9 @@ fn count_word(word: u32, word_at: u32, lowest: u32) {
 
 fn count_level(level: u32, entry: u32, lowest: u32) {
     // What has no counter shares the one behind them: no lane waits for another's branch.
-    let place = min(level - lowest, BINS);
-    atomicAdd(&wg_bins[place], 1u);
-    if (place == BINS && level != 0u) {
+    let place = min(level - lowest, LEVELS);
+    count_at(place);
+    if (place == LEVELS && level != 0u) {
         let key = level << 16u;
         if (key >= KEY_END) {
             note_bad(bad_word(key, entry));
@@ -108,21 +102,21 @@ fn count_level(level: u32, entry: u32, lowest: u32) {
 }
 
 fn is_stray(level: u32, lowest: u32) -> bool {
-    return level - lowest >= BINS && level != 0u && (level << 16u) < KEY_END;
+    return level - lowest >= LEVELS && level != 0u && (level << 16u) < KEY_END;
 }
 
 fn add_stray(level: u32) {
-    atomicAdd(&wg_bins[bin_of(level << 16u, my_focus)], 1u);
+    count_in_bin(bin_of(level << 16u, my_focus), 1u);
     deposit_score(level << 16u, true);
 }
 
 // A lane's neighbouring counters, all of one exponent: as many as sixteen, so that their sums fit.
-const LANE_LEVELS: u32 = min(BINS / LANES, 16u);
-const LANE_RUNS: u32 = BINS / LANES / LANE_LEVELS;
+const LANE_LEVELS: u32 = min(LEVELS / LANES, 16u);
+const LANE_RUNS: u32 = LEVELS / LANES / LANE_LEVELS;
 
-// What the counters say goes to the digits of the sums; then the counts of the first digit take their place. Uniform flow; two barriers.
+// What the counters say goes to the digits of the sums; then they become the counts of the first digit. Uniform flow; perhaps a barrier.
 fn levels_to_digits(lowest: u32, lane: u32) {
-    var counts = array<u32, BINS / LANES>();
+    var counts = array<u32, LEVELS / LANES>();
     for (var run = 0u; run < LANE_RUNS; run += 1u) {
         let first = (run * LANES + lane) * LANE_LEVELS;
         // A count is two halves of 16 bits: each, times a level of 8 bits or its square, and eight or sixteen of them together.
@@ -131,7 +125,7 @@ fn levels_to_digits(lowest: u32, lane: u32) {
         var squares = vec2<u32>(0u);
         var squares_above = vec2<u32>(0u);
         for (var i = 0u; i < LANE_LEVELS; i += 1u) {
-            let of_level = atomicLoad(&wg_bins[first + i]);
+            let of_level = count_of(first + i);
             let m = significand((lowest + first + i) << 16u) >> 16u;
             let halves = vec2<u32>(of_level & 0xffffu, of_level >> 16u);
             let products = halves * (m * m);
@@ -142,7 +136,7 @@ fn levels_to_digits(lowest: u32, lane: u32) {
             squares_above += products >> vec2<u32>(16u);
         }
         if (count != 0u) {
-            let at = exponent((lowest + first) << 16u) + REACH - 1u + 16u;
+            let at = exponent((lowest + first) << 16u) + SCORE_AT + 16u;
             deposit(SUM, at, vec4<u32>(sums.x, 0u, 0u, 0u), 1u);
             deposit(SQUARE, 2u * at, vec4<u32>(squares.x, 0u, 0u, 0u), 1u);
             deposit(SQUARE, 2u * at + 16u, vec4<u32>(squares_above.x, 0u, 0u, 0u), 1u);
@@ -153,18 +147,5 @@ fn levels_to_digits(lowest: u32, lane: u32) {
             }
         }
     }
-    workgroupBarrier();
-    for (var bin = lane; bin < BINS; bin += LANES) {
-        atomicStore(&wg_bins[bin], 0u);
-    }
-    workgroupBarrier();
-    for (var run = 0u; run < LANE_RUNS; run += 1u) {
-        for (var i = 0u; i < LANE_LEVELS; i += 1u) {
-            let count = counts[run * LANE_LEVELS + i];
-            if (count != 0u) {
-                let level = lowest + (run * LANES + lane) * LANE_LEVELS + i;
-                atomicAdd(&wg_bins[bin_of(level << 16u, my_focus)], count);
-            }
-        }
-    }
+    levels_to_bins(&counts, lowest, lane);
 }

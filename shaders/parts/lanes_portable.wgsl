@@ -27,3 +27,6 @@ fn is_speaker() -> bool {
 fn from_speaker(value: u32) -> u32 {
     return value;
 }
+
+// How often products are widened before lanes share them: each lane has to speak for itself.
+const SHARE: u32 = 8u;

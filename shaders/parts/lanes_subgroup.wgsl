@@ -24,3 +24,6 @@ fn is_speaker() -> bool {
 fn from_speaker(value: u32) -> u32 {
     return subgroupBroadcastFirst(value);
 }
+
+// How often products are widened before lanes share them: joined they cost little, and a lane need not keep them.
+const SHARE: u32 = 1u;

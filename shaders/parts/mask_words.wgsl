@@ -9,10 +9,8 @@ const TILE_ENTRIES: u32 = LANES * TILE_WORDS * PER_WORD;
 const MASK_SPAN: u32 = 32u / PER_WORD;
 
 // A word is left out after those of a mask word's lanes, so that lanes that gather read different banks.
-var<workgroup> wg_flags: array<u32, LANES + LANES / MASK_SPAN>;
-
 fn set_flags(lane: u32, flags: u32) {
-    wg_flags[lane + lane / MASK_SPAN] = flags;
+    atomicStore(&wg_lane_words[lane + lane / MASK_SPAN], flags);
 }
 
 // The bits of the tile's mask word number `number`.
@@ -22,7 +20,7 @@ fn gather(number: u32) -> u32 {
     let shift = first / LANES * PER_WORD;
     var word = 0u;
     for (var j = MASK_SPAN; j > 0u; j -= 1u) {
-        word = (word << PER_WORD) | ((wg_flags[at + j - 1u] >> shift) & ((1u << PER_WORD) - 1u));
+        word = (word << PER_WORD) | ((atomicLoad(&wg_lane_words[at + j - 1u]) >> shift) & ((1u << PER_WORD) - 1u));
     }
     return word;
 }

@@ -2,7 +2,7 @@
 //
 // Rust twin: src/narrow.rs
 
-const BINS_PER_LANE: u32 = BINS / LANES;
+const BINS_PER_LANE: u32 = TALLY_SUM / LANES;
 const RUNS: u32 = LANES / 16u;
 
 // 64-bit sums, one per lane and one per 16 lanes.
@@ -16,7 +16,7 @@ var<workgroup> wg_digit: u32;
 // last write.
 fn narrow_digit(group: u32, before: vec2<u32>, lane: u32) {
     // A lane's bins, the highest first, so that the lowest lane has the top.
-    let top = BINS - 1u - lane * BINS_PER_LANE;
+    let top = TALLY_SUM - 1u - lane * BINS_PER_LANE;
     var counts: array<vec2<u32>, BINS_PER_LANE>;
     var mine = vec2<u32>(0u);
     for (var i = 0u; i < BINS_PER_LANE; i += 1u) {
@@ -34,7 +34,7 @@ fn narrow_digit(group: u32, before: vec2<u32>, lane: u32) {
         }
         set_digit(group, top - i, counts[i], rank);
     }
-    for (var bin = lane; bin < BINS; bin += LANES) {
+    for (var bin = lane; bin < TALLY_SUM; bin += LANES) {
         let at = (group * TALLY + bin) * 2u;
         atomicStore(&tally[at], 0u);
         atomicStore(&tally[at + 1u], 0u);
@@ -90,17 +90,4 @@ fn sum_before(mine: vec2<u32>, lane: u32) -> vec2<u32> {
 fn bin_count(group: u32, bin: u32) -> vec2<u32> {
     let at = (group * TALLY + bin) * 2u;
     return vec2<u32>(atomicLoad(&tally[at]), atomicLoad(&tally[at + 1u]));
-}
-
-fn add_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    let low = a.x + b.x;
-    return vec2<u32>(low, a.y + b.y + u32(low < b.x));
-}
-
-fn sub_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    return vec2<u32>(a.x - b.x, a.y - b.y - u32(a.x < b.x));
-}
-
-fn less_64(a: vec2<u32>, b: vec2<u32>) -> bool {
-    return a.y < b.y || (a.y == b.y && a.x < b.x);
 }

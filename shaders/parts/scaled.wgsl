@@ -20,14 +20,3 @@ fn scaled_64(value: vec2<u32>) -> Scaled {
     let shift = countLeadingZeros(value.y);
     return Scaled((value.y << shift) | ((value.x >> 1u) >> (31u - shift)), 32u - shift);
 }
-
-fn product_64(a: u32, b: u32) -> vec2<u32> {
-    let a0 = a & 0xffffu;
-    let a1 = a >> 16u;
-    let b0 = b & 0xffffu;
-    let b1 = b >> 16u;
-    let low = a0 * b0;
-    let middle = a0 * b1 + (low >> 16u); // at most (2^16 - 1)^2 + 2^16 - 1
-    let middle_2 = a1 * b0 + (middle & 0xffffu);
-    return vec2<u32>((middle_2 << 16u) | (low & 0xffffu), a1 * b1 + (middle >> 16u) + (middle_2 >> 16u));
-}

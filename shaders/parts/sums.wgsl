@@ -1,15 +1,16 @@
 // Exact sums of scores and of their squares, in any order, in 32-bit integers.
 //
-// A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and at most 18 below are the integers
-// v = m << 18 >> (top - e) of 42 bits. v is three limbs of 14 bits; a lane adds up the limbs and the six products of two limbs. A score
+// A score is m * 2^(e - 150), m < 2^24. Each lane has a window: scores whose exponent is at most `top` and at most 15 below are the integers
+// v = m << 15 >> (top - e) of 39 bits. v is three limbs of 13 bits; a lane adds up the limbs and the six products of two limbs. A score
 // that does not fit is added to the digits by itself.
 //
-// Sixteen products of 28 bits fit a word (16 * (2^14 - 1)^2 < 2^32) and seventeen do not: call `widen_products` after every 16 entries.
+// 64 products of 26 bits fit a word (64 * (2^13 - 1)^2 < 2^32) and 65 do not: call `widen_products` after every 64 entries at the latest.
 //
 // What every entry costs is in parts/sums_take.wgsl. Where the digits lie is another part's choice: `add_digit` of parts/digits_workgroup.wgsl,
 // parts/team_one.wgsl or parts/team_many.wgsl.
 //
-// The unit of a sum is 2^-167, that of a sum of squares its square; a window's sums are added at bit top - 1 and 2 * (top - 1).
+// The unit of a sum is 2^-167, that of a sum of squares its square. A significand of exponent e begins at bit e + SCORE_AT of a sum, so a window's limbs do at
+// bit top + SCORE_AT - REACH, and its products at twice that.
 //
 // Rust twin: src/sums.rs and src/cpu/stats.rs.
 
@@ -19,18 +20,20 @@ const SQUARE: u32 = 24u;
 const DIGITS: u32 = 68u;
 
 // How far below a window's top a score's exponent may lie.
-const REACH: u32 = 18u;
+const REACH: u32 = 15u;
 // A window begins above the largest score that is known of by this much, so that a slightly larger one fits too.
 const HEADROOM: u32 = 2u;
 
-const LIMB: u32 = 14u;
-const LIMB_MASK: u32 = 0x3fffu;
+const LIMB: u32 = 13u;
+const LIMB_MASK: u32 = 0x1fffu;
+
+const SCORE_AT: u32 = 17u;
 
 struct Window {
     top: u32,
     // Sums of the limbs, lowest first.
     limbs: vec3<u32>,
-    // Products of limbs 0*0, 0*1, 1*1 and 0*2, 1*2, 2*2 of at most 16 entries ..
+    // Products of limbs 0*0, 0*1, 1*1 and 0*2, 1*2, 2*2 of at most 64 entries ..
     low: vec3<u32>,
     high: vec3<u32>,
     // .. and of all before, in halves.
@@ -58,7 +61,7 @@ fn window_add(window: ptr<function, Window>, key: u32, squares: bool) {
 // Add a score to the digits, by itself.
 fn deposit_score(key: u32, squares: bool) {
     let m = significand(key);
-    let at = exponent(key) + REACH - 1u;
+    let at = exponent(key) + SCORE_AT;
     deposit(SUM, at, vec4<u32>(m, 0u, 0u, 0u), 1u);
     if (squares) {
         // m = b * 2^12 + a
@@ -74,7 +77,7 @@ fn deposit_score(key: u32, squares: bool) {
 // Empty the window into the digits.
 fn window_flush(window: ptr<function, Window>, squares: bool) {
     if (any((*window).limbs != vec3<u32>(0u))) {
-        let at = (*window).top - 1u;
+        let at = (*window).top + SCORE_AT - REACH;
         deposit(SUM, at, window_sum(window), 4u);
         if (squares) {
             widen_products(window);
@@ -86,7 +89,7 @@ fn window_flush(window: ptr<function, Window>, squares: bool) {
     (*window).top = top;
 }
 
-// What the window holds, at bit top - 1.
+// What the window holds, from its lowest bit on.
 fn window_sum(window: ptr<function, Window>) -> vec4<u32> {
     let limbs = (*window).limbs;
     var sum = vec4<u32>(limbs.x, 0u, 0u, 0u);
@@ -94,7 +97,7 @@ fn window_sum(window: ptr<function, Window>) -> vec4<u32> {
     return add_at(sum, limbs.z, 2u * LIMB);
 }
 
-// The squares that it holds, widened, at bit 2 * (top - 1). A product of different limbs counts twice: one bit further up.
+// The squares that it holds, widened. A product of different limbs counts twice: one bit further up.
 fn window_square(window: ptr<function, Window>) -> vec4<u32> {
     var square = vec4<u32>(0u);
     square = add_at(square, (*window).low_0.x, 0u);

@@ -3,13 +3,13 @@
 //
 // Rust twin: src/gpu/layout.rs (`TALLY_*`).
 
-// The histogram of the digit in progress, then the digits of three sums: of scores, of their squares, of kept scores.
-const TALLY_SUM: u32 = 2048u;
-const TALLY_SQUARE: u32 = 2072u;
-const TALLY_KEPT: u32 = 2116u;
+// The histogram of the digit in progress, of BINS or LOW_BINS counters, then the digits of three sums: of scores, of their squares, of kept scores.
+const TALLY_SUM: u32 = 2560u;
+const TALLY_SQUARE: u32 = 2584u;
+const TALLY_KEPT: u32 = 2628u;
 // And no counter: the first key in focus.
-const TALLY_FOCUS: u32 = 2140u;
-const TALLY: u32 = 2141u;
+const TALLY_FOCUS: u32 = 2652u;
+const TALLY: u32 = 2653u;
 
 @group(0) @binding(3) var<storage, read_write> tally: array<atomic<u32>>;
 

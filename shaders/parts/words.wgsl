@@ -7,6 +7,18 @@ fn four_words(at: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(weights[at.x], weights[at.y], weights[at.z], weights[at.w]);
 }
 
+// A lane's next four words, of which those that lie outside the range are some of it.
+fn words_of(start: u32, first: u32, end: u32, lane: u32) -> vec4<u32> {
+    let at = start + lane + FOUR;
+    if (all_ours(start, first, end)) {
+        return four_words(at);
+    }
+    if (start * PER_WORD >= end) {
+        return vec4<u32>(0u);
+    }
+    return four_words(clamp(at, vec4<u32>(first / PER_WORD), vec4<u32>((end - 1u) / PER_WORD)));
+}
+
 // Whether all entries of the workgroup's next four words a lane are ours. The same for all lanes.
 fn all_ours(start: u32, first: u32, end: u32) -> bool {
     return (start * PER_WORD >= first) & ((start + 4u * LANES) * PER_WORD <= end);

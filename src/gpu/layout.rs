@@ -4,11 +4,11 @@ use crate::rule::{Beta, Budget, Rule};
 use bytemuck::{Pod, Zeroable};
 
 /// Counters of one contest, 64 bits each; where the three sums begin among them, and where the first digit's focus is.
-pub(crate) const TALLY: u64 = 2141;
-pub(crate) const TALLY_SUM: usize = 2048;
-pub(crate) const TALLY_SQUARE: usize = 2072;
-pub(crate) const TALLY_KEPT: usize = 2116;
-pub(crate) const TALLY_FOCUS: usize = 2140;
+pub(crate) const TALLY: u64 = 2653;
+pub(crate) const TALLY_SUM: usize = 2560;
+pub(crate) const TALLY_SQUARE: usize = 2584;
+pub(crate) const TALLY_KEPT: usize = 2628;
+pub(crate) const TALLY_FOCUS: usize = 2652;
 /// Words of a row's three sums: S, Q and the kept sum.
 pub(crate) const ROW_SUM_WORDS: usize = 12;
 pub(crate) const ROW_SQUARE_WORDS: usize = 22;

@@ -83,10 +83,15 @@ const PARAMS: &str = wgsl!("parts/params");
 pub(crate) const RECORD: &str = wgsl!("parts/record");
 const DIGITS: &str = wgsl!("parts/digits");
 const FIRST_DIGIT: &str = wgsl!("parts/first_digit");
+const BINS: &str = wgsl!("parts/bins");
+const BINS_ROW: &str = wgsl!("parts/bins_row");
+const LANE_WORDS: &str = wgsl!("parts/lane_words");
 const TALLY: &str = wgsl!("parts/tally");
 const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
+const LEADING: &str = wgsl!("parts/leading");
+const WIDE: &str = wgsl!("parts/wide");
 const COUNT_KEPT: &str = wgsl!("parts/count");
 const COUNT_DIGITS: &str = wgsl!("parts/count_digits");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
@@ -156,9 +161,24 @@ impl Stage {
     const fn parts(self) -> &'static [&'static str] {
         match self {
             Stage::Focus => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY],
-            Stage::Stats => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY, WORDS, SUMS, DIGITS_WORKGROUP, SAMPLE],
-            Stage::Budget => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, KEY, BUDGET, NARROW_DIGIT],
-            Stage::Narrow => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, TALLY, NARROW_DIGIT],
+            Stage::Stats => &[
+                PARAMS,
+                RECORD,
+                DIGITS,
+                FIRST_DIGIT,
+                BINS,
+                TALLY,
+                KEY,
+                WORDS,
+                SUMS,
+                DIGITS_WORKGROUP,
+                LANE_WORDS,
+                SAMPLE,
+            ],
+            Stage::Budget => {
+                &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, BINS, TALLY, KEY, WIDE, LEADING, BUDGET, NARROW_DIGIT]
+            }
+            Stage::Narrow => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, BINS, TALLY, WIDE, NARROW_DIGIT],
             Stage::Histogram => {
                 &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT, CANDIDATES, COUNT_CANDIDATES]
             }
@@ -172,6 +192,7 @@ impl Stage {
                 WORDS,
                 SUMS,
                 DIGITS_WORKGROUP,
+                LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
                 COLLECT_NONE,
@@ -181,6 +202,7 @@ impl Stage {
                 RECORD,
                 DIGITS,
                 FIRST_DIGIT,
+                BINS_ROW,
                 KEY,
                 SUMS,
                 WORDS,
@@ -188,14 +210,17 @@ impl Stage {
                 DIGITS_WORKGROUP,
                 SAMPLE,
                 COUNT_DIGIT,
+                WIDE,
+                LEADING,
                 BUDGET,
-                COUNT_KEPT,
-                SCALED,
+                LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
                 COLLECT_ROW,
             ],
-            Stage::Teams(_) => &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, COUNT_DIGITS, SCALED, MASK_WORDS],
+            Stage::Teams(_) => {
+                &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, COUNT_DIGITS, WIDE, SCALED, LANE_WORDS, MASK_WORDS]
+            }
             Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Sift => &[
                 PARAMS,
@@ -206,6 +231,7 @@ impl Stage {
                 WORDS,
                 SUMS,
                 DIGITS_WORKGROUP,
+                LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
                 CANDIDATES,
@@ -215,8 +241,8 @@ impl Stage {
             Stage::Arrange => &[PARAMS, KEY, BLOCKS],
             Stage::Restore => &[PARAMS, RECORD, DIGITS, KEY, BLOCKS],
             Stage::Zero => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
-            Stage::Measure { rows: false } => &[PARAMS, RECORD, DIGITS, TALLY, SCALED, TOTAL_TALLY],
-            Stage::Measure { rows: true } => &[PARAMS, RECORD, DIGITS, SCALED, TOTAL_ROWS],
+            Stage::Measure { rows: false } => &[PARAMS, RECORD, DIGITS, TALLY, WIDE, SCALED, TOTAL_TALLY],
+            Stage::Measure { rows: true } => &[PARAMS, RECORD, DIGITS, WIDE, SCALED, TOTAL_ROWS],
         }
     }
 
@@ -239,6 +265,14 @@ impl Stage {
             Stage::Restore => 17,
             Stage::Zero => 18,
             Stage::Measure { rows } => 19 + rows as usize,
+        }
+    }
+
+    /// Bits of a digit after the first. A row's bins are fewer.
+    const fn low_bits(self) -> u32 {
+        match self {
+            Stage::Rows => 10,
+            _ => crate::plan::LOW_BINS.trailing_zeros(),
         }
     }
 
@@ -322,8 +356,9 @@ impl Pipeline {
         let (loads, scores) = self.stage.loads();
         // The only part that is no file: numbers from the table of `Tuning`.
         source += &format!("\nconst LANES: u32 = {}u;\n", self.stage.lanes(tuning));
-        let Tuning { spread, tile_words, .. } = tuning;
-        for (name, value) in [("SPREAD", spread), ("MOST_TILE_WORDS", tile_words)] {
+        let Tuning { spread, tile_words, .. } = *tuning;
+        for (name, value) in [("SPREAD", spread), ("MOST_TILE_WORDS", tile_words), ("LOW_BITS", self.stage.low_bits())]
+        {
             source += &format!("const {name}: u32 = {value}u;\n");
         }
         for (name, value) in [("HAS_SUMS", sums), ("HAS_MASS", self.mass)] {
@@ -338,6 +373,10 @@ impl Pipeline {
         }
         if self.stage.parts().contains(&SAMPLE) {
             source.push_str(if has_few_levels { wgsl!("parts/first_read_levels") } else { wgsl!("parts/first_read") });
+            if has_few_levels {
+                let is_row = self.stage == Stage::Rows;
+                source.push_str(if is_row { wgsl!("parts/levels_paired") } else { wgsl!("parts/levels_alone") });
+            }
         }
         if let Stage::Teams(i) = self.stage {
             let (_, team) = tuning.teams[i];

@@ -152,7 +152,6 @@ fn bindings_and_constants_agree() {
         ("TALLY_KEPT", layout::TALLY_KEPT as u32),
         ("ROW_SUMS", layout::ROW_SUMS as u32),
         ("TALLY_FOCUS", layout::TALLY_FOCUS as u32),
-        ("BINS", layout::TALLY_SUM as u32),
         ("LOW_BINS", layout::LOW_BINS as u32),
         ("NO_CUT", Record::NO_CUT),
         ("KEY_END", crate::key::KEY_END),
@@ -188,7 +187,9 @@ fn bindings_and_constants_agree() {
             }
         }
         for (name, value) in constants(&module) {
-            if let Some(&wanted) = expected.get(name.as_str()) {
+            // A row's later digits are its own.
+            let is_own = name == "LOW_BINS" && pipeline.stage == Stage::Rows;
+            if let Some(&wanted) = expected.get(name.as_str()).filter(|_| !is_own) {
                 assert_eq!(value, wanted, "{name} in {}", pipeline.label());
                 seen_constants.insert(name, ());
             }
@@ -261,7 +262,7 @@ fn every_alternative_is_another_shader_or_plan_and_validates() {
         }
         assert!(differ > 0 || numbers(&tuning) != numbers(&default), "{name} {value} changes nothing");
         // What the shaders rely on.
-        assert!(tuning.spread <= 512 && tuning.spread.is_multiple_of(16), "{name} {value}");
+        assert!(tuning.spread <= 2048 && tuning.spread.is_multiple_of(64), "{name} {value}");
         assert_eq!(tuning.teams[0].1, 1, "{name} {value}");
         assert!(tuning.teams.iter().all(|(lanes, team)| lanes == team || lanes * LANE_KEYS <= 1024), "{name} {value}");
     }
