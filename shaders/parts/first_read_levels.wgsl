@@ -114,13 +114,12 @@ fn add_stray(level: u32) {
 const LANE_LEVELS: u32 = min(LEVELS / LANES, 16u);
 const LANE_RUNS: u32 = LEVELS / LANES / LANE_LEVELS;
 
-// What the counters say goes to the digits of the sums; then they become the counts of the first digit. Uniform flow; perhaps a barrier.
+// What the counters say goes to the digits of the sums; then they become the counts of the first digit. Uniform flow; a few barriers, or none.
 fn levels_to_digits(lowest: u32, lane: u32) {
     var counts = array<u32, LEVELS / LANES>();
     for (var run = 0u; run < LANE_RUNS; run += 1u) {
         let first = (run * LANES + lane) * LANE_LEVELS;
         // A count is two halves of 16 bits: each, times a level of 8 bits or its square, and eight or sixteen of them together.
-        var count = 0u;
         var sums = vec2<u32>(0u);
         var squares = vec2<u32>(0u);
         var squares_above = vec2<u32>(0u);
@@ -130,22 +129,11 @@ fn levels_to_digits(lowest: u32, lane: u32) {
             let halves = vec2<u32>(of_level & 0xffffu, of_level >> 16u);
             let products = halves * (m * m);
             counts[run * LANE_LEVELS + i] = of_level;
-            count += of_level;
             sums += halves * m;
             squares += products & vec2<u32>(0xffffu);
             squares_above += products >> vec2<u32>(16u);
         }
-        if (count != 0u) {
-            let at = exponent((lowest + first) << 16u) + SCORE_AT + 16u;
-            deposit(SUM, at, vec4<u32>(sums.x, 0u, 0u, 0u), 1u);
-            deposit(SQUARE, 2u * at, vec4<u32>(squares.x, 0u, 0u, 0u), 1u);
-            deposit(SQUARE, 2u * at + 16u, vec4<u32>(squares_above.x, 0u, 0u, 0u), 1u);
-            if (sums.y != 0u) {
-                deposit(SUM, at + 16u, vec4<u32>(sums.y, 0u, 0u, 0u), 1u);
-                deposit(SQUARE, 2u * at + 16u, vec4<u32>(squares.y, 0u, 0u, 0u), 1u);
-                deposit(SQUARE, 2u * at + 32u, vec4<u32>(squares_above.y, 0u, 0u, 0u), 1u);
-            }
-        }
+        deposit_levels(exponent((lowest + first) << 16u) + SCORE_AT + 16u, sums, squares, squares_above, lane);
     }
     levels_to_bins(&counts, lowest, lane);
 }
