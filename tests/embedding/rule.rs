@@ -2,7 +2,7 @@
 
 use crate::KINDS;
 use crate::common::inputs::{self, Rng, distribution, mixture, near, one, with_norms};
-use crate::common::oracle::{self, Contests, Kind};
+use crate::common::oracle::{self, Contests, Keep, Kind, Question};
 use crate::devices::{Gpu, adapters, open, turns};
 use crate::task::{Task, ask, ask_one, question};
 use emprune::gpu::wgpu;
@@ -317,6 +317,36 @@ fn a_threshold_out_of_focus() {
             turn.gpu.submit(|encoder| task.job.record_prune(encoder));
             task.check(&want, true);
             assert_eq!(task.look().records[0].sifted, sifted, "{}: {few} of {kind:?}", turn.gpu.name);
+        }
+    }
+}
+
+/// A row's bins are those of the sixteen powers of two that hold most of a sample: here some of its entries lie twenty above the others, and the threshold
+/// is among those that the sample hardly sees, above and below.
+#[test]
+fn a_row_s_threshold_out_of_focus() {
+    for kind in [Kind::F32, Kind::Bf16, Kind::F16] {
+        let mut rng = Rng(611);
+        let mut row = |large_of_16: usize| -> Vec<u32> {
+            let mut entry = |i: usize| {
+                // Few values, so that ties lose.
+                let x = 1.0 + rng.below(40) as f64 / 64.0;
+                near(kind, if i * 7 % 16 < large_of_16 { 256.0 * x } else { x / 4096.0 })
+            };
+            (0..5003).map(&mut entry).collect()
+        };
+        let bits: Vec<u32> = [row(1), row(15), row(16)].concat();
+        let weights = [inputs::weights("two heaps".to_owned(), kind, 5003, &bits)];
+        for (keep, sifted) in [(Keep::Effective, [0, 1, 1]), (Keep::Count(4900), [1, 0, 1])] {
+            let asked = Question { keep, ..question(Contests::Row, false, 0.6) };
+            let want = oracle::answer(&weights, &asked).unwrap();
+            for turn in turns() {
+                let task = Task::new(turn.gpu, &weights, &asked);
+                turn.gpu.submit(|encoder| task.job.record_prune(encoder));
+                task.check(&want, true);
+                let got: Vec<u32> = task.look().records.iter().map(|record| record.sifted).collect();
+                assert_eq!(got, sifted, "{}: {kind:?}, {keep:?}", turn.gpu.name);
+            }
         }
     }
 }
