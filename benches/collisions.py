@@ -3,8 +3,8 @@
 
 For each input and way of counting: passes, the most lanes that add to one counter at once, as a mean over steps of 32 lanes (0 where none adds);
 and candidates, in percent. Ways: each lane adds for each entry that is not zero; it adds when its next entry has another bin; and eight lanes each begin
-another one of the next four words: all with eight bins for a power of two. Then each adds with a digit that has 128 bins for each of twelve powers of two
-around the threshold, and two for every other one (shaders/parts/first_digit.wgsl, as it is). No GPU takes part, and nothing needs to be installed.
+another one of the next four words: all with eight bins for a power of two. Then each adds with a digit that has 128 bins for each of sixteen powers of two
+around the threshold, and two for every other one (shaders/parts/bins.wgsl, as it is). No GPU takes part, and nothing needs to be installed.
 """
 import math
 import random
@@ -67,9 +67,9 @@ def main():
         total, squares = sum(map(abs, values)), sum(x * x for x in values)
         kept = max(1, min(len(keys), int(total * total / squares)))
         threshold = sorted(keys)[-kept]
-        first = min(max((threshold >> 23) - 8, 0), 243) << 23
+        first = min(max((threshold >> 23) - 11, 0), 239) << 23
         plain = lambda k: k >> 20
-        fine = lambda k: (first >> 22) + (k - first >> 16) if first <= k < first + (12 << 23) else (k >> 22) + 1512 * (k >= first)
+        fine = lambda k: (first >> 22) + (k - first >> 16) if first <= k < first + (16 << 23) else (k >> 22) + 2016 * (k >= first)
         of = lambda digit: [digit(k) if k else None for k in keys]
         share = lambda digit: 100 * sum(digit(k) == digit(threshold) for k in keys) / len(keys)
         print(f"| {name} | {100 * kept / len(keys):.2g} % | {passes(of(plain), False, False):.1f} | {passes(of(plain), True, False):.1f} | "

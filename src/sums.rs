@@ -3,7 +3,7 @@
 //! A score is `m * 2^(e - 150)` with an integer `m < 2^24` and `1 <= e <= 254`, so scores of one exponent are added as integers of machine
 //! size, and what comes of it is added here. Others go through windows: relative to an exponent `E`, `v = m << R >> (E - e)` is an integer
 //! of `24 + R` bits, exact whenever the shift loses no set bit; `v` and `v * v` are added up, and what the window cannot hold goes through
-//! another. `R` is 18 on a GPU, 30 or 26 on a CPU. The unit of a sum is the GPU's, 2^-167, that of a sum of squares its square, so that a
+//! another. `R` is 15 on a GPU, 30 or 26 on a CPU. The unit of a sum is the same everywhere, 2^-167, that of a sum of squares its square, so that a
 //! window's sums are added at bit `E - 1 + 18 - R` and twice that. The WGSL twin is `shaders/parts/sums.wgsl`.
 
 use crate::exact::Wide;
