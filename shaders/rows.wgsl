@@ -45,6 +45,7 @@ fn rows(
 
     // stats
     clear_digits(lane);
+    clear_sample(lane);
     clear_bins(lane);
     clear_runs(lane);
     if (lane == 0u) {

@@ -28,10 +28,10 @@ fn first_read(first: u32, end: u32, lane: u32) {
     if (lane < WINDOW_WORDS) {
         atomicStore(&wg_window[lane], 0u);
     }
+    let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // Four words are always asked for before the ones before them are worked on.
-    var next = words_of(first / PER_WORD, first, end, lane);
-    let start = first / PER_WORD;
+    var next = words_of(start, first, end, lane);
     let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
     let best = common_exponent(start + (lane % lane_words) * LANES + lane, REACH - HEADROOM, HEADROOM, first, end, lane);
     // No higher than the largest exponent of a number: what is none must not fit.

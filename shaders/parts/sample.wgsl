@@ -9,16 +9,18 @@ var<private> my_focus: u32;
 // Of a sample, which exponent is the best, and how many are near it.
 var<workgroup> wg_top: atomic<u32>;
 
-// The exponent that most of a sample is not above, nor more than `reach` below; or the one whose window begins at the focus, if there is one and that window,
-// with its headroom, holds nearly as many. The sample: the first entry of one word a lane. Uniform flow; three barriers.
-fn common_exponent(word_at: u32, reach: u32, headroom: u32, first: u32, end: u32, lane: u32) -> u32 {
+fn clear_sample(lane: u32) {
     for (var e = lane; e < 256u; e += LANES) {
         atomicStore(&wg_lane_words[e], 0u);
     }
     if (lane == 0u) {
         atomicStore(&wg_top, 0u);
     }
-    workgroupBarrier();
+}
+
+// The exponent that most of a sample is not above, nor more than `reach` below; or the one whose window begins at the focus, if there is one and that window,
+// with its headroom, holds nearly as many. The sample: the first entry of one word a lane. What `clear_sample` clears is clear. Uniform flow; two barriers.
+fn common_exponent(word_at: u32, reach: u32, headroom: u32, first: u32, end: u32, lane: u32) -> u32 {
     let entry = word_at * PER_WORD;
     if (entry >= first && entry < end) {
         let key = key_of(widen(weights[word_at], 0u), entry);
