@@ -249,7 +249,7 @@ fn row_narrow(all: u32, is_first: bool, lane: u32) {
     if (is_first) {
         above = atomicLoad(&wg_bins[ABOVE]);
     }
-    let not_in_focus = above >= all;
+    let is_above = is_first && above >= all;
     for (var run = 0u; run < RUNS; run += 1u) {
         above += atomicLoad(&wg_run_counts[run]) * u32(run > lane / 16u);
     }
@@ -257,12 +257,12 @@ fn row_narrow(all: u32, is_first: bool, lane: u32) {
         let other = (lane & ~15u) + i;
         above += atomicLoad(&wg_lane_words[other]) * u32(other > lane);
     }
-    // One lane alone, whatever the counts are: the loop over digits ends.
-    if (not_in_focus || (lane == 0u && above + mine < all)) {
+    if (is_above || (is_first && lane == 0u && above + mine < all)) {
         if (lane == 0u) {
             row_widen();
         }
-    } else if (above < all && above + mine >= all) {
+    } else if ((above < all || lane == LANES - 1u) && (above + mine >= all || lane == 0u)) {
+        // One lane alone, whatever the counts are: each digit leaves fewer bits open, and the loop over them ends.
         row_narrow_to(all - above, first);
     }
 }
