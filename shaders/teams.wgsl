@@ -8,7 +8,7 @@
 // Leaves     records; sums, when the mass is wanted: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
-// Keys of a lane. Sixteen products fit a word of a window.
+// Keys of a lane: no more than products fit a word of a window, which are 64.
 const LANE_KEYS: u32 = 16u;
 // An odd distance between rows, so that lanes with a row each read different banks.
 var<workgroup> wg_keys: array<u32, LANES * LANE_KEYS + TEAMS>;

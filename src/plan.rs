@@ -61,7 +61,7 @@ impl Default for Tuning {
     }
 }
 
-/// Most entries of a short row for each of its lanes: sixteen products fit a word of a window.
+/// Most entries of a short row for each of its lanes. No more than 64: so many products fit a word of a window.
 pub(crate) const LANE_KEYS: u32 = 16;
 
 impl Tuning {
