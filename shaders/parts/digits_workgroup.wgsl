@@ -1,5 +1,5 @@
 // The digits of a workgroup's sums: words of 16 bits worth of value. What an addition carries out of a word goes to the digit after the next one, and out
-// of that to the next but one again; `spread_carries` keeps both rare.
+// of that to the next but one again, and so on; `spread_carries` keeps that rare.
 
 var<workgroup> wg_digits: array<atomic<u32>, DIGITS>;
 var<workgroup> wg_carries: array<u32, DIGITS>;
@@ -29,8 +29,11 @@ fn add_digit(at: u32, value: u32) {
     if (value != 0u) {
         let before = atomicAdd(&wg_digits[at], value);
         if (before + value < before) {
-            if (atomicAdd(&wg_digits[at + 2u], 1u) == 0xffffffffu) {
-                atomicAdd(&wg_digits[at + 4u], 1u);
+            // As far as digits are full: 65537 additions of 0xffff fill one to the last bit.
+            for (var next = at + 2u; next < DIGITS; next += 2u) {
+                if (atomicAdd(&wg_digits[next], 1u) != 0xffffffffu) {
+                    break;
+                }
             }
         }
     }
