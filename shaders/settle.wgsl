@@ -3,7 +3,7 @@
 // Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
 // Reads      the candidates
 // Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
-// Barriers   five, and three per 512 candidates a lane
+// Barriers   four, and three per 2048 candidates a lane
 // Leaves     tally: the digits of the sum of kept scores
 // Rust twin  src/cpu/apply.rs
 

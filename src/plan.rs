@@ -21,7 +21,7 @@ pub struct Tuning {
     /// Workgroups of the first read at most, all contests together: each adds two thousand counters of its own to the contest's. And of stages that may
     /// have nothing to do.
     pub(crate) readers: u64,
-    /// Entries below which a workgroup would spend its time on clearing and emptying its 2048 bins.
+    /// Entries below which a workgroup would spend its time on clearing and emptying its bins.
     pub(crate) least_part: u64,
     /// Spans in which ties are counted at most, all contests together: 32 MB. But each slice of a contest has one at least.
     pub(crate) most_spans: u64,
@@ -37,7 +37,8 @@ pub struct Tuning {
     /// Short rows: lanes of a workgroup, and how many of them take a row. The first that is enough for a row's length is taken. 64 lanes wait less
     /// for each other than 256, and their keys and counters fit 16 KiB.
     pub(crate) teams: [(u32, u32); 5],
-    /// Entries that a lane adds up before its sums become digits: no more than 2048, so that what 256 lanes hold fits a word.
+    /// Entries that a lane adds up before its sums become digits: no more than 2048, so that what 256 lanes hold fits a word; a multiple of 512, after which lanes
+    /// that do not join their subgroup share their windows.
     pub(crate) spread: u32,
     /// Words of weights for which a lane decides before a mask is put together, or fewer: with 32 entries a word of flags is full.
     pub(crate) tile_words: u32,
@@ -90,7 +91,7 @@ impl Tuning {
         for longest_row in [1 << 12, 1 << 15] {
             all.push(("longest_row", longest_row.to_string(), Self { longest_row, ..of }));
         }
-        for spread in [192, 512] {
+        for spread in [512, 1024] {
             all.push(("spread", spread.to_string(), Self { spread, ..of }));
         }
         for tile_words in [8, 16] {

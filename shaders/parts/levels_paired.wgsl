@@ -13,7 +13,7 @@ fn count_of(place: u32) -> u32 {
 }
 
 // What neighbouring levels of one exponent add up to, from bit `at` of a sum, and from twice that of the other. Counts have no upper halves here. Uniform
-// flow; six barriers.
+// flow; six barriers for every sixteen levels a lane.
 fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: vec2<u32>, lane: u32) {
     deposit_together(SUM, at, sums.x, lane);
     deposit_together(SQUARE, 2u * at, squares.x, lane);
