@@ -183,7 +183,7 @@ fn row_count() -> vec2<u32> {
 }
 
 // The digits of both sums to digits of 16 bits, with notes of those that are not zero. Behind `spread_carries` each is below 2^17, so a carry is one at most: which digits
-// get one is what the carries of an addition say, of those that carry to those that carry or would hand on. Uniform flow; four barriers.
+// get one is what the carries of an addition say, of those that carry to those that carry or would hand on. Uniform flow; three barriers.
 fn row_canonical(lane: u32) {
     if (lane < FLAG_WORDS) {
         atomicStore(&wg_carrying[lane], 0u);

@@ -5,7 +5,7 @@ use crate::dtype::Dtype;
 /// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
 pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
 
-/// Bins of a digit after the first, in the GPU's kernels.
+/// Bins of a contest's digit after the first, in the GPU's kernels; a row's has half as many.
 pub(crate) const LOW_BINS: u64 = 2048;
 
 /// The constants of the GPU's kernels that change speed and memory, and no answer: the only table of them. A shader's constants of the same

@@ -283,7 +283,8 @@ impl Kernels {
     ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
     ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
     /// * Loops. Each counts to a bound that comes from `Params` or a constant, or down to zero, or to the number of candidates that were noted, or clears one bit
-    ///   of a word at each turn; that of `ties` ends with its span, or where one lane says so.
+    ///   of a word at each turn; that of `ties` ends with its span, or where one lane says so; and that over a row's digits since
+    ///   each leaves fewer bits open, and one lane always settles it.
     /// * Division by zero stays checked.
     fn module(&self, label: &str, source: String) -> wgpu::ShaderModule {
         let descriptor =
