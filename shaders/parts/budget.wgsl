@@ -43,7 +43,7 @@ fn keep_count(sum_top: u32, square_top: u32, len: vec2<u32>) -> vec2<u32> {
     if (sum_top == NO_DIGIT) {
         return vec2<u32>(0u);
     }
-    let told = count_by_leading(BIG_SUM, sum_top, BIG_SQUARE, square_top, len);
+    let told = count_by_leading(leading_digits(BIG_SUM, sum_top), leading_digits(BIG_SQUARE, square_top), len);
     if (any(told != vec2<u32>(0u))) {
         return told;
     }

@@ -4,9 +4,11 @@
 //
 // Rust twin: src/budget.rs (`keep_count`).
 
-// Bits of the quotient behind its point, and how far from a whole number, in the last of them, it must be.
+// Bits of a long quotient behind its point, and how far from a whole number, in the last of them, it must be.
 const FRACTION: u32 = 14u;
 const DOUBT: u32 = 64u;
+// How far from none and from the whole divisor what a short quotient leaves must be.
+const REST_DOUBT: u32 = 1u << 23u;
 
 // A number from x * 2^y on, x with its highest bit set, to less than a few parts in 2^63 above.
 struct Leading {
@@ -14,16 +16,58 @@ struct Leading {
     y: u32,
 }
 
-// The answer; zero where it is in doubt. Both numbers are digits of 16 bits from an index of `wg_big` on, of which the one numbered `top` is the
-// highest that is not zero.
-fn count_by_leading(sum: u32, sum_top: u32, square: u32, square_top: u32, len: vec2<u32>) -> vec2<u32> {
-    let s = leading_digits(sum, sum_top);
-    let up = leading_product(leading_product(s, s), leading_64(params.beta_up));
-    let down = leading_product(leading_digits(square, square_top), leading_64(params.beta_down));
-    let steps = i32(up.y - down.y + FRACTION);
-    if (steps < 0) {
+// The answer, from S and Q; zero where it is in doubt.
+fn count_by_leading(sum: Leading, square: Leading, len: vec2<u32>) -> vec2<u32> {
+    var up = leading_product(sum, sum);
+    var down = square;
+    if (any(params.beta_up != vec2<u32>(1u, 0u))) {
+        up = leading_product(up, leading_64(params.beta_up));
+    }
+    if (any(params.beta_down != vec2<u32>(1u, 0u))) {
+        down = leading_product(down, leading_64(params.beta_down));
+    }
+    let bits = i32(up.y - down.y);
+    if (bits < 0) {
         return vec2<u32>(1u, 0u);
     }
+    if (bits <= 16) {
+        return vec2<u32>(short_quotient(up.x, down.x, u32(bits), len), 0u);
+    }
+    return long_quotient(up, down, len);
+}
+
+// clamp(floor(up * 2^bits / down), 1, len); zero where it is in doubt. Both have their highest bit set, and bits are 16 at most: a division of words tells
+// the quotient, but for a few.
+fn short_quotient(up: vec2<u32>, down: vec2<u32>, bits: u32, len: vec2<u32>) -> u32 {
+    // At most 4 too large, and 1 too small, before it is moved.
+    var quotient = (up.y / (down.y >> 16u)) >> (16u - bits);
+    // What remains, in 96 bits; their highest bit says that it is below zero.
+    let low = product_64(quotient, down.x);
+    let high = add_64(product_64(quotient, down.y), vec2<u32>(low.y, 0u));
+    let wide = vec3<u32>(up.x << bits, (up.y << bits) | ((up.x >> 1u) >> (31u - bits)), (up.y >> 1u) >> (31u - bits));
+    var rest = sub_96(wide, vec3<u32>(low.x, high));
+    while ((rest.z >> 31u) == 1u) {
+        quotient -= 1u;
+        rest = add_96(rest, vec3<u32>(down, 0u));
+    }
+    while (rest.z != 0u || !less_64(rest.xy, down)) {
+        quotient += 1u;
+        rest = sub_96(rest, vec3<u32>(down, 0u));
+    }
+    // Both numbers are off by less than one part in 2^60: so 2^20 of what remains for one of them.
+    let missing = sub_64(down, rest.xy);
+    if ((rest.y == 0u && rest.x < REST_DOUBT) || (missing.y == 0u && missing.x < REST_DOUBT)) {
+        return 0u;
+    }
+    if (less_64(len, vec2<u32>(quotient, 0u))) {
+        return len.x;
+    }
+    return max(quotient, 1u);
+}
+
+// The same for all quotients, bit by bit.
+fn long_quotient(up: Leading, down: Leading, len: vec2<u32>) -> vec2<u32> {
+    let steps = i32(up.y - down.y + FRACTION);
     if (steps > 61) {
         return vec2<u32>(0u);
     }
@@ -56,6 +100,7 @@ fn count_by_leading(sum: u32, sum_top: u32, square: u32, square_top: u32, len: v
     return whole;
 }
 
+// Of digits of 16 bits from an index of `wg_big` on, of which the one numbered `top` is the highest that is not zero.
 fn leading_digits(at: u32, top: u32) -> Leading {
     let highest = two_digits(at, top);
     let next = two_digits(at, top - 2u);
@@ -64,6 +109,21 @@ fn leading_digits(at: u32, top: u32) -> Leading {
     return Leading(
         vec2<u32>((next << shift) | ((last >> 1u) >> (31u - shift)), (highest << shift) | ((next >> 1u) >> (31u - shift))),
         16u * top - 48u - shift, // wraps below zero
+    );
+}
+
+// Of a number of 128 bits that is not zero.
+fn leading_128(value: vec4<u32>) -> Leading {
+    var top = value;
+    var y = 32u;
+    while (top.w == 0u) {
+        top = vec4<u32>(0u, top.xyz);
+        y -= 32u;
+    }
+    let shift = countLeadingZeros(top.w);
+    return Leading(
+        vec2<u32>((top.z << shift) | ((top.y >> 1u) >> (31u - shift)), (top.w << shift) | ((top.z >> 1u) >> (31u - shift))),
+        y + 32u - shift,
     );
 }
 

@@ -1,4 +1,4 @@
-// Integers of 64 bits: low word, high word.
+// Integers of 64 and 96 bits: lowest word first.
 
 fn add_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     let low = a.x + b.x;
@@ -7,6 +7,15 @@ fn add_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
 
 fn sub_64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     return vec2<u32>(a.x - b.x, a.y - b.y - u32(a.x < b.x));
+}
+
+fn add_96(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
+    let low = add_64(a.xy, b.xy);
+    return vec3<u32>(low, a.z + b.z + u32(less_64(low, a.xy)));
+}
+
+fn sub_96(a: vec3<u32>, b: vec3<u32>) -> vec3<u32> {
+    return vec3<u32>(sub_64(a.xy, b.xy), a.z - b.z - u32(less_64(a.xy, b.xy)));
 }
 
 fn less_64(a: vec2<u32>, b: vec2<u32>) -> bool {
