@@ -37,10 +37,12 @@ fn apply(
             limit = range.origin + record.cut_index;
         }
         carry_out(range, record.threshold, limit, lane);
-        workgroupBarrier();
-        if (lane < SQUARE) {
-            tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+        if (HAS_MASS) {
+            workgroupBarrier();
+            if (lane < SQUARE) {
+                tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
     }
 }

@@ -10,11 +10,16 @@
 
 // What else `wg_bins` is for: the bins of later digits, and candidates.
 const LEAST_COUNTERS: u32 = max(LOW_BINS, 2u * ROOM);
+const MOST_STRAYS: u32 = 64u;
+// Whether the longest row, of 65535 entries, is too long for one window a lane: with constants that are only tried.
+const MANY_SPREADS: bool = LANES * SPREAD < 65536u;
 // Counts of neighbouring bins: a lane's own, and those of 16 lanes. Of any digit there are as many.
 const LANE_BINS: u32 = FINE_BINS / LANES;
 const RUNS: u32 = LANES / 16u;
 var<workgroup> wg_run_counts: array<atomic<u32>, RUNS>;
 var<workgroup> wg_bad: atomic<u32>;
+// Bits of a record's threshold that are left, while its budget is not told.
+const UNTOLD: u32 = 32u;
 var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
@@ -44,13 +49,16 @@ fn rows(
     let end = first + params.group_len;
 
     // stats
-    clear_digits(lane);
+    if (MANY_SPREADS) {
+        clear_digits(lane);
+    }
     clear_sample(lane);
     clear_bins(lane);
     clear_runs(lane);
     if (lane == 0u) {
         wg_record = Record();
         wg_record.cut_span = NO_CUT;
+        wg_record.left = UNTOLD;
         atomicStore(&wg_bad, 0u);
         atomicStore(&wg_found, 0u);
         atomicStore(&wg_tie_total, 0u);
@@ -58,19 +66,31 @@ fn rows(
     workgroupBarrier();
     first_read(first, end, lane);
 
-    // budget
-    row_canonical(lane);
-    if (HAS_MASS) {
-        row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
+    // budget, and half of the first step of narrow, for which it need not be known
+    workgroupBarrier();
+    row_sum_bins(true, lane);
+    if (!HAS_MASS && lane == 0u) {
+        row_budget_told();
     }
-    if (lane == 0u) {
-        row_budget();
+    var record = workgroupUniformLoad(&wg_record);
+    if (record.left == UNTOLD) {
+        if (!MANY_SPREADS) {
+            clear_digits(lane);
+        }
+        finish_sums(first, end, lane);
+        row_canonical(lane);
+        if (HAS_MASS) {
+            row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
+        }
+        if (lane == 0u) {
+            row_budget(row_count());
+        }
+        record = workgroupUniformLoad(&wg_record);
     }
 
     // narrow
     let range = Range(row, first, first, end);
     my_origin = first;
-    var record = workgroupUniformLoad(&wg_record);
     while (record.sifted == 0u && record.digits < params.digits) {
         if (record.digits != 0u) {
             // histogram
@@ -78,6 +98,8 @@ fn rows(
             clear_runs(lane);
             workgroupBarrier();
             count_digit(first, end, record.threshold, record.left, lane);
+            workgroupBarrier();
+            row_sum_bins(false, lane);
             workgroupBarrier();
         }
         row_narrow(record.rank.x, record.digits == 0u, lane);
@@ -105,6 +127,12 @@ fn rows(
 
     // settle
     if (found != 0u) {
+        // Candidates were noted, and words of the mask written, by other lanes. So were words of weights; but whoever looks at a candidate's word finds the
+        // candidate in it either way, and of its neighbour what can be decided anew.
+        workgroupBarrier();
+        if (params.mask != 0u) {
+            storageBarrier();
+        }
         row_rank(record.rank.x, found, lane);
         record = workgroupUniformLoad(&wg_record);
         if (record.cut_span != NO_CUT) {
@@ -151,9 +179,40 @@ fn note_bad(word: u32) {
     atomicMax(&wg_bad, word);
 }
 
+// Strays that one lane adds by itself: a row of normal scores has two.
+const MOST_NEAR: u32 = 8u;
+
+// One lane: the budget by what lanes have shared, where that is all but for a few strays near it, and its leading bits tell.
+fn row_budget_told() {
+    let strays = atomicLoad(&wg_stray_count);
+    if (MANY_SPREADS || strays > MOST_NEAR) {
+        return;
+    }
+    var sum = up_by(shared_sum(), NEAR);
+    var square = up_by(shared_square(), 2u * NEAR);
+    for (var i = 0u; i < strays; i += 1u) {
+        let near = near_stray(wg_strays[i]);
+        if (near == 0u) {
+            return;
+        }
+        sum = add_at(sum, near, 0u);
+        let product = product_64(near, near);
+        square = add_at(add_at(square, product.x, 0u), product.y, 32u);
+    }
+    var count = vec2<u32>(0u);
+    if (any(sum != vec4<u32>(0u))) {
+        count = count_by_leading(leading_128(sum), leading_128(square), vec2<u32>(params.group_len, 0u));
+        if (all(count == vec2<u32>(0u))) {
+            return;
+        }
+    }
+    row_budget(count);
+}
+
 // One lane: the budget in `wg_record`.
-fn row_budget() {
-    var record = with_budget(wg_record, row_count(), vec2<u32>(params.group_len, 0u));
+fn row_budget(effective: vec2<u32>) {
+    var record = with_budget(wg_record, effective, vec2<u32>(params.group_len, 0u));
+    record.left = 0u;
     let bad = atomicLoad(&wg_bad);
     if (bad != 0u) {
         record.status = 1u + (~bad & 3u);
@@ -232,26 +291,36 @@ fn row_write(at: u32, digits: u32, words: u32, lane: u32) {
     }
 }
 
-// One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own; where
-// it is none of those in focus all digits are sought. Uniform flow; a barrier before and one inside.
-fn row_narrow(all: u32, is_first: bool, lane: u32) {
-    let first = lane * LANE_BINS;
+// How many keys are in each lane's bins, and in those of 16 lanes. A barrier must follow.
+fn row_sum_bins(is_first: bool, lane: u32) {
     var mine = 0u;
     for (var i = 0u; i < LANE_BINS; i += 1u) {
-        mine += atomicLoad(&wg_bins[first + i]);
+        mine += row_count_of(lane * LANE_BINS + i, is_first);
     }
     atomicStore(&wg_lane_words[lane], mine);
     if (mine != 0u) {
         atomicAdd(&wg_run_counts[lane / 16u], mine);
     }
-    workgroupBarrier();
+}
+
+// One more digit of the threshold: the bin in which the count from the top reaches the rank. Every lane finds out whether that is one of its own; where
+// it is none of those in focus all digits are sought.
+fn row_narrow(all: u32, is_first: bool, lane: u32) {
+    let first = lane * LANE_BINS;
+    let mine = atomicLoad(&wg_lane_words[lane]);
     var above = 0u;
     if (is_first) {
         above = atomicLoad(&wg_bins[ABOVE]);
     }
     let is_above = is_first && above >= all;
+    let my_run = lane / 16u;
     for (var run = 0u; run < RUNS; run += 1u) {
-        above += atomicLoad(&wg_run_counts[run]) * u32(run > lane / 16u);
+        above += atomicLoad(&wg_run_counts[run]) * u32(run > my_run);
+    }
+    // Lanes of one run alone look further.
+    let in_run = atomicLoad(&wg_run_counts[my_run]);
+    if (!is_above && ((above >= all && my_run != RUNS - 1u) || (above + in_run < all && my_run != 0u))) {
+        return;
     }
     for (var i = 0u; i < 16u; i += 1u) {
         let other = (lane & ~15u) + i;
@@ -263,7 +332,7 @@ fn row_narrow(all: u32, is_first: bool, lane: u32) {
         }
     } else if ((above < all || lane == LANES - 1u) && (above + mine >= all || lane == 0u)) {
         // One lane alone, whatever the counts are: each digit leaves fewer bits open, and the loop over them ends.
-        row_narrow_to(all - above, first);
+        row_narrow_to(all - above, first, is_first);
     }
 }
 
@@ -273,21 +342,48 @@ fn row_widen() {
     wg_record.digits = 1u;
 }
 
+// How many keys have a digit.
+fn row_count_of(digit: u32, is_first: bool) -> u32 {
+    let word = atomicLoad(&wg_bins[digit]);
+    if (is_first) {
+        return keys_in(word);
+    }
+    return word;
+}
+
+// What is known of a threshold when the bin of its first digit is: how far from the first key in focus it lies, but for so many of its lowest bits; how many keys agree
+// with it so far, and its rank among them.
+struct Found {
+    above: u32,
+    left: u32,
+    count: u32,
+    rank: u32,
+}
+
 // One lane: the digit among its own.
-fn row_narrow_to(among: u32, first: u32) {
+fn row_narrow_to(among: u32, first: u32, is_first: bool) {
     var rank = among;
     var digit = first + LANE_BINS - 1u;
-    var count = atomicLoad(&wg_bins[digit]);
+    var count = row_count_of(digit, is_first);
     while (digit > first && count < rank) {
         rank -= count;
         digit -= 1u;
-        count = atomicLoad(&wg_bins[digit]);
+        count = row_count_of(digit, is_first);
     }
-    if (wg_record.digits == 0u) {
-        wg_record.threshold = my_focus + (digit << FINE_BITS);
-        wg_record.left = FINE_BITS;
+    if (is_first) {
+        let found = found_in(digit, rank);
+        count = found.count;
+        rank = found.rank;
+        wg_record.threshold = my_focus + found.above;
+        wg_record.left = found.left;
         wg_record.sifted = count * u32(count <= ROOM);
         wg_record.digits = 1u;
+        if (FIRST_IS_LAST) {
+            wg_record.digits = params.digits;
+            // Of ties that are all kept none is a candidate.
+            wg_record.sifted *= u32(count != rank);
+            wg_record.left *= u32(wg_record.sifted != 0u);
+        }
     } else {
         wg_record.left = digit_shift(wg_record.left);
         wg_record.threshold |= digit << wg_record.left;
@@ -307,16 +403,29 @@ fn row_narrow_to(among: u32, first: u32) {
     }
 }
 
-// Of what was found, the entry before which there are rank - 1 others: the last one that is kept. A barrier before.
+// Of what was found, the entry before which there are rank - 1 others: the last one that is kept. Uniform flow; a barrier before and one inside.
 fn row_rank(rank: u32, found: u32, lane: u32) {
+    for (var i = lane; i < found; i += LANES) {
+        atomicStore(&wg_bins[i], key_at(my_origin + atomicLoad(&wg_bins[ROOM + i])));
+    }
+    workgroupBarrier();
     for (var i = lane; i < found; i += LANES) {
         let key = atomicLoad(&wg_bins[i]);
         var above = 0u;
         var ties = 0u;
-        for (var j = 0u; j < found; j += 1u) {
-            let other = atomicLoad(&wg_bins[j]);
-            above += u32(other > key);
-            ties += u32(other == key);
+        // Four at a time: a lane would wait at each. What lies behind the last is not counted.
+        for (var j = 0u; j < found; j += 4u) {
+            let others = vec4<u32>(
+                atomicLoad(&wg_bins[j]),
+                atomicLoad(&wg_bins[j + 1u]),
+                atomicLoad(&wg_bins[j + 2u]),
+                atomicLoad(&wg_bins[j + 3u]),
+            );
+            let are_found = vec4<u32>(j + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(found));
+            let are_above = vec4<u32>(others > vec4<u32>(key)) * are_found;
+            let are_ties = vec4<u32>(others == vec4<u32>(key)) * are_found;
+            above += are_above.x + are_above.y + are_above.z + are_above.w;
+            ties += are_ties.x + are_ties.y + are_ties.z + are_ties.w;
         }
         if (above < rank && above + ties >= rank) {
             row_rank_tie(rank - above, ties, i, found);
@@ -351,8 +460,6 @@ fn row_rank_tie(rank: u32, ties: u32, i: u32, found: u32) {
 
 // What was found and loses leaves the mask and is zeroed; the rest joins the sum of what is kept. Uniform flow.
 fn row_settle(range: Range, threshold: u32, limit: u32, found: u32, lane: u32) {
-    // Words of weights and of the mask were written by other lanes.
-    storageBarrier();
     var window = Window();
     for (var round = 0u; round < found; round += LANES) {
         if (round + lane < found) {

@@ -22,19 +22,17 @@ fn sift(
     }
     if (lane == 0u) {
         wg_record = records[range.group];
+        atomicStore(&wg_found, 0u);
     }
     let record = workgroupUniformLoad(&wg_record);
     if (record.sifted == 0u) {
         return;
     }
-    if (lane == 0u) {
-        atomicStore(&wg_found, 0u);
-    }
     my_width = 1u << record.left;
     carry_out(range, record.threshold, 0xffffffffu, lane);
     workgroupBarrier();
     hand_over(range.group, 0u, lane);
-    if (lane < SQUARE) {
+    if (HAS_MASS && lane < SQUARE) {
         tally_add(range.group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
     }
 }

@@ -9,6 +9,8 @@
 
 // Bins are all that `wg_bins` is for.
 const LEAST_COUNTERS: u32 = 0u;
+const MOST_STRAYS: u32 = 128u;
+const MANY_SPREADS: bool = true;
 var<private> my_group: u32;
 
 @compute @workgroup_size(LANES)
@@ -34,6 +36,7 @@ fn stats(
     }
     workgroupBarrier();
     first_read(first, end, lane);
+    finish_sums(first, end, lane);
     hand_in_bins(lane);
     for (var i = lane; i < DIGITS; i += LANES) {
         tally_add(group, TALLY_SUM + i, atomicLoad(&wg_digits[i]));

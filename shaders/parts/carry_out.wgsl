@@ -3,6 +3,8 @@
 // A word of the mask or of the weights that a neighbouring contest shares is touched by atomics (mask) or left to the stage `edges`
 // (weights), so bits that are not ours are never written.
 //
+// In which order is another part's choice: parts/carry_forward.wgsl or parts/carry_back.wgsl.
+//
 // Rust twin: src/cpu/apply.rs.
 
 // Of a tile, a bit for each of the lane's entries: those that are kept, and of them the candidates.
@@ -14,60 +16,67 @@ var<private> my_low: u32;
 // Candidates are the keys of so many values from the threshold on.
 var<private> my_width: u32;
 
-// Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`. Uniform flow: every argument but
-// `lane` is the same for the workgroup. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
-fn carry_out(range: Range, threshold: u32, limit: u32, lane: u32) {
-    let first = range.first;
-    let end = range.end;
-    clear_digits(lane);
-    workgroupBarrier();
-    var window = Window();
-    // Nothing that is kept lies below the threshold.
-    window.top = min(exponent(threshold) + REACH - HEADROOM, 254u);
-    // The next four words are asked for before these are worked on.
-    var next = words_of((first & ~31u) / PER_WORD, first, end, lane);
-    // Tiles start at a word of the mask.
-    for (var tile = first & ~31u; tile < end; tile += TILE_ENTRIES) {
-        my_kept = 0u;
-        my_found = 0u;
-        for (var i = 0u; (i < TILE_WORDS) & ((tile / PER_WORD + i * LANES) * PER_WORD < end); i += 4u) {
-            let four = tile / PER_WORD + i * LANES;
-            let words = next;
-            next = words_of(four + 4u * LANES, first, end, lane);
-            let at = four + lane + FOUR;
-            let ties_lose = four * PER_WORD >= limit;
-            if (all_ours(four, first, end) & (ties_lose | ((four + 4u * LANES) * PER_WORD <= limit))) {
-                let least = threshold + u32(ties_lose);
-                my_lost = 0u;
-                my_low = 0u;
-                carry_word(words.w, at.w, least);
-                carry_word(words.z, at.z, least);
-                carry_word(words.y, at.y, least);
-                carry_word(words.x, at.x, least);
-                let kept = ~my_lost & FOUR_FLAGS;
-                my_kept |= kept << (i * PER_WORD);
-                my_found |= (kept & my_low) << (i * PER_WORD);
-            } else {
-                for (var j = 0u; j < 4u; j += 1u) {
-                    carry_some(at[j], words[j], i + j, threshold, limit, first, end);
-                }
-            }
+// Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`.
+
+// Four words a lane, from word `four` on, which is number `i` of a lane's in the tile.
+fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32, lane: u32) {
+    let at = four + lane + FOUR;
+    let ties_lose = four * PER_WORD >= limit;
+    let is_limit_apart = ties_lose | ((four + 4u * LANES) * PER_WORD <= limit);
+    let least = threshold + u32(ties_lose);
+    if (all_ours(four, first, end) & is_limit_apart) {
+        my_lost = 0u;
+        my_low = 0u;
+        carry_word(words.w, at.w, least);
+        carry_word(words.z, at.z, least);
+        carry_word(words.y, at.y, least);
+        carry_word(words.x, at.x, least);
+        let kept = ~my_lost & FOUR_FLAGS;
+        my_kept |= kept << (i * PER_WORD);
+        my_found |= (kept & my_low) << (i * PER_WORD);
+    } else if (MEETS_ENDS && is_limit_apart && first % PER_WORD == 0u && end % PER_WORD == 0u) {
+        my_lost = 0u;
+        my_low = 0u;
+        carry_ours(words.w, at.w, least, first, end);
+        carry_ours(words.z, at.z, least, first, end);
+        carry_ours(words.y, at.y, least, first, end);
+        carry_ours(words.x, at.x, least, first, end);
+        let kept = ~my_lost & FOUR_FLAGS;
+        my_kept |= kept << (i * PER_WORD);
+        my_found |= (kept & my_low) << (i * PER_WORD);
+    } else {
+        for (var j = 0u; j < 4u; j += 1u) {
+            carry_some(at[j], words[j], i + j, threshold, limit, first, end);
         }
-        collect(range.group, tile, my_found, lane);
-        if (params.mask != 0u) {
-            set_flags(lane, my_kept);
-            workgroupBarrier();
-            let mask_word = tile / 32u + lane;
-            if (lane < TILE_ENTRIES / 32u && mask_word * 32u < end) {
-                write_mask(mask_word, gather(lane), first, end);
-            }
+    }
+}
+
+// A word that is ours as a whole, or not at all.
+fn carry_ours(word: u32, word_at: u32, least: u32, first: u32, end: u32) {
+    if (word_at * PER_WORD >= first && word_at * PER_WORD < end) {
+        carry_word(word, word_at, least);
+    } else {
+        my_lost = (my_lost << PER_WORD) | ((1u << PER_WORD) - 1u);
+        my_low = my_low << PER_WORD;
+    }
+}
+
+// What follows when a tile's entries are decided. Uniform flow. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
+fn carry_tile(range: Range, tile: u32, window: ptr<function, Window>, lane: u32) {
+    collect(range.group, tile, my_found, lane);
+    if (params.mask != 0u) {
+        set_flags(lane, my_kept);
+        workgroupBarrier();
+        let mask_word = tile / 32u + lane;
+        if (lane < TILE_ENTRIES / 32u && mask_word * 32u < range.end) {
+            write_mask(mask_word, gather(lane), range.first, range.end);
         }
-        hand_over(range.group, LIST / 2u, lane);
-        if (HAS_MASS) {
-            add_kept(&window, tile, my_kept & ~my_found, lane);
-            windows_flush(&window);
-            spread_carries(lane);
-        }
+    }
+    hand_over(range.group, LIST / 2u, lane);
+    if (HAS_MASS) {
+        add_kept(window, tile, my_kept & ~my_found, lane);
+        windows_flush(window);
+        spread_carries(lane);
     }
 }
 

@@ -1,5 +1,5 @@
-// Carrying out all that the first digit decides about a row, and noting what it does not: the keys in its bin and their entries, counted from the
-// row's first. They lie where the bins were, which have said all that they know.
+// Carrying out all that the first digit decides about a row, and noting what it does not: the entries whose keys are in its bin, counted from the row's
+// first. They lie where the bins were, which have said all that they know; keys will lie before them (`row_rank`, which loads them all at once).
 
 const ROOM: u32 = 512u;
 var<workgroup> wg_found: atomic<u32>;
@@ -15,9 +15,7 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     while (left != 0u) {
         let bit = firstTrailingBit(left);
         left &= left - 1u;
-        let word_at = tile / PER_WORD + (bit / PER_WORD) * LANES + lane;
-        let at = word_at * PER_WORD + bit % PER_WORD;
-        atomicStore(&wg_bins[place], key_of(widen(weights[word_at], bit % PER_WORD), at));
+        let at = tile + (bit / PER_WORD * LANES + lane) * PER_WORD + bit % PER_WORD;
         atomicStore(&wg_bins[ROOM + place], at - my_origin);
         place += 1u;
     }
@@ -26,9 +24,9 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
 // They stay here.
 const LIST: u32 = 0u;
 
-// A barrier, unless sums of what is kept come next: they begin with one.
+// A barrier where the next tile needs one, unless sums of what is kept come next: they begin with one.
 fn hand_over(group: u32, most: u32, lane: u32) {
-    if (!HAS_MASS) {
+    if (!HAS_MASS && params.mask != 0u) {
         workgroupBarrier();
     }
 }

@@ -1,9 +1,8 @@
-// The first read of some entries by one workgroup: the exact sums of their scores and squares in `wg_digits`, and in `wg_bins` how many have each
-// first digit.
+// The first read of some entries by one workgroup: the exact sums of their scores and squares, and in `wg_bins` how many have each first digit.
 //
 // Most scores lie within 16 powers of two of each other, and are added in windows that lie alike in all lanes: mostly where the focus of the first digit
-// lies. The others, strays, are marked and taken one by one after every 32 entries: lanes wait then for the lane with the most of them, and not at
-// every entry for some lane.
+// lies. The others, strays, are marked and taken one by one after every 32 entries, by the stage's `take_stray`: lanes wait then for the lane with the most of
+// them, and not at every entry for some lane.
 //
 // Rust twin: src/cpu/stats.rs
 
@@ -13,6 +12,8 @@ const COUNTERS: u32 = max(BINS, LEAST_COUNTERS);
 // The windows of all lanes, added up: limbs, then products as a `Window` has them.
 var<workgroup> wg_window: array<atomic<u32>, WINDOW_WORDS>;
 const WINDOW_WORDS: u32 = 15u;
+// The largest exponent that fits them.
+var<private> my_top: u32;
 
 // Words that a lane takes before strays are seen to, before products would outgrow theirs, and before carries are spread.
 const ROUND_WORDS: u32 = 32u / PER_WORD;
@@ -22,20 +23,21 @@ const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
 // How many keys from the first in focus on lie in the window too: all or none.
 var<private> my_span: u32;
 
-// Uniform flow. Bins and digits are clear. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
+// Uniform flow. Bins and digits are clear. Sums are in digits, but for what `finish_sums` is yet to bring there. A score that is no number goes to the
+// stage's `note_bad`; the rest is worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     var window = Window();
     if (lane < WINDOW_WORDS) {
         atomicStore(&wg_window[lane], 0u);
     }
+    clear_strays(lane);
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    // Four words are always asked for before the ones before them are worked on.
-    var next = words_of(start, first, end, lane);
-    let lane_words = max((end_word - start + LANES - 1u) / LANES, 1u);
-    let best = common_exponent(start + (lane % lane_words) * LANES + lane, REACH - HEADROOM, HEADROOM, first, end, lane);
+    var next = ask_ahead(start, first, end, lane);
+    let best = common_exponent(REACH - HEADROOM, HEADROOM, first, end, lane);
     // No higher than the largest exponent of a number: what is none must not fit.
     window.top = min(best + HEADROOM, 254u);
+    my_top = window.top;
     set_focus(window.top);
     // Where focus and window are the same one comparison tells of both.
     my_span = IN_FOCUS * u32(my_focus != 0u && my_focus == window_lowest(window.top));
@@ -44,15 +46,28 @@ fn first_read(first: u32, end: u32, lane: u32) {
         for (var i = 0u; i < words; i += SHARE * PRODUCT_WORDS) {
             for (var share = 0u; share < SHARE; share += 1u) {
                 for (var j = 0u; j < PRODUCT_WORDS; j += ROUND_WORDS) {
-                    next = read_round(&window, spread + (i + share * PRODUCT_WORDS + j) * LANES, next, first, end, lane);
+                    read_round(&window, &next, spread + (i + share * PRODUCT_WORDS + j) * LANES, first, end, lane);
                 }
                 widen_products(&window);
             }
             share_window(&window);
         }
-        deposit_windows(window.top, lane);
-        spread_carries(lane);
+        if (MANY_SPREADS) {
+            workgroupBarrier();
+            deposit_windows(lane);
+            spread_carries(lane);
+        }
     }
+}
+
+// Uniform flow; three barriers or four. Nothing is left in the windows.
+fn finish_sums(first: u32, end: u32, lane: u32) {
+    if (!MANY_SPREADS) {
+        workgroupBarrier();
+        deposit_windows(lane);
+    }
+    add_strays(first, end, lane);
+    spread_carries(lane);
 }
 
 // Add up the windows of all lanes, which lie alike. A lane has at most 2048 entries before they are deposited: the sums of its limbs are below 2^24, those of
@@ -69,13 +84,12 @@ fn share_window(window: ptr<function, Window>) {
     (*window).top = top;
 }
 
-// Empty what was shared into the digits. Uniform flow; one barrier, and none behind the last addition.
-fn deposit_windows(top: u32, lane: u32) {
-    workgroupBarrier();
+// Empty what was shared into the digits.
+fn deposit_windows(lane: u32) {
     if (lane < WINDOW_WORDS) {
         let value = vec4<u32>(atomicExchange(&wg_window[lane], 0u), 0u, 0u, 0u);
         var base = SUM;
-        var at = top + SCORE_AT - REACH;
+        var at = my_top + SCORE_AT - REACH;
         if (lane < 3u) {
             at += LIMB * lane;
         } else {
@@ -99,28 +113,11 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
     }
 }
 
-// `ROUND_WORDS` words a lane, of which those past the last are none. The first four have been asked for, and the four behind the last are.
-fn read_round(window: ptr<function, Window>, start: u32, asked: vec4<u32>, first: u32, end: u32, lane: u32) -> vec4<u32> {
+// `ROUND_WORDS` words a lane, of which those past the last are none. The first few have been asked for, and those behind the last are.
+fn read_round(window: ptr<function, Window>, next: ptr<function, Ahead>, start: u32, first: u32, end: u32, lane: u32) {
     var strays = 0u;
-    var next = asked;
-    let lowest = window_lowest((*window).top);
-    for (var j = 0u; (j < ROUND_WORDS) & ((start + j * LANES) * PER_WORD < end); j += 4u) {
-        let four = start + j * LANES;
-        let words = next;
-        next = words_of(four + 4u * LANES, first, end, lane);
-        let at = four + lane + FOUR;
-        let are_ours = all_ours(four, first, end);
-        for (var half = 0u; half < PER_WORD; half += 1u) {
-            let entries = at * PER_WORD + half;
-            let keys = keys_of(words, half, entries);
-            var found = 0u;
-            if (are_ours) {
-                found = read_four(window, keys, lowest);
-            } else {
-                found = read_some(window, keys, entries, first, end);
-            }
-            strays |= found << (j * PER_WORD + half);
-        }
+    for (var j = 0u; (j < ROUND_WORDS) & ((start + j * LANES) * PER_WORD < end); j += AHEAD_WORDS) {
+        strays |= read_ahead(window, next, start + j * LANES, first, end, lane) << (j * PER_WORD);
     }
     while (strays != 0u) {
         let i = firstTrailingBit(strays);
@@ -132,10 +129,9 @@ fn read_round(window: ptr<function, Window>, start: u32, asked: vec4<u32>, first
         if (key >= KEY_END) {
             note_bad(bad_word(weight, entry));
         } else {
-            deposit_score(key, true);
+            take_stray(key);
         }
     }
-    return next;
 }
 
 fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
@@ -147,28 +143,32 @@ fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
     );
 }
 
-// Four keys, of four words: their strays, a bit for each, PER_WORD apart. Nearly always there is none, and all are in focus.
-fn read_four(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> u32 {
-    let above = keys - my_focus;
-    let highest = max(max(above.x, above.y), max(above.z, above.w));
-    if (highest < IN_FOCUS) {
+// Keys that are all in focus and in the window.
+fn take_four(window: ptr<function, Window>, above: vec4<u32>) {
+    count_in_focus(above.x);
+    count_in_focus(above.y);
+    count_in_focus(above.z);
+    count_in_focus(above.w);
+    take_normal(window, above.x);
+    take_normal(window, above.y);
+    take_normal(window, above.z);
+    take_normal(window, above.w);
+}
+
+// Keys of four words that are ours, so far above the focus: their strays, a bit for each, PER_WORD apart.
+fn read_four(window: ptr<function, Window>, above: vec4<u32>) -> u32 {
+    let keys = above + my_focus;
+    if (max(max(above.x, above.y), max(above.z, above.w)) < IN_FOCUS) {
         count_in_focus(above.x);
         count_in_focus(above.y);
         count_in_focus(above.z);
         count_in_focus(above.w);
-        if (highest < my_span) {
-            take_normal(window, above.x);
-            take_normal(window, above.y);
-            take_normal(window, above.z);
-            take_normal(window, above.w);
-            return 0u;
-        }
     } else {
         for (var i = 0u; i < 4u; i += 1u) {
             count_first(keys[i]);
         }
     }
-    if (window_took(window, keys, lowest)) {
+    if (window_took(window, keys, window_lowest((*window).top))) {
         return 0u;
     }
     var strays = 0u;
@@ -178,13 +178,18 @@ fn read_four(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> u32
     return strays;
 }
 
-// The same, of those entries that are ours.
-fn read_some(window: ptr<function, Window>, keys: vec4<u32>, entries: vec4<u32>, first: u32, end: u32) -> u32 {
+// The same of those entries that are ours.
+fn read_some(window: ptr<function, Window>, above: vec4<u32>, entries: vec4<u32>, first: u32, end: u32) -> u32 {
     var strays = 0u;
     for (var i = 0u; i < 4u; i += 1u) {
         if (entries[i] >= first && entries[i] < end) {
-            count_first(keys[i]);
-            strays |= take_key(window, keys[i]) << (i * PER_WORD);
+            if (above[i] < my_span) {
+                count_in_focus(above[i]);
+                take_normal(window, above[i]);
+            } else {
+                count_first(above[i] + my_focus);
+                strays |= take_key(window, above[i] + my_focus) << (i * PER_WORD);
+            }
         }
     }
     return strays;

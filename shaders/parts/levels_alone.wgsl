@@ -1,7 +1,6 @@
 // Counters of levels, a word each. The other choice, for rows, is parts/levels_paired.wgsl.
 
 const COUNTERS: u32 = LEVELS + 1u;
-const MOST_STRAYS: u32 = 256u;
 
 fn count_at(place: u32) {
     atomicAdd(&wg_bins[place], 1u);
@@ -11,11 +10,29 @@ fn count_of(place: u32) -> u32 {
     return atomicLoad(&wg_bins[place]);
 }
 
-// The first level that has a counter.
-var<private> my_lowest: u32;
+// What the counters say goes to the digits of the sums. They stay what they are until they are handed in: for bins there is no room.
+fn levels_to_sums(lowest: u32, lane: u32) {
+    for (var run = 0u; run < LANE_RUNS; run += 1u) {
+        let first = (run * LANES + lane) * LANE_LEVELS;
+        // A count is two halves of 16 bits: each, times a level of 8 bits or its square, and eight or sixteen of them together.
+        var sums = vec2<u32>(0u);
+        var squares = vec2<u32>(0u);
+        var squares_above = vec2<u32>(0u);
+        for (var i = 0u; i < LANE_LEVELS; i += 1u) {
+            let of_level = count_of(first + i);
+            let m = significand((lowest + first + i) << 16u) >> 16u;
+            let halves = vec2<u32>(of_level & 0xffffu, of_level >> 16u);
+            let products = halves * (m * m);
+            sums += halves * m;
+            squares += products & vec2<u32>(0xffffu);
+            squares_above += products >> vec2<u32>(16u);
+        }
+        deposit_levels(exponent((lowest + first) << 16u) + SCORE_AT + 16u, sums, squares, squares_above);
+    }
+}
 
 // What neighbouring levels of one exponent add up to, from bit `at` of a sum, and from twice that of the other.
-fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: vec2<u32>, lane: u32) {
+fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: vec2<u32>) {
     if (all(sums == vec2<u32>(0u))) {
         return;
     }
@@ -29,9 +46,18 @@ fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: v
     }
 }
 
-// They stay what they are until they are handed in: for bins there is no room.
-fn levels_to_bins(counts: ptr<function, array<u32, LEVELS / LANES>>, lowest: u32, lane: u32) {
-    my_lowest = lowest;
+// Lanes share nothing but the digits.
+fn clear_shared(lane: u32) {
+}
+
+// Uniform flow; three barriers.
+fn finish_sums(first: u32, end: u32, lane: u32) {
+    if (lane == 0u) {
+        // What has no counter and is no stray is zero.
+        count_in_bin(bin_of(0u, my_focus), count_of(LEVELS) - atomicLoad(&wg_stray_count));
+    }
+    add_strays(first, end, lane);
+    spread_carries(lane);
 }
 
 // What they say of the first digit. Neighbouring lanes hand in neighbouring bins.

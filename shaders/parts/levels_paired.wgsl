@@ -2,7 +2,17 @@
 // levels do. The other choice is parts/levels_alone.wgsl.
 
 const COUNTERS: u32 = max(BINS, LEAST_COUNTERS);
-const MOST_STRAYS: u32 = 64u;
+
+// What all lanes add up to, in units of the least level's exponent: S in three parts of 16 bits, Q in four, carries not yet spread.
+const SHARED_WORDS: u32 = 7u;
+const SHARED_SQUARE: u32 = 3u;
+var<workgroup> wg_shared: array<atomic<u32>, SHARED_WORDS>;
+
+fn clear_shared(lane: u32) {
+    if (lane < SHARED_WORDS) {
+        atomicStore(&wg_shared[lane], 0u);
+    }
+}
 
 fn count_at(place: u32) {
     atomicAdd(&wg_bins[place / 2u], 1u << (16u * (place & 1u)));
@@ -12,47 +22,102 @@ fn count_of(place: u32) -> u32 {
     return (atomicLoad(&wg_bins[place / 2u]) >> (16u * (place & 1u))) & 0xffffu;
 }
 
-// What neighbouring levels of one exponent add up to, from bit `at` of a sum, and from twice that of the other. Counts have no upper halves here. Uniform
-// flow; six barriers for every sixteen levels a lane.
-fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: vec2<u32>, lane: u32) {
-    deposit_together(SUM, at, sums.x, lane);
-    deposit_together(SQUARE, 2u * at, squares.x, lane);
-    deposit_together(SQUARE, 2u * at + 16u, squares_above.x, lane);
-}
-
-// Lanes whose levels have the same exponent: 16, or 8.
-const ALIKE: u32 = (1u << EXPONENT_BITS) / LANE_LEVELS;
-
-// The first of them speaks for all: they would wait for each other at the same digits. Together they have at most 65535 entries, each worth 2^8 or less.
-fn deposit_together(base: u32, at: u32, value: u32, lane: u32) {
-    atomicStore(&wg_lane_words[lane], value);
-    workgroupBarrier();
-    if (lane % ALIKE == 0u) {
-        var sum = four_values(lane) + four_values(lane + 4u);
-        if (ALIKE == 16u) {
-            sum += four_values(lane + 8u) + four_values(lane + 12u);
+// What the counters say goes to what lanes share. Uniform flow.
+fn levels_to_sums(lowest: u32, lane: u32) {
+    for (var run = 0u; run < LANE_RUNS; run += 1u) {
+        // Neighbouring levels of one exponent: at most 65535 entries, each worth 255 or less.
+        let first = (run * LANES + lane) * LANE_LEVELS;
+        let key = (lowest + first) << 16u;
+        var m = significand(key) >> 16u;
+        var sum = 0u;
+        var square = 0u;
+        for (var i = 0u; i < LANE_LEVELS; i += 2u) {
+            let two = atomicLoad(&wg_bins[(first + i) / 2u]);
+            let of_first = (two & 0xffffu) * m;
+            let of_second = (two >> 16u) * (m + 1u);
+            sum += of_first + of_second;
+            square += of_first * m + of_second * (m + 1u);
+            m += 2u;
         }
-        if (sum != 0u) {
-            deposit(base, at, vec4<u32>(sum, 0u, 0u, 0u), 1u);
+        share_levels(sum, square, exponent(key) - exponent(lowest << 16u));
+    }
+}
+
+// A lane's sums of levels so many powers of two above the lowest: 15 at most.
+fn share_levels(sum: u32, square: u32, up: u32) {
+    let sum_low = sum << up;
+    let low = square << (2u * up);
+    let high = (square >> 1u) >> (31u - 2u * up);
+    let speaker = is_speaker();
+    share_three(0u, joined_3(vec3<u32>(sum_low & 0xffffu, sum_low >> 16u, (sum >> 1u) >> (31u - up))), speaker);
+    share_three(SHARED_SQUARE, joined_3(vec3<u32>(low & 0xffffu, low >> 16u, high & 0xffffu)), speaker);
+    let highest = joined(high >> 16u);
+    if (speaker && highest != 0u) {
+        atomicAdd(&wg_shared[SHARED_SQUARE + 3u], highest);
+    }
+}
+
+fn share_three(at: u32, values: vec3<u32>, speaker: bool) {
+    if (speaker && any(values != vec3<u32>(0u))) {
+        atomicAdd(&wg_shared[at], values.x);
+        atomicAdd(&wg_shared[at + 1u], values.y);
+        atomicAdd(&wg_shared[at + 2u], values.z);
+    }
+}
+
+// S and Q of what has been shared, in some unit and its square.
+fn shared_sum() -> vec4<u32> {
+    let sum = add_at(vec4<u32>(atomicLoad(&wg_shared[0]), 0u, 0u, 0u), atomicLoad(&wg_shared[1]), 16u);
+    return add_at(sum, atomicLoad(&wg_shared[2]), 32u);
+}
+
+fn shared_square() -> vec4<u32> {
+    var square = vec4<u32>(atomicLoad(&wg_shared[SHARED_SQUARE]), 0u, 0u, 0u);
+    square = add_at(square, atomicLoad(&wg_shared[SHARED_SQUARE + 1u]), 16u);
+    square = add_at(square, atomicLoad(&wg_shared[SHARED_SQUARE + 2u]), 32u);
+    return add_at(square, atomicLoad(&wg_shared[SHARED_SQUARE + 3u]), 48u);
+}
+
+// A stray hardly below the lowest level, in units of 2^-NEAR of that one's lowest bit; zero for another one.
+fn near_stray(key: u32) -> u32 {
+    let up = exponent(key) + NEAR - exponent(my_lowest << 16u); // wraps where it lies lower
+    if (up >= NEAR) {
+        return 0u;
+    }
+    return (significand(key) >> 16u) << up;
+}
+
+// Uniform flow; four barriers. Nothing is done about zeros that have no counter: they lie below all bins in focus, and a row does not ask how many keys do.
+fn finish_sums(first: u32, end: u32, lane: u32) {
+    workgroupBarrier();
+    if (lane < SHARED_WORDS) {
+        var base = SUM;
+        var at = exponent(my_lowest << 16u) + SCORE_AT + 16u;
+        if (lane < SHARED_SQUARE) {
+            at += 16u * lane;
+        } else {
+            base = SQUARE;
+            at = 2u * at + 16u * (lane - SHARED_SQUARE);
         }
+        deposit(base, at, vec4<u32>(atomicLoad(&wg_shared[lane]), 0u, 0u, 0u), 1u);
     }
-    workgroupBarrier();
+    add_strays(first, end, lane);
+    spread_carries(lane);
 }
 
-// What four lanes have said.
-fn four_values(lane: u32) -> u32 {
-    return atomicLoad(&wg_lane_words[lane]) + atomicLoad(&wg_lane_words[lane + 1u]) + atomicLoad(&wg_lane_words[lane + 2u])
-        + atomicLoad(&wg_lane_words[lane + 3u]);
+// Keys in a bin of the first digit, by its word.
+fn keys_in(word: u32) -> u32 {
+    return (word & 0xffffu) + (word >> 16u);
 }
 
-// Uniform flow; a barrier.
-fn levels_to_bins(counts: ptr<function, array<u32, LEVELS / LANES>>, lowest: u32, lane: u32) {
-    for (var i = 0u; i < LEVELS / LANES; i += 2u) {
-        let first = (i / LANE_LEVELS * LANES + lane) * LANE_LEVELS + i % LANE_LEVELS;
-        atomicStore(&wg_bins[first / 2u], (*counts)[i] + (*counts)[i + 1u]);
+// Which of a bin's two levels has the key with this rank, and that is all: levels have no further digits.
+fn found_in(bin: u32, rank: u32) -> Found {
+    let word = atomicLoad(&wg_bins[bin]);
+    let upper = word >> 16u;
+    if (rank <= upper) {
+        return Found((2u * bin + 1u) << 16u, 16u, upper, rank);
     }
-    if (lane == 0u) {
-        atomicStore(&wg_bins[LEVELS / 2u], 0u);
-    }
-    workgroupBarrier();
+    return Found((2u * bin) << 16u, 16u, word & 0xffffu, rank - upper);
 }
+
+const FIRST_IS_LAST: bool = true;

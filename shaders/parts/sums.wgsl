@@ -139,6 +139,11 @@ fn add_at(sum: vec4<u32>, value: u32, at: u32) -> vec4<u32> {
     return out;
 }
 
+// `value << by`, by < 32.
+fn up_by(value: vec4<u32>, by: u32) -> vec4<u32> {
+    return (value << vec4<u32>(by)) | ((vec4<u32>(0u, value.xyz) >> vec4<u32>(1u)) >> vec4<u32>(31u - by));
+}
+
 // Add `value << at`, of so many words, to the digits from `base` on.
 fn deposit(base: u32, at: u32, value: vec4<u32>, words: u32) {
     let first = base + at / 16u;

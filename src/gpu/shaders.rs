@@ -97,10 +97,20 @@ const COUNT_DIGITS: &str = wgsl!("parts/count_digits");
 const DIGITS_WORKGROUP: &str = wgsl!("parts/digits_workgroup");
 const WORDS: &str = wgsl!("parts/words");
 const RUNS: &str = wgsl!("parts/runs");
+// The first read, with how far ahead words are asked for, what counters are, and what becomes of strays.
+const FIRST_READ: &[&str] = &[wgsl!("parts/first_read"), wgsl!("parts/ahead_eight"), wgsl!("parts/strays_none")];
+const FIRST_READ_ROW: &[&str] =
+    &[wgsl!("parts/first_read"), wgsl!("parts/ahead_four"), wgsl!("parts/windows_row"), wgsl!("parts/strays")];
+const FIRST_READ_LEVELS: &[&str] =
+    &[wgsl!("parts/first_read_levels"), wgsl!("parts/levels_alone"), wgsl!("parts/strays")];
+const FIRST_READ_LEVELS_ROW: &[&str] =
+    &[wgsl!("parts/first_read_levels"), wgsl!("parts/levels_paired"), wgsl!("parts/strays")];
 const SAMPLE: &str = wgsl!("parts/sample");
 const COUNT_DIGIT: &str = wgsl!("parts/count_digit");
 const MASK_WORDS: &str = wgsl!("parts/mask_words");
 const CARRY_OUT: &str = wgsl!("parts/carry_out");
+const CARRY_FORWARD: &str = wgsl!("parts/carry_forward");
+const CARRY_BACK: &str = wgsl!("parts/carry_back");
 const COLLECT: &str = wgsl!("parts/collect");
 const COLLECT_ROW: &str = wgsl!("parts/collect_row");
 const COLLECT_NONE: &str = wgsl!("parts/collect_none");
@@ -195,6 +205,7 @@ impl Stage {
                 LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
+                CARRY_FORWARD,
                 COLLECT_NONE,
             ],
             Stage::Rows => &[
@@ -216,6 +227,7 @@ impl Stage {
                 LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
+                CARRY_BACK,
                 COLLECT_ROW,
             ],
             Stage::Teams(_) => {
@@ -234,6 +246,7 @@ impl Stage {
                 LANE_WORDS,
                 MASK_WORDS,
                 CARRY_OUT,
+                CARRY_FORWARD,
                 CANDIDATES,
                 COLLECT,
             ],
@@ -372,11 +385,13 @@ impl Pipeline {
             source.push_str(if has_few_levels { wgsl!("parts/carry_word_bf16") } else { wgsl!("parts/carry_word") });
         }
         if self.stage.parts().contains(&SAMPLE) {
-            source.push_str(if has_few_levels { wgsl!("parts/first_read_levels") } else { wgsl!("parts/first_read") });
-            if has_few_levels {
-                let is_row = self.stage == Stage::Rows;
-                source.push_str(if is_row { wgsl!("parts/levels_paired") } else { wgsl!("parts/levels_alone") });
-            }
+            let parts = match (has_few_levels, self.stage == Stage::Rows) {
+                (true, true) => FIRST_READ_LEVELS_ROW,
+                (true, false) => FIRST_READ_LEVELS,
+                (false, true) => FIRST_READ_ROW,
+                (false, false) => FIRST_READ,
+            };
+            source.extend(parts.iter().copied());
         }
         if let Stage::Teams(i) = self.stage {
             let (_, team) = tuning.teams[i];

@@ -1,0 +1,49 @@
+// Strays that are listed: scores that lie outside what a first read adds up together. They are added to the digits one by one when it is over: that takes many
+// registers, and none is to be kept for it meanwhile. Where there are more than the list holds, they are sought in another read. The other choice is
+// parts/strays_none.wgsl.
+
+// How many powers of two below all that is added up together a stray may lie to be near.
+const NEAR: u32 = 8u;
+
+var<workgroup> wg_strays: array<u32, MOST_STRAYS>;
+var<workgroup> wg_stray_count: atomic<u32>;
+
+fn clear_strays(lane: u32) {
+    if (lane == 0u) {
+        atomicStore(&wg_stray_count, 0u);
+    }
+}
+
+fn take_stray(key: u32) {
+    let number = atomicAdd(&wg_stray_count, 1u);
+    if (number < MOST_STRAYS) {
+        wg_strays[number] = key;
+    }
+}
+
+// Add them by the read's `add_stray`; its `is_stray` says which they are. A barrier before, and none behind.
+fn add_strays(first: u32, end: u32, lane: u32) {
+    let count = atomicLoad(&wg_stray_count);
+    if (count <= MOST_STRAYS) {
+        for (var i = lane; i < count; i += LANES) {
+            add_stray(wg_strays[i]);
+        }
+        return;
+    }
+    // After every 32 entries a lane, which wait for the lane with the most of them.
+    for (var start = first / PER_WORD + lane; start * PER_WORD < end; start += 32u / PER_WORD * LANES) {
+        var strays = 0u;
+        for (var i = 0u; i < 32u; i += 1u) {
+            let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
+            if (entry >= first && entry < end) {
+                strays |= u32(is_stray(key_of(widen(weights[entry / PER_WORD], entry % PER_WORD), entry))) << i;
+            }
+        }
+        while (strays != 0u) {
+            let i = firstTrailingBit(strays);
+            strays &= strays - 1u;
+            let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
+            add_stray(key_of(widen(weights[entry / PER_WORD], entry % PER_WORD), entry));
+        }
+    }
+}
