@@ -1,10 +1,11 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
-// Reads      every weight twice, the second time from a cache that holds a row; four times where more than 512 entries share the first digit of the
-//            threshold (three times for 16-bit weights), six times (four) where that is not in focus
+// Reads      every weight twice, the second time from a cache that holds a row; once more where 64 of them or more fit no window; twice more where more than
+//            512 entries share the first digit of the threshold (once for 16-bit weights, for levels of bf16 where they are that many ties), and four times
+//            (twice) where that is not in focus
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   about thirty, four per 2048 entries a lane, and two to four per tile
+// Barriers   fifteen; ten more where what lanes share does not tell the budget, or a mass is wanted, which also takes some per tile; two per tile for a mask
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 

@@ -80,7 +80,7 @@ fn what_is_no_number_is_found_in_mid_run() {
     }
 }
 
-/// A row keeps a list of the entries in its threshold's bin, a 64th of a power of two: 512 of them fit, one more does not. Large ones settle that the threshold is among them, with ties
+/// A row keeps a list of the entries in its threshold's bin, a 64th of a power of two, or one level of bf16: 512 of them fit, one more does not. Large ones settle that the threshold is among them, with ties
 /// on both sides of the cut.
 #[test]
 fn a_row_s_list_of_candidates_is_full_or_too_short() {
@@ -93,7 +93,7 @@ fn a_row_s_list_of_candidates_is_full_or_too_short() {
                         8.0
                     } else if left > 0 {
                         left -= 1;
-                        1.0 + f64::from(i % 6) / 512.0
+                        1.0 + if kind == Kind::Bf16 { 0.0 } else { f64::from(i % 6) / 512.0 }
                     } else {
                         1e-3
                     };
@@ -102,6 +102,56 @@ fn a_row_s_list_of_candidates_is_full_or_too_short() {
                 .collect();
             let rows = weights(format!("{candidates} in a bin, {kind:?}"), kind, row.len(), &row.repeat(3));
             ask(gpus(), std::slice::from_ref(&rows), &question(Contests::Row));
+        }
+    }
+}
+
+/// Of a row whose scores lie between one and two, which a window holds, and a few others: some near below it, which one lane adds, and more than it
+/// adds; some too far below, some above. They make the difference for how many are kept.
+#[test]
+fn a_few_scores_that_a_row_s_window_does_not_hold() {
+    let below = |power: i32| 1.5 * 2f64.powi(power);
+    let strays = [
+        vec![below(-14)],
+        vec![below(-15)],
+        vec![below(-21)],
+        vec![below(-22)],
+        vec![below(-23)],
+        vec![below(-14); 8],
+        vec![below(-14); 9],
+        vec![below(-15); 65],
+        vec![300.0],
+        vec![300.0, below(-16), below(-20)],
+    ];
+    let rule = Question { contests: Contests::Row, wanda: false, beta: 1.0, ..Question::RULE };
+    for kind in [Kind::F32, Kind::Bf16] {
+        for (i, strays) in strays.iter().enumerate() {
+            let row: Vec<u32> = at_a_border(strays, i as u64).into_iter().map(|score| near(kind, score)).collect();
+            let rows = weights(format!("strays {i}, {kind:?}"), kind, row.len(), &row.repeat(2));
+            ask(gpus(), std::slice::from_ref(&rows), &rule);
+        }
+    }
+}
+
+/// Ones, larger scores and these, of which the last one decides how many are kept: with it one more is, or one less.
+fn at_a_border(strays: &[f64], seed: u64) -> Vec<f64> {
+    let mut rng = Rng(seed);
+    loop {
+        let (ones, others) = (2500 + rng.below(3000), 1 + rng.below(50));
+        let other = 1.0 + (1 + rng.below(127)) as f64 / 128.0;
+        let kept = |strays: &[f64]| {
+            let sum = ones as f64 + others as f64 * other + strays.iter().sum::<f64>();
+            let square = ones as f64 + others as f64 * other * other + strays.iter().map(|s| s * s).sum::<f64>();
+            (sum * sum / square).floor()
+        };
+        if kept(strays) != kept(&strays[1..]) {
+            let mut row = vec![1.0; ones];
+            row.extend(vec![other; others]);
+            // Not all of them where one workgroup's step ends.
+            for (i, &stray) in strays.iter().enumerate() {
+                row.insert(i * 37 % row.len(), stray);
+            }
+            return row;
         }
     }
 }
