@@ -351,6 +351,55 @@ fn a_row_s_threshold_out_of_focus() {
     }
 }
 
+/// Of a row whose scores lie between one and two, which a window holds, and a few others: some near below it, which one lane adds, and more than it
+/// adds; some too far below, some above. They make the difference for how many are kept.
+#[test]
+fn a_few_scores_that_a_row_s_window_does_not_hold() {
+    let below = |power: i32| 1.5 * 2f64.powi(power);
+    let strays = [
+        vec![below(-14)],
+        vec![below(-15)],
+        vec![below(-21)],
+        vec![below(-22)],
+        vec![below(-23)],
+        vec![below(-14); 8],
+        vec![below(-14); 9],
+        vec![below(-15); 65],
+        vec![300.0],
+        vec![300.0, below(-16), below(-20)],
+    ];
+    for kind in [Kind::F32, Kind::Bf16] {
+        for (i, strays) in strays.iter().enumerate() {
+            let row: Vec<u32> = at_a_border(strays, i as u64).into_iter().map(|score| near(kind, score)).collect();
+            let rows = inputs::weights(format!("strays {i}, {kind:?}"), kind, row.len(), &row.repeat(2));
+            ask(&[rows], &question(Contests::Row, false, 1.0));
+        }
+    }
+}
+
+/// Ones, larger scores and these, of which the last one decides how many are kept: with it one more is, or one less.
+fn at_a_border(strays: &[f64], seed: u64) -> Vec<f64> {
+    let mut rng = Rng(seed);
+    loop {
+        let (ones, others) = (2500 + rng.below(3000), 1 + rng.below(50));
+        let other = 1.0 + (1 + rng.below(127)) as f64 / 128.0;
+        let kept = |strays: &[f64]| {
+            let sum = ones as f64 + others as f64 * other + strays.iter().sum::<f64>();
+            let square = ones as f64 + others as f64 * other * other + strays.iter().map(|s| s * s).sum::<f64>();
+            (sum * sum / square).floor()
+        };
+        if kept(strays) != kept(&strays[1..]) {
+            let mut row = vec![1.0; ones];
+            row.extend(vec![other; others]);
+            // Not all of them where one workgroup's step ends.
+            for (i, &stray) in strays.iter().enumerate() {
+                row.insert(i * 37 % row.len(), stray);
+            }
+            return row;
+        }
+    }
+}
+
 /// Of equal entries the first ones win: to the last entry of one slice, to the first of the next, anywhere.
 #[test]
 fn ties_end_in_any_slice() {
