@@ -3,7 +3,7 @@
 // Grid       one workgroup per `fold` parts of each contest
 // Reads      every weight once
 // Writes     every word that loses something; a bit of the mask per entry
-// Barriers   two to four per tile, and three per part
+// Barriers   one, and two per tile for a mask; for a mass some per tile, and three per part
 // Leaves     tally: the digits of the sum of kept scores. On bad input: nothing.
 // Rust twin  src/cpu/apply.rs
 

@@ -1,11 +1,11 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
-// Reads      every weight twice, the second time from a cache that holds a row; once more where 64 of them or more fit no window; twice more where more than
-//            512 entries share the first digit of the threshold (once for 16-bit weights, for levels of bf16 where they are that many ties), and four times
-//            (twice) where that is not in focus
+// Reads      every weight twice, the second time from a cache that holds a row; once more where more than 64 of them fit no window; twice more where more
+//            than 512 entries share the first digit of the threshold (once for 16-bit weights), and four times (twice) where that is not in focus; and then,
+//            or where more than 512 share its level of bf16, once more as far as its last tie, if some ties lose
 // Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   fifteen; ten more where what lanes share does not tell the budget, or a mass is wanted, which also takes some per tile; two per tile for a mask
+// Barriers   sixteen; ten more where what lanes share does not tell the budget, or a mass is wanted, which also takes some per tile; two per tile for a mask
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
@@ -128,12 +128,9 @@ fn rows(
 
     // settle
     if (found != 0u) {
-        // Candidates were noted, and words of the mask written, by other lanes. So were words of weights; but whoever looks at a candidate's word finds the
-        // candidate in it either way, and of its neighbour what can be decided anew.
+        // Candidates were noted, and words of weights and of the mask written, by other lanes.
         workgroupBarrier();
-        if (params.mask != 0u) {
-            storageBarrier();
-        }
+        storageBarrier();
         row_rank(record.rank.x, found, lane);
         record = workgroupUniformLoad(&wg_record);
         if (record.cut_span != NO_CUT) {

@@ -11,9 +11,8 @@ fn ask_ahead(start: u32, first: u32, end: u32, lane: u32) -> Ahead {
     return Ahead(words_of(start, first, end, lane), words_of(start + 4u * LANES, first, end, lane));
 }
 
-// Work on eight words a lane from `start` on, which have been asked for, and ask for those behind them. Returns a bit for each entry that is a
-// stray. Both fours are asked for at once, since neither is
-// moved while it is under way: that would be to wait for it.
+// Work on eight words a lane from `start` on, which have been asked for, and ask for those behind them. Returns a bit for each entry that is a stray. Both fours are
+// asked for at once, and neither is moved while it is under way: that would be to wait for it.
 fn read_ahead(window: ptr<function, Window>, next: ptr<function, Ahead>, start: u32, first: u32, end: u32, lane: u32) -> u32 {
     let words = *next;
     *next = ask_ahead(start + 8u * LANES, first, end, lane);

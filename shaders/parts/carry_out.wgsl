@@ -16,9 +16,8 @@ var<private> my_low: u32;
 // Candidates are the keys of so many values from the threshold on.
 var<private> my_width: u32;
 
-// Kept are the entries of a range whose key is above `threshold`, and those that equal it before entry `limit`.
-
-// Four words a lane, from word `four` on, which is number `i` of a lane's in the tile.
+// Four words a lane, from word `four` on, which is number `i` of a lane's in the tile. Kept are the entries whose key is above `threshold`, and those that equal it
+// before entry `limit`.
 fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32, lane: u32) {
     let at = four + lane + FOUR;
     let ties_lose = four * PER_WORD >= limit;

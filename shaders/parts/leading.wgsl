@@ -39,7 +39,7 @@ fn count_by_leading(sum: Leading, square: Leading, len: vec2<u32>) -> vec2<u32> 
 // clamp(floor(up * 2^bits / down), 1, len); zero where it is in doubt. Both have their highest bit set, and bits are 16 at most: a division of words tells
 // the quotient, but for a few.
 fn short_quotient(up: vec2<u32>, down: vec2<u32>, bits: u32, len: vec2<u32>) -> u32 {
-    // At most 4 too large, and 1 too small, before it is moved.
+    // At most 4 too large, never too small.
     var quotient = (up.y / (down.y >> 16u)) >> (16u - bits);
     // What remains, in 96 bits; their highest bit says that it is below zero.
     let low = product_64(quotient, down.x);
@@ -49,10 +49,6 @@ fn short_quotient(up: vec2<u32>, down: vec2<u32>, bits: u32, len: vec2<u32>) -> 
     while ((rest.z >> 31u) == 1u) {
         quotient -= 1u;
         rest = add_96(rest, vec3<u32>(down, 0u));
-    }
-    while (rest.z != 0u || !less_64(rest.xy, down)) {
-        quotient += 1u;
-        rest = sub_96(rest, vec3<u32>(down, 0u));
     }
     // Both numbers are off by less than one part in 2^60: so 2^20 of what remains for one of them.
     let missing = sub_64(down, rest.xy);

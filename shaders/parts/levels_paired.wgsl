@@ -18,10 +18,6 @@ fn count_at(place: u32) {
     atomicAdd(&wg_bins[place / 2u], 1u << (16u * (place & 1u)));
 }
 
-fn count_of(place: u32) -> u32 {
-    return (atomicLoad(&wg_bins[place / 2u]) >> (16u * (place & 1u))) & 0xffffu;
-}
-
 // What the counters say goes to what lanes share. Uniform flow.
 fn levels_to_sums(lowest: u32, lane: u32) {
     for (var run = 0u; run < LANE_RUNS; run += 1u) {
@@ -49,19 +45,17 @@ fn share_levels(sum: u32, square: u32, up: u32) {
     let low = square << (2u * up);
     let high = (square >> 1u) >> (31u - 2u * up);
     let speaker = is_speaker();
-    share_three(0u, joined_3(vec3<u32>(sum_low & 0xffffu, sum_low >> 16u, (sum >> 1u) >> (31u - up))), speaker);
-    share_three(SHARED_SQUARE, joined_3(vec3<u32>(low & 0xffffu, low >> 16u, high & 0xffffu)), speaker);
+    let sums = joined_3(vec3<u32>(sum_low & 0xffffu, sum_low >> 16u, (sum >> 1u) >> (31u - up)));
+    let squares = joined_3(vec3<u32>(low & 0xffffu, low >> 16u, high & 0xffffu));
     let highest = joined(high >> 16u);
-    if (speaker && highest != 0u) {
+    if (speaker && any(sums != vec3<u32>(0u))) {
+        atomicAdd(&wg_shared[0], sums.x);
+        atomicAdd(&wg_shared[1], sums.y);
+        atomicAdd(&wg_shared[2], sums.z);
+        atomicAdd(&wg_shared[SHARED_SQUARE], squares.x);
+        atomicAdd(&wg_shared[SHARED_SQUARE + 1u], squares.y);
+        atomicAdd(&wg_shared[SHARED_SQUARE + 2u], squares.z);
         atomicAdd(&wg_shared[SHARED_SQUARE + 3u], highest);
-    }
-}
-
-fn share_three(at: u32, values: vec3<u32>, speaker: bool) {
-    if (speaker && any(values != vec3<u32>(0u))) {
-        atomicAdd(&wg_shared[at], values.x);
-        atomicAdd(&wg_shared[at + 1u], values.y);
-        atomicAdd(&wg_shared[at + 2u], values.z);
     }
 }
 

@@ -28,8 +28,8 @@ fn clear_sample(lane: u32) {
 // The exponent that most of a sample is not above, nor more than `reach` below; or the one whose window begins at the focus, if there is one and that window,
 // with its headroom, holds nearly as many. `reach` is at most BELOW_ALL. What `clear_sample` clears is clear. Uniform flow; two barriers.
 //
-// The sample: an entry of each run of 32 bytes, which is what memory hands out at once. All of them are on their way to a cache then, asked for in one go:
-// the read that follows does not wait for memory again and again. Where they are more than eight a lane, one a lane, evenly spread.
+// The sample: an entry of each run of 32 bytes, which is what memory hands out at once. Nearly all of them are on their way to a cache then, asked for in one
+// go: the read that follows does not wait for memory again and again. Where they are more than eight a lane, one a lane, evenly spread.
 fn common_exponent(reach: u32, headroom: u32, first: u32, end: u32, lane: u32) -> u32 {
     let first_word = first / PER_WORD;
     let last_word = (end - 1u) / PER_WORD;
