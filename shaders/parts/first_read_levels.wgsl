@@ -103,7 +103,7 @@ fn is_stray(key: u32) -> bool {
 
 // It has no counter.
 fn add_stray(key: u32) {
-    count_in_bin(bin_of(key, my_focus), 1u);
+    count_stray(key);
     deposit_score(key, true);
 }
 

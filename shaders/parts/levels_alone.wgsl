@@ -50,19 +50,48 @@ fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: v
 fn clear_shared(lane: u32) {
 }
 
-// Uniform flow; three barriers.
+// Whether there are more strays than are listed, and so more than are worth an addition each to the contest's bins: few of those are coarse, and all
+// workgroups would wait for each other there. `wg_bins` has a counter for each coarse bin then.
+var<workgroup> wg_are_many: u32;
+var<private> my_are_many: bool;
+const COARSE_BINS: u32 = 1u << (31u - COARSE_BITS);
+
+fn count_stray(key: u32) {
+    if (my_are_many && key - my_focus >= IN_FOCUS) {
+        atomicAdd(&wg_bins[key >> COARSE_BITS], 1u);
+    } else {
+        count_in_bin(bin_of(key, my_focus), 1u);
+    }
+}
+
+// Uniform flow; five barriers, or six. What counters say of the first digit is handed in here, neighbouring bins by neighbouring lanes.
 fn finish_sums(first: u32, end: u32, lane: u32) {
     if (lane == 0u) {
+        let strays = atomicLoad(&wg_stray_count);
+        wg_are_many = u32(strays > MOST_STRAYS);
         // What has no counter and is no stray is zero.
-        count_in_bin(bin_of(0u, my_focus), count_of(LEVELS) - atomicLoad(&wg_stray_count));
+        count_in_bin(bin_of(0u, my_focus), count_of(LEVELS) - strays);
+    }
+    for (var place = lane; place < LEVELS; place += LANES) {
+        count_in_bin(bin_of((my_lowest + place) << 16u, my_focus), count_of(place));
+    }
+    let are_many = workgroupUniformLoad(&wg_are_many) != 0u;
+    my_are_many = are_many;
+    if (are_many) {
+        for (var bin = lane; bin < COARSE_BINS; bin += LANES) {
+            atomicStore(&wg_bins[bin], 0u);
+        }
+        workgroupBarrier();
     }
     add_strays(first, end, lane);
     spread_carries(lane);
 }
 
-// What they say of the first digit. Neighbouring lanes hand in neighbouring bins.
+// Only what strays say is left. A coarse bin is in focus, all of it, or not.
 fn hand_in_bins(lane: u32) {
-    for (var place = lane; place < LEVELS; place += LANES) {
-        count_in_bin(bin_of((my_lowest + place) << 16u, my_focus), count_of(place));
+    if (my_are_many) {
+        for (var bin = lane; bin < COARSE_BINS; bin += LANES) {
+            count_in_bin(bin_of(bin << COARSE_BITS, my_focus), atomicLoad(&wg_bins[bin]));
+        }
     }
 }

@@ -59,6 +59,10 @@ fn share_levels(sum: u32, square: u32, up: u32) {
     }
 }
 
+fn count_stray(key: u32) {
+    count_in_bin(bin_of(key, my_focus), 1u);
+}
+
 // S and Q of what has been shared, in some unit and its square.
 fn shared_sum() -> vec4<u32> {
     let sum = add_at(vec4<u32>(atomicLoad(&wg_shared[0]), 0u, 0u, 0u), atomicLoad(&wg_shared[1]), 16u);
