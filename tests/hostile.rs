@@ -7,7 +7,7 @@ mod common;
 use common::check::ask;
 use common::gpus;
 use common::inputs::{Rng, infinity, near, sign, weights};
-use common::oracle::{Contests, Kind, Question, Weights};
+use common::oracle::{Contests, Keep, Kind, Question, Weights};
 
 /// Words of a workgroup's step: a lane sees every 256th.
 const STEP: usize = 256;
@@ -64,9 +64,22 @@ fn scores_that_no_window_holds_are_added_one_by_one() {
         as_contests(by_word("below", kind, 2 * words, |word| if sampled(word) { high(word) } else { low }));
         as_contests(by_word("above", kind, 2 * words, |word| if sampled(word) { low } else { high(word) }));
         as_contests(by_word("hardly any", kind, 2 * words, |word| if word % 4099 == 17 { any(word) } else { 0 }));
-        // Longer than any row, so that several workgroups take it.
-        let many = by_word("many above", kind, 70_000, |word| if word % 8 == word / 8 % 8 { low } else { high(word) });
-        ask(gpus(), &[many], &question(Contests::Tensor));
+    }
+}
+
+/// A contest longer than any row, with its threshold among half of the entries, and three tenths so far above that neither a window nor the fine bins
+/// hold them: how many they are decides which entry is the last that is kept.
+#[test]
+fn scores_far_above_are_counted() {
+    for kind in KINDS {
+        let magnitude = |word: usize| match word % 10 {
+            0..3 => near(kind, 16_384.0 + (word % 7) as f64 * 64.0),
+            3..8 => near(kind, (1.0 + (word % 97) as f64 / 128.0) / 32.0),
+            _ => near(kind, 1.0 / 8192.0),
+        };
+        let weights = by_word("far above", kind, 70_000, magnitude);
+        let keep = Keep::Count(weights.len() * 3 / 5);
+        ask(gpus(), std::slice::from_ref(&weights), &Question { keep, ..question(Contests::Tensor) });
     }
 }
 
