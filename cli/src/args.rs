@@ -255,7 +255,8 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
 
-    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as columns that are all contests, may have half of it
+    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as norms and structures, may have half of it. Contests
+    /// are decided as many at a time as fit
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
 }
@@ -308,13 +309,13 @@ pub(crate) fn memory(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-impl JobArgs {
-    /// The bytes of one piece. Beside it lie as many that are read, and that are written, four times as many that are held between two
-    /// passes, its mask and what the backend keeps of it: a GPU's driver has copies both ways.
-    pub(crate) fn piece_bytes(&self) -> usize {
-        usize::try_from(self.memory / 12).unwrap_or(usize::MAX).min(MOST_PIECE)
-    }
+/// The bytes of one piece of what may take so much memory. Beside it lie as many that are read, and that are written, four times as many that
+/// are held between two passes, its mask and what the backend keeps of it: a GPU's driver has copies both ways.
+pub(crate) fn piece_bytes(memory: u64) -> usize {
+    usize::try_from(memory / 12).unwrap_or(usize::MAX).min(MOST_PIECE)
+}
 
+impl JobArgs {
     /// What clap cannot express in a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), Usage> {
         self.backend.check()

@@ -9,6 +9,7 @@ use crate::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"GGUF";
@@ -112,17 +113,19 @@ pub(crate) struct Norms<'a> {
 }
 
 impl Norms<'_> {
-    pub(crate) fn load(&self) -> Result<Vec<f32>> {
-        let sums = self.file.read(self.sums, self.len)?;
+    pub(crate) fn load(&self, columns: Range<u64>) -> Result<Vec<f32>> {
+        let sums = self.file.read(self.sums + 4 * columns.start, columns.end - columns.start)?;
         let count = self.file.read(self.count, 1)?.first().copied().unwrap_or_default();
         let name = &self.name;
         ensure!(count.is_finite() && count > 0.0, "{name}.counts is {count}: it saw no calibration data");
         if let Some(at) = sums.iter().position(|sum| !(sum.is_finite() && *sum >= 0.0)) {
-            bail!("{name}.in_sum2: entry {at} is {}, and no sum of squares", sums[at]);
+            let entry = columns.start + at as u64;
+            bail!("{name}.in_sum2: entry {entry} is {}, and no sum of squares", sums[at]);
         }
         if let Some(at) = sums.iter().position(|sum| !(sum / count).is_finite()) {
             bail!(
-                "{name}: entry {at} of .in_sum2 is {:e}, which divided by {count:e} in .counts overflows f32",
+                "{name}: entry {} of .in_sum2 is {:e}, which divided by {count:e} in .counts overflows f32",
+                columns.start + at as u64,
                 sums[at]
             );
         }
@@ -312,12 +315,14 @@ mod tests {
     #[test]
     fn a_norm_is_the_root_of_the_mean_square() {
         let imatrix = open(&file()).unwrap();
-        let norms = |matrix| imatrix.find("w", matrix).unwrap().unwrap().load().unwrap();
+        let norms = |matrix| imatrix.find("w", matrix).unwrap().unwrap().load(0..3).unwrap();
         assert_eq!(
             norms(Some(0)).iter().map(|norm| norm.to_bits()).collect::<Vec<_>>(),
             [3.0f32, 1.0, 0.0].map(f32::to_bits)
         );
         assert_eq!(norms(Some(1))[1].to_bits(), std::f32::consts::SQRT_2.to_bits());
+        let some = imatrix.find("w", Some(1)).unwrap().unwrap().load(1..3).unwrap();
+        assert_eq!(some, norms(Some(1))[1..]);
         assert!(imatrix.find("w", Some(2)).is_err() && imatrix.find("w", None).is_err(), "there are two");
         assert!(imatrix.find("v", None).unwrap().is_none() && imatrix.has("w") && imatrix.names() == 1);
     }

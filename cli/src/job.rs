@@ -5,7 +5,8 @@ use crate::beside::{Beside, Scores};
 use crate::destination::copy_gaps;
 use crate::events;
 use crate::histogram::Histogram;
-use crate::journal::{Hashes, Journal};
+use crate::journal::{self, Hashes, Journal};
+use crate::lines::Lines;
 use crate::masks::{self, MaskPlace};
 use crate::norms::Norms;
 use crate::overlap::{Buffer, Buffers, MOST_REQUESTS, Place, Reader, Unwritten, Writer};
@@ -15,13 +16,13 @@ use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Numbers, Rows, TensorReport,
 use crate::safetensors::{Model, TensorInfo};
 use crate::selected::Selected;
 use crate::settings::Score;
-use crate::sink::Sink;
+use crate::sink::{First, Sink};
 use crate::structures::Structures;
 use crate::weights::{Clock, NormsPlace, Part, Weights};
 use anyhow::{Context, Result};
 use emprune::{Backend, Decision, Error, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::fmt;
 use std::thread;
 
 /// What the processor takes at once of what is read in runs: between two threads it stays in a cache.
@@ -93,6 +94,8 @@ pub(crate) struct Job<'a> {
     /// One for each shard, or none.
     pub(crate) outputs: &'a [Sink<'a>],
     pub(crate) masks: Option<Sink<'a>>,
+    /// What all of it may take, and the pieces of that.
+    pub(crate) memory: u64,
     pub(crate) piece_bytes: usize,
     /// What is finished, and is to be told when more is.
     pub(crate) journal: Option<&'a Journal>,
@@ -132,7 +135,8 @@ impl<'a> Job<'a> {
             let lists_rows = listed <= MOST_ROWS_OF_ALL;
             let progress = Progress::new(to_do, false);
             let contests = Contests::new();
-            let mut stream = Stream { job: self, buffers, reader, writer, progress, lists_rows, contests };
+            let first = First::default();
+            let mut stream = Stream { job: self, buffers, reader, writer, first, progress, lists_rows, contests };
             for (rule, mut works) in of_rules {
                 let contest = stream.decide(&mut works)?;
                 stream.contests.extend(contest.map(|contest| (rule, contest)));
@@ -152,9 +156,15 @@ impl<'a> Job<'a> {
     }
 
     fn part(&self, one: &Selected<'_>, place: Option<MaskPlace>) -> Result<Part> {
-        // Better known now than in the middle.
-        one.norms(self.norms).map(|norms| norms.load(one.info, one.row_len())).transpose()?;
-        let norms = one.norms_len(self.norms)?.map(|row_len| NormsPlace { of_row: one.row_len(), row_len });
+        let (of_row, count) = (one.row_len(), one.norms_len(self.norms)?);
+        if let (Some(norms), Some(count)) = (one.norms(self.norms), count) {
+            // Better known now than in the middle.
+            let (_, columns) = one.at_once(count, Some(count), self.memory)?;
+            for left in (0..count).step_by(columns as usize) {
+                norms.load(one.info, of_row, left..count.min(left + columns))?;
+            }
+        }
+        let norms = count.map(|count| NormsPlace { of_row, columns: 0..count });
         let scores = match self.beside.scores(one.info, one.settings)? {
             Some(Scores::Weights(place)) => Some(place),
             _ => None,
@@ -174,9 +184,8 @@ impl<'a> Job<'a> {
         matches!(self.workers.current().backend(), Backend::Cpu { .. })
     }
 
-    /// Where the pieces are that the library will ask for of some of a tensor's entries. A wrong guess costs time alone.
-    fn places(&self, one: &Selected<'_>, range: Range<u64>) -> Vec<Place<'a>> {
-        let size = one.dtype.size() as u64;
+    /// Where the pieces are that the library will ask for of some of a tensor's entries, in rows of this length. A wrong guess costs time alone.
+    fn places(&self, one: &Selected<'_>, entries: Lines, row_len: u64) -> Vec<Place<'a>> {
         let norms = if one.settings.score == Score::Wanda { size_of::<f32>() } else { 1 };
         let scores = match self.beside.scores(one.info, one.settings) {
             Ok(Some(Scores::Weights(place))) => Some(place),
@@ -184,24 +193,23 @@ impl<'a> Job<'a> {
         };
         let widest = one.dtype.size().max(norms).max(scores.map_or(1, |place| place.dtype.size()));
         let piece = ((self.piece_bytes_of(one) / widest) as u64).max(1);
-        let whole = range.end - range.start;
-        let run =
-            if one.is_read_again() { 1 } else { one.band(one.row_len()).map_or(1, |(band, _)| band * one.row_len()) };
+        let whole = entries.len;
+        let run = if one.is_read_again() { 1 } else { one.band(one.row_len()).map_or(1, |band| band.rows * row_len) };
         // Runs that fit a piece are taken together, as many as fit; else each by itself.
         let is_short = run <= piece && (run <= LONG_ROW || piece > STREAMED as u64);
         let (stride, step) = if is_short { (whole, piece / run.max(1) * run) } else { (run, piece) };
         let file = &self.shards[one.info.shard].file;
-        let starts = range.clone().step_by(stride.max(1) as usize);
-        let pieces = starts.flat_map(|start| {
-            let end = range.end.min(start + stride);
+        let pieces = (0..whole).step_by(stride.max(1) as usize).flat_map(|start| {
+            let end = whole.min(start + stride);
             (start..end).step_by(step.max(1) as usize).map(move |at| at..end.min(at + step))
         });
-        let place = |piece: Range<u64>| Place {
-            file,
-            offset: one.info.bytes.start + piece.start * size,
-            len: ((piece.end - piece.start) * size) as usize,
-        };
-        pieces.map(place).collect()
+        let bytes = |piece| entries.part(piece).bytes(one.dtype.size(), one.info.bytes.start);
+        pieces.map(|piece| Place { file, bytes: bytes(piece) }).collect()
+    }
+
+    /// The same of whole tensors.
+    fn places_of_all(&self, all: &[Selected<'_>]) -> impl Iterator<Item = Place<'a>> {
+        all.iter().flat_map(|one| self.places(one, Lines::run(0..one.info.len), one.row_len()))
     }
 }
 
@@ -211,6 +219,8 @@ struct Stream<'a> {
     buffers: Buffers,
     reader: Reader<'a>,
     writer: Writer<'a>,
+    /// Of differences in masks that are not compared in order.
+    first: First,
     progress: Progress,
     /// Whether reports name each row.
     lists_rows: bool,
@@ -283,7 +293,7 @@ impl<'a> Stream<'a> {
     /// Decide about tensors as one contest, in this order.
     fn decide(&mut self, works: &mut [Work<'a>]) -> Result<Option<GlobalReport>> {
         let (selected, specs, parts) = self.start(works)?;
-        let (Outcome { decision, masks, .. }, parts) = self.run(&selected, specs, parts, 0, vec![], Step::Decide)?;
+        let (Outcome { decision, masks, .. }, parts) = self.run(&selected, specs, parts, vec![], Step::Decide)?;
         let Some(contest) = decision.groups().first() else { return Ok(None) };
         let (mut before, mut masks) = (0, masks.into_iter());
         for (work, part) in works.iter_mut().zip(parts) {
@@ -319,71 +329,96 @@ impl<'a> Stream<'a> {
     ) -> Result<TensorReport> {
         let info = one.info;
         part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
-        let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
-        let (specs, then) = (vec![one.spec(info.len, &part)?], later.take(MOST_REQUESTS).collect());
-        let (outcome, parts) = self.run(&[*one], specs, vec![part], 0, then, Step::CarryOut(&fate))?;
+        let later = self.job.places_of_all(later).take(MOST_REQUESTS);
+        let (specs, then) = (vec![one.spec(info.len, &part)?], later.collect());
+        let (outcome, parts) = self.run(&[*one], specs, vec![part], then, Step::CarryOut(&fate))?;
         part = parts.into_iter().next().unwrap_or_default();
-        self.end(info, &mut part, hashes)?;
+        self.end(info, &mut part, hashes);
         Ok(TensorReport { kept_structures: outcome.kept, ..counted(info, 1, part.kept, &mut part) })
     }
 
-    /// A tensor is written.
-    fn end(&self, info: &TensorInfo, part: &mut Part, hashes: Option<&mut Hashes>) -> Result<()> {
-        part.finish(self.job.masks).context("the masks file")?;
+    /// A tensor has been read from its start to its end.
+    fn end(&self, info: &TensorInfo, part: &mut Part, hashes: Option<&mut Hashes>) {
         if let (Some(hashes), Some(hasher)) = (hashes, part.hasher.take()) {
             hashes.add(info.bytes.start, hasher.0.finalize());
         }
-        Ok(())
     }
 
-    /// Prune one tensor, in runs of as many contests as there is memory for their decisions.
+    /// Prune one tensor: of as many contests at a time as there is memory for their decisions.
     fn tensor(
         &mut self,
         one: &Selected<'a>,
         place: Option<MaskPlace>,
         later: &[Selected<'a>],
-        hashes: Option<&mut Hashes>,
+        mut hashes: Option<&mut Hashes>,
     ) -> Result<TensorReport> {
         let info = one.info;
         let mut part = self.job.part(one, place)?;
-        part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
-        let whole = one.spec(info.len, &part)?;
+        let row_len = one.spec(info.len, &part)?.row_len;
         let by_row = one.settings.granularity() != Granularity::Tensor;
-        let ((band, contests_of_band), count) = (one.band(whole.row_len)?, one.contests(whole.row_len)?);
-        let most = (self.job.piece_bytes / size_of::<Group>()) as u64;
-        // A row may have more contests than that. Norms are of whole rows, and as long.
-        let part_of_row = one.part_of_row()?.filter(|_| contests_of_band > most && part.norms_len().is_none());
-        let run = match part_of_row {
-            Some(part_len) => most * part_len,
-            None => (most / contests_of_band).max(1) * band * whole.row_len,
-        };
-        let (mut rows, mut kept, mut contests) = (Rows::new(count, self.lists_rows), 0, 0);
+        let (rows_at_once, columns_at_once) = one.at_once(row_len, part.norms_len(), self.job.memory)?;
+        let is_in_order = columns_at_once == row_len || rows_at_once == 1;
+        match &mut hashes {
+            // Before anything of it is used: what changes from then on is noticed by the next run.
+            Some(hashes) if !is_in_order => {
+                let hash = journal::hash(&self.job.shards[info.shard].file, info.bytes.clone());
+                hashes.add(info.bytes.start, hash.with_context(|| of(info, self.job.shards))?);
+            }
+            hashes => part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start))),
+        }
+        let (mut rows, mut kept, mut contests) = (Rows::new(one.contests(row_len)?, self.lists_rows), 0, 0);
         let mut report = TensorReport::default();
-        let mut start = 0;
-        while start < info.len {
-            let (left, row_len) = match part_of_row {
-                Some(_) => (whole.row_len - start % whole.row_len, run),
-                None => (info.len - start, whole.row_len),
-            };
-            let len = run.min(left);
-            let later = later.iter().flat_map(|one| self.job.places(one, 0..one.info.len));
-            let then = self.job.places(one, start + len..info.len).into_iter().chain(later).take(MOST_REQUESTS);
-            let (specs, then) = (vec![one.spec_of_rows(len, row_len.min(len), &part)?], then.collect());
-            let (outcome, parts) = self.run(&[*one], specs, vec![part], start, then, Step::Both)?;
-            let Outcome { decision, kept: kept_structures, .. } = outcome;
-            let are_structures = kept_structures.is_some();
-            report.kept_structures = kept_structures;
-            part = parts.into_iter().next().unwrap_or_default();
-            part.advance(len, one.dtype);
-            start += len;
-            kept += if are_structures { part.kept } else { decision.kept() };
-            contests += decision.groups().len() as u64;
-            match decision.groups() {
-                groups if by_row => rows.add(groups),
-                contest => contest.iter().for_each(|group| report.set_contest(group)),
+        let all_rows = info.len / row_len;
+        for top in (0..all_rows).step_by(rows_at_once as usize) {
+            let height = rows_at_once.min(all_rows - top);
+            let mut bad: Option<BadEntry> = None;
+            for left in (0..row_len).step_by(columns_at_once as usize) {
+                let columns = left..row_len.min(left + columns_at_once);
+                let (start, width) = (top * row_len + left, columns.end - columns.start);
+                let entries = Lines::columns(start, height, width, row_len);
+                part.go_on(entries, columns.clone());
+                let end = start + (height - 1) * row_len + width;
+                let then = match entries.are_apart() && end < info.len {
+                    // What comes next is read in strips.
+                    true => vec![],
+                    false => {
+                        let rest = self.job.places(one, Lines::run(end..info.len), row_len);
+                        rest.into_iter().chain(self.job.places_of_all(later)).take(MOST_REQUESTS).collect()
+                    }
+                };
+                let specs = vec![one.spec_of_rows(entries.len, width, &part)?];
+                // Beside a bad entry nothing is stored any more.
+                let step = if bad.is_some() { Step::Decide } else { Step::Both };
+                let (outcome, parts) = match self.run(&[*one], specs, vec![part.clone()], then, step) {
+                    Ok(done) => done,
+                    // Of the columns to the right one may have an earlier one.
+                    Err(error) if entries.are_apart() => {
+                        let found = error.downcast::<BadEntry>()?;
+                        bad = bad.into_iter().chain([found]).min_by_key(|bad| bad.at);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let Outcome { decision, kept: kept_structures, .. } = outcome;
+                let are_structures = kept_structures.is_some();
+                report.kept_structures = kept_structures;
+                part = parts.into_iter().next().unwrap_or_default();
+                kept += if are_structures { part.kept } else { decision.kept() };
+                contests += decision.groups().len() as u64;
+                match decision.groups() {
+                    groups if by_row => rows.add(groups),
+                    contest => contest.iter().for_each(|group| report.set_contest(group)),
+                }
+            }
+            if let Some(bad) = bad {
+                return Err(anyhow::Error::new(bad).context(of(info, self.job.shards)));
+            }
+            if !is_in_order {
+                self.first.tell()?;
+                self.finish()?;
             }
         }
-        self.end(info, &mut part, hashes)?;
+        self.end(info, &mut part, hashes);
         if by_row {
             report.set_rows(rows);
         }
@@ -394,13 +429,12 @@ impl<'a> Stream<'a> {
         Ok(TensorReport { rows, kept_per_row, kept_structures, ..contest })
     }
 
-    /// Send tensors, or one from an entry on, through the library.
+    /// Send tensors, or some entries of one, through the library.
     fn run(
         &mut self,
         selected: &[Selected<'a>],
         specs: Vec<TensorSpec>,
         parts: Vec<Part>,
-        start: u64,
         then: Vec<Place<'a>>,
         step: Step<'_>,
     ) -> Result<(Outcome, Vec<Part>)> {
@@ -415,16 +449,18 @@ impl<'a> Stream<'a> {
         let scores = beside.scores_file(settings);
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
         let structures = Structures::load(&infos, settings, beside)?;
-        let plan = selected.iter().zip(&specs).flat_map(|(one, spec)| self.job.places(one, start..start + spec.len));
-        let plan: Vec<_> = plan.collect();
+        let entries: Vec<_> = parts.iter().map(|part| part.entries).collect();
+        let plan = selected.iter().zip(&entries).zip(&specs);
+        let plan: Vec<_> =
+            plan.flat_map(|((one, entries), spec)| self.job.places(one, *entries, spec.row_len)).collect();
         let again = selected[0].is_read_again() && !matches!(step, Step::CarryOut(_));
-        let is_little = plan.iter().map(|place| place.len).sum::<usize>() <= HELD * self.job.piece_bytes;
+        let is_little = plan.iter().map(Place::len).sum::<usize>() <= HELD * self.job.piece_bytes;
         let mut parts = parts;
         loop {
             // What the CPU goes back to, should a device fail. What is written by then is written once more.
             let before = workers.may_fall_back().then(|| parts.clone());
             let (buffers, progress, clock) = (&self.buffers, &mut self.progress, Clock::start());
-            let (reader, writer) = (&mut self.reader, &mut self.writer);
+            let (reader, writer, first) = (&mut self.reader, &mut self.writer, &mut self.first);
             let mut weights = Weights {
                 shards,
                 scores,
@@ -433,6 +469,7 @@ impl<'a> Stream<'a> {
                 norms_read: None,
                 outputs,
                 masks,
+                first,
                 buffers,
                 reader,
                 writer,
@@ -483,7 +520,7 @@ impl<'a> Stream<'a> {
             let name = &failed.unwrap_or(info).name;
             match before {
                 Some(before) if workers.fall_back(&error, name, &format!("tensor {name:?}")) => parts = before,
-                _ => return Err(explain(error, failed, shards, start)),
+                _ => return Err(explain(error, failed, shards, entries.first().copied().unwrap_or_default())),
             }
         }
     }
@@ -519,21 +556,40 @@ fn of(info: &TensorInfo, shards: &[Model]) -> String {
     format!("tensor {:?} of {}", info.name, shards[info.shard].path.display())
 }
 
-/// The error of one tensor, from an entry on, in words for people.
-fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], start: u64) -> anyhow::Error {
+/// A score that is no finite number.
+#[derive(Debug)]
+struct BadEntry {
+    /// The entry that it is of.
+    at: u64,
+    message: String,
+}
+
+impl fmt::Display for BadEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BadEntry {}
+
+impl BadEntry {
+    /// The library counts entries among those that it was given; people count from where the tensor begins.
+    fn new(entries: Lines, index: u64, message: &str) -> Self {
+        let at = entries.at(index);
+        Self { at, message: message.replacen(&format!("entry {index} "), &format!("entry {at} "), 1) }
+    }
+}
+
+/// The error of one tensor, of which these entries were looked at, in words for people.
+fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], entries: Lines) -> anyhow::Error {
     // What was handed over to be written may be of a tensor that the library is done with.
     let info = Unwritten::of(&error).map(|late| late.tensor.clone()).or(info.cloned());
     let Some(info) = &info else { return error.into() };
     let name = of(info, shards);
     match error.index() {
-        Some(index) if start > 0 => anyhow::anyhow!("{name}: {}", from_entry(start, index, &error.to_string())),
+        Some(index) => anyhow::Error::new(BadEntry::new(entries, index, &error.to_string())).context(name),
         _ => anyhow::Error::new(error).context(name),
     }
-}
-
-/// The library counts entries from where a run of rows began; people count from where the tensor does.
-fn from_entry(start: u64, index: u64, message: &str) -> String {
-    message.replacen(&format!("entry {index} "), &format!("entry {} ", start + index), 1)
 }
 
 /// What the header says.
@@ -558,10 +614,13 @@ fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &mut Part) -> Tens
 
 #[cfg(test)]
 mod tests {
-    use super::from_entry;
+    use super::BadEntry;
+    use crate::lines::Lines;
 
     #[test]
     fn a_bad_entry_is_counted_from_the_tensors_first() {
-        assert_eq!(from_entry(4_000_000, 17, "entry 17 is NaN"), "entry 4000017 is NaN");
+        let bad = |entries| BadEntry::new(entries, 17, "entry 17 is NaN").to_string();
+        assert_eq!(bad(Lines::run(4_000_000..5_000_000)), "entry 4000017 is NaN");
+        assert_eq!(bad(Lines::columns(100, 3, 10, 50)), "entry 157 is NaN");
     }
 }

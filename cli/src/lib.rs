@@ -22,6 +22,7 @@ mod input;
 mod interrupt;
 mod job;
 mod journal;
+mod lines;
 mod masks;
 mod names;
 mod norms;

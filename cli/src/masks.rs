@@ -1,6 +1,7 @@
 //! The masks file: for every pruned tensor, under its name, one bit per entry. Sizes are known beforehand, so the header
 //! comes first and every mask goes straight to its place. The metadata says what a number of bytes cannot: the shapes.
 
+use crate::lines::Lines;
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
@@ -76,12 +77,12 @@ impl Masks {
 }
 
 /// Where one tensor's mask is going.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct MaskPlace {
-    /// In the file, of the first byte that is not written yet.
+    /// In the file, of its first byte.
     at: u64,
-    /// Fewer than eight bits that did not fill a byte: ranges need not end where bytes do.
-    rest: Mask,
+    /// Of the tensor.
+    len: u64,
 }
 
 /// The header of a masks file for these tensors, in this order, and where each mask is in it.
@@ -110,31 +111,65 @@ pub(crate) fn start(file: Sink<'_>, tensors: &[&TensorInfo]) -> Result<Vec<MaskP
     let (header, masks) = layout(tensors)?;
     file.set_len(masks.last().map_or(header.len() as u64, |mask| mask.end))?;
     file.put(&header, 0)?;
-    Ok(masks.into_iter().map(|mask| MaskPlace { at: mask.start, rest: Mask::new() }).collect())
+    Ok(masks.iter().zip(tensors).map(|(mask, tensor)| MaskPlace { at: mask.start, len: tensor.len }).collect())
 }
 
 impl MaskPlace {
-    /// Write the bits of the next entries.
-    pub(crate) fn append(&mut self, file: Sink<'_>, mask: &Mask) -> io::Result<()> {
-        let joined;
-        let mask = if self.rest.is_empty() {
-            mask
-        } else {
-            self.rest.append(mask);
-            joined = std::mem::take(&mut self.rest);
-            &joined
-        };
-        let (whole, rest) = mask.as_bytes().split_at((mask.len() / 8) as usize);
-        file.put(whole, self.at)?;
-        self.at += whole.len() as u64;
-        self.rest = Mask::from_bytes(rest.to_vec(), mask.len() % 8).map_err(io::Error::other)?;
+    /// Write the bits of these entries.
+    pub(crate) fn put(self, file: Sink<'_>, entries: Lines, mask: &Mask) -> io::Result<()> {
+        let mut done = 0;
+        for run in entries.runs() {
+            let len = run.end - run.start;
+            self.put_run(file, run, mask.as_bytes(), done)?;
+            done += len;
+        }
         Ok(())
     }
 
-    /// Write the bits that did not fill the last byte.
-    pub(crate) fn finish(self, file: Sink<'_>) -> io::Result<()> {
-        file.put(self.rest.as_bytes(), self.at)
+    /// Those of neighbours, from bit `first` of a mask on. They need not begin or end where a byte does: of such a byte the other bits stay as
+    /// they are in the file.
+    fn put_run(self, file: Sink<'_>, entries: Range<u64>, mask: &[u8], first: u64) -> io::Result<()> {
+        let (before, after) = (entries.start % 8, entries.end % 8);
+        let mut bytes = shifted(mask, first, entries.end - entries.start, before as u32);
+        let [begin, end] = [entries.start / 8, entries.end.div_ceil(8)].map(|byte| self.at + byte);
+        if before > 0 {
+            bytes[0] |= file.byte(begin)? & !(u8::MAX << before);
+        }
+        // Behind the last entry nobody has bits, whatever an earlier run has left there.
+        if after > 0 && entries.end < self.len {
+            let last = bytes.len() - 1;
+            bytes[last] |= file.byte(end - 1)? & u8::MAX << after;
+        }
+        file.put(&bytes, begin)
     }
+}
+
+/// So many bits of a mask from bit `first` on, behind so many zeros.
+fn shifted(mask: &[u8], first: u64, len: u64, zeros: u32) -> Vec<u8> {
+    let (byte, skipped) = ((first / 8) as usize, (first % 8) as u32);
+    let source = &mask[byte..(first + len).div_ceil(8) as usize];
+    let mut bytes = vec![0; (u64::from(zeros) + len).div_ceil(8) as usize];
+    // What a byte has comes from two neighbours: of the first one, there may be none before it.
+    let down = (8 + skipped - zeros) % 8;
+    let lead = usize::from(skipped < zeros);
+    let joined = |low: u8, high: u8| low >> down | high << (8 - down);
+    if down == 0 {
+        bytes.copy_from_slice(source);
+    } else {
+        let (before, rest) = bytes.split_at_mut(lead);
+        before.iter_mut().for_each(|out| *out = joined(0, source[0]));
+        rest.iter_mut().zip(source.windows(2)).for_each(|(out, two)| *out = joined(two[0], two[1]));
+        if let (Some(out), Some(&low)) = (rest.get_mut(source.len() - 1), source.last()) {
+            *out = joined(low, 0);
+        }
+    }
+    // What the mask has before the first of them and behind the last.
+    bytes[0] &= u8::MAX << zeros;
+    let end = (u64::from(zeros) + len) % 8;
+    if let (Some(last), 1..) = (bytes.last_mut(), end) {
+        *last &= !(u8::MAX << end);
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -152,27 +187,69 @@ mod tests {
     }
 
     #[test]
+    fn bits_are_moved_to_any_place() {
+        let bit = |i: u64| i.is_multiple_of(3) || i % 7 == 2;
+        let all = mask((0..90).map(bit));
+        for first in 0..20 {
+            for len in 1..70 {
+                for zeros in 0..8 {
+                    let wanted = mask((0..zeros).map(|_| false).chain((first..first + len).map(bit)));
+                    assert_eq!(
+                        shifted(all.as_bytes(), first, len, zeros as u32),
+                        wanted.as_bytes(),
+                        "{first} {len} {zeros}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn pieces_of_any_length_make_one_mask() {
         let bit = |i: u64| i.is_multiple_of(3) || i % 7 == 2;
         let file = tempfile::tempfile().unwrap();
         let sink = Sink::Write(&file);
-        let (a, b) = (info("a \"quoted\" name", 101), info("b", 3));
-        let mut places = start(sink, &[&a, &b]).unwrap();
+        let (a, b, c) = (info("a \"quoted\" name", 101), info("b", 3), info("c", 7 * 45));
+        let places = start(sink, &[&a, &b, &c]).unwrap();
+        let mut pieces = Vec::new();
         let mut at = 0;
         for len in [1, 2, 5, 8, 0, 13, 24, 3, 45] {
-            places[0].append(sink, &mask((at..at + len).map(bit))).unwrap();
+            pieces.push(Lines::run(at..at + len));
             at += len;
         }
         assert_eq!(at, a.len);
-        places[1].append(sink, &mask([true, false, true].into_iter())).unwrap();
-        for place in places {
-            place.finish(sink).unwrap();
+        // In any order.
+        pieces.reverse();
+        for lines in pieces {
+            places[0].put(sink, lines, &mask(lines.runs().flatten().map(bit))).unwrap();
         }
+        // What an earlier run left: bits of these entries, and of none.
+        sink.put(&[0xff], places[1].at).unwrap();
+        places[1].put(sink, Lines::run(0..3), &mask([true, false, true].into_iter())).unwrap();
+        let mut left = 0;
+        for width in [1, 20, 8, 9, 7] {
+            let columns = Lines::columns(left, 7, width, 45);
+            left += width;
+            for range in [0..5, 5..7 * width] {
+                let lines = columns.part(range);
+                places[2].put(sink, lines, &mask(lines.runs().flatten().map(bit))).unwrap();
+            }
+        }
+        assert_eq!(left, 45);
         let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
         crate::positioned::read_exact_at(&file, &mut bytes, 0).unwrap();
         let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(read.tensor(&a.name).unwrap().data(), mask((0..101).map(bit)).as_bytes());
         assert_eq!(read.tensor("b").unwrap().data(), [0b101]);
-        assert_eq!((bytes.len() - 13 - 1) % 8, 0, "the data is aligned");
+        assert_eq!(read.tensor("c").unwrap().data(), mask((0..7 * 45).map(bit)).as_bytes());
+        assert_eq!((bytes.len() - 13 - 1 - 40) % 8, 0, "the data is aligned");
+        // The same bits are there, and others differ where they are other bits.
+        let compared = Sink::Compare(&file, 0);
+        places[2].put(compared, Lines::run(11..30), &mask((11..30).map(bit))).unwrap();
+        let error =
+            places[2].put(compared, Lines::run(11..30), &mask((11..30).map(|i| bit(i) != (i == 29)))).unwrap_err();
+        let error = anyhow::Error::new(error);
+        let differs = crate::sink::Differs::of(&error).unwrap();
+        assert_eq!((differs.at - places[2].at, differs.bits), (29 / 8, 1 << (29 % 8)));
     }
 }

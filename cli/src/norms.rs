@@ -9,6 +9,7 @@ use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// An open norms file.
@@ -67,22 +68,26 @@ impl Norms {
         })
     }
 
-    /// The norms of a weight.
-    pub(crate) fn load(&self, weight: &TensorInfo, row_len: u64) -> Result<Vec<f32>> {
+    /// The norms of some columns of a weight. Where there is one for all, each has that.
+    pub(crate) fn load(&self, weight: &TensorInfo, row_len: u64, columns: Range<u64>) -> Result<Vec<f32>> {
+        let (wanted, count) = (columns.end - columns.start, self.count(weight, row_len)?);
+        let columns = if count == 1 { 0..1 } else { columns };
         let (norms, model) = match (self.find(weight, row_len)?, &self.file) {
             (Found::Safetensors(norms), File::Safetensors(model)) => (norms, model),
-            (Found::Imatrix(norms), _) => return norms.load().with_context(|| self.of(weight)),
+            (Found::Imatrix(norms), _) => {
+                return norms.load(columns).map(|norms| spread(norms, wanted)).with_context(|| self.of(weight));
+            }
             _ => bail!("{}: no such file", self.of(weight)),
         };
-        let mut bytes = vec![0; (norms.bytes.end - norms.bytes.start) as usize];
-        read_exact_at(&model.file, &mut bytes, norms.bytes.start)
+        let mut bytes = vec![0; size_of::<f32>() * (columns.end - columns.start) as usize];
+        read_exact_at(&model.file, &mut bytes, norms.bytes.start + size_of::<f32>() as u64 * columns.start)
             .with_context(|| format!("cannot read {}", model.path.display()))?;
         let values: Vec<f32> = bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
         if let Some(at) = values.iter().position(|norm| !norm.is_finite()) {
             let kind = if values[at].is_nan() { "NaN" } else { "infinity" };
-            bail!("{}: entry {at} is {kind}", self.of(weight));
+            bail!("{}: entry {} is {kind}", self.of(weight), columns.start + at as u64);
         }
-        Ok(values)
+        Ok(spread(values, wanted))
     }
 
     /// Nobody has written to it since it was opened.
@@ -140,5 +145,13 @@ impl Norms {
                 Ok(Found::Imatrix(norms))
             }
         }
+    }
+}
+
+/// One norm for each of so many columns.
+fn spread(norms: Vec<f32>, columns: u64) -> Vec<f32> {
+    match norms[..] {
+        [norm] => vec![norm; columns as usize],
+        _ => norms,
     }
 }

@@ -1,8 +1,9 @@
 //! Reading ahead and writing behind: a thread each, so that a disk works while a backend does.
 
+use crate::lines::Lines;
 use crate::positioned::read_exact_at;
 use crate::safetensors::TensorInfo;
-use crate::sink::Sink;
+use crate::sink::{First, Sink};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -86,13 +87,28 @@ fn gone() -> io::Error {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'f> {
     pub(crate) file: &'f File,
-    pub(crate) offset: u64,
-    pub(crate) len: usize,
+    pub(crate) bytes: Lines,
 }
 
 impl PartialEq for Place<'_> {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.file, other.file) && (self.offset, self.len) == (other.offset, other.len)
+        std::ptr::eq(self.file, other.file) && self.bytes == other.bytes
+    }
+}
+
+impl Place<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len as usize
+    }
+
+    /// Fill a buffer of that length.
+    pub(crate) fn read(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        for run in self.bytes.runs() {
+            let (line, rest) = buffer.split_at_mut((run.end - run.start) as usize);
+            read_exact_at(self.file, line, run.start)?;
+            buffer = rest;
+        }
+        Ok(())
     }
 }
 
@@ -116,8 +132,8 @@ impl<'f> Reader<'f> {
         let (answer, answers) = channel();
         scope.spawn(move || {
             // Until nobody asks or nobody listens.
-            for (Place { file, offset, .. }, mut buffer) in asked {
-                let done = read_exact_at(file, &mut buffer, offset);
+            for (place, mut buffer) in asked {
+                let done = place.read(&mut buffer);
                 if answer.send((buffer, done)).is_err() {
                     break;
                 }
@@ -134,8 +150,8 @@ impl<'f> Reader<'f> {
             }
             self.buffers.give(buffer); // guessed wrongly, whatever came of it
         }
-        let mut buffer = self.buffers.take(place.len);
-        read_exact_at(place.file, &mut buffer, place.offset)?;
+        let mut buffer = self.buffers.take(place.len());
+        place.read(&mut buffer)?;
         Ok(buffer)
     }
 
@@ -143,11 +159,11 @@ impl<'f> Reader<'f> {
     pub(crate) fn read_ahead(&mut self, places: impl IntoIterator<Item = Place<'f>>) -> io::Result<()> {
         let mut bytes = 0;
         for (i, place) in places.into_iter().take(MOST_REQUESTS).enumerate() {
-            bytes += place.len;
+            bytes += place.len();
             match self.ahead.get(i) {
                 Some(asked) if *asked == place => {}
                 None if i == 0 || bytes <= self.most => {
-                    let buffer = self.buffers.take(place.len);
+                    let buffer = self.buffers.take(place.len());
                     self.requests.send((place, buffer)).map_err(|_| gone())?;
                     self.ahead.push_back(place);
                 }
@@ -185,15 +201,36 @@ impl std::error::Error for Unwritten {
     }
 }
 
-/// What is to be written: where, and of which tensor.
-type Piece<'f> = (Sink<'f>, u64, &'f TensorInfo);
+/// What is to be written.
+pub(crate) struct Piece<'f> {
+    pub(crate) sink: Sink<'f>,
+    /// Where.
+    pub(crate) bytes: Lines,
+    pub(crate) tensor: &'f TensorInfo,
+    /// Whether pieces that come later lie before it.
+    pub(crate) is_early: bool,
+}
+
+impl Piece<'_> {
+    fn put(&self, mut bytes: &[u8]) -> io::Result<()> {
+        for run in self.bytes.runs() {
+            let (line, rest) = bytes.split_at((run.end - run.start) as usize);
+            self.sink.put(line, run.start)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
 
 /// Writes, or compares, what is handed to it, in that order. What went wrong is told with a later piece or at the end.
 pub(crate) struct Writer<'f> {
     requests: Sender<(Piece<'f>, Buffer)>,
-    answers: Receiver<(usize, io::Result<()>)>,
+    /// Bytes that are done with, whether they were early, and how that went.
+    answers: Receiver<(usize, bool, io::Result<()>)>,
     /// Pieces and bytes on their way.
     behind: (usize, usize),
+    /// Of differences in early pieces.
+    first: First,
     /// As many bytes as that may be, if it is more than one piece.
     most: usize,
 }
@@ -206,25 +243,25 @@ impl<'f> Writer<'f> {
         let (requests, asked) = channel::<(Piece<'f>, Buffer)>();
         let (answer, answers) = channel();
         scope.spawn(move || {
-            for ((sink, offset, tensor), bytes) in asked {
-                let done = sink.put(&bytes, offset);
-                let done = done.map_err(|error| io::Error::other(Unwritten { tensor: tensor.clone(), error }));
-                let (len, failed) = (bytes.len(), done.is_err());
+            for (piece, bytes) in asked {
+                let unwritten = |error| io::Error::other(Unwritten { tensor: piece.tensor.clone(), error });
+                let (done, len) = (piece.put(&bytes).map_err(unwritten), bytes.len());
                 buffers.give(bytes);
-                if answer.send((len, done)).is_err() || failed {
+                let ends = done.is_err() && !piece.is_early;
+                if answer.send((len, piece.is_early, done)).is_err() || ends {
                     break;
                 }
             }
         });
-        Self { requests, answers, behind: (0, 0), most }
+        Self { requests, answers, behind: (0, 0), first: First::default(), most }
     }
 
-    pub(crate) fn put(&mut self, sink: Sink<'f>, offset: u64, tensor: &'f TensorInfo, bytes: Buffer) -> io::Result<()> {
+    pub(crate) fn put(&mut self, piece: Piece<'f>, bytes: Buffer) -> io::Result<()> {
         while self.behind.0 >= MOST_REQUESTS || self.behind.0 > 0 && self.behind.1 + bytes.len() > self.most {
             self.wait()?;
         }
         let len = bytes.len();
-        if self.requests.send(((sink, offset, tensor), bytes)).is_err() {
+        if self.requests.send((piece, bytes)).is_err() {
             self.finish()?; // says why
             return Err(gone());
         }
@@ -233,17 +270,17 @@ impl<'f> Writer<'f> {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let (len, done) = self.answers.recv().map_err(|_| gone())?;
+        let (len, is_early, done) = self.answers.recv().map_err(|_| gone())?;
         self.behind = (self.behind.0 - 1, self.behind.1 - len);
-        done
+        if is_early { self.first.put_off(done) } else { done }
     }
 
-    /// Wait until all is written.
+    /// Wait until all is written. Nothing that comes later lies before it.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         while self.behind.0 > 0 {
             self.wait()?;
         }
-        Ok(())
+        self.first.tell()
     }
 }
 
@@ -262,7 +299,7 @@ mod tests {
     fn what_is_read_is_what_is_asked_for_however_wrong_the_guess() {
         let bytes: Vec<u8> = (0..100).collect();
         let (one, other) = (file(&bytes), file(&[7; 100]));
-        let place = |file, offset, len| Place { file, offset, len };
+        let place = |file, offset, len| Place { file, bytes: Lines::run(offset..offset + len) };
         std::thread::scope(|scope| {
             let mut reader = Reader::start(scope, Buffers::new(100), 25);
             for (at, guesses) in [
@@ -274,7 +311,7 @@ mod tests {
             ] {
                 assert_eq!(reader.read(place(&one, at, 10)).unwrap()[..], bytes[at as usize..at as usize + 10]);
                 reader.read_ahead(guesses.into_iter().map(|(file, at, len)| place(file, at, len))).unwrap();
-                assert!(reader.ahead.iter().map(|place| place.len).sum::<usize>() <= 25);
+                assert!(reader.ahead.iter().map(Place::len).sum::<usize>() <= 25);
             }
             assert_eq!(reader.read(place(&one, 95, 5)).unwrap()[..], bytes[95..]);
             // Past the end: an error when it is asked for, and none when it was only guessed.
@@ -320,17 +357,27 @@ mod tests {
                 buffer.copy_from_slice(bytes);
                 buffer
             };
+            let piece =
+                |sink, at, len, tensor, is_early| Piece { sink, bytes: Lines::run(at..at + len), tensor, is_early };
             let mut writer = Writer::start(scope, buffers.clone(), 6);
             for at in 0..10u8 {
-                writer.put(Sink::Write(&to), 3 * u64::from(at), &a, buffer(&[at; 3])).unwrap();
+                let there = piece(Sink::Write(&to), 3 * u64::from(at), 3, &a, false);
+                writer.put(there, buffer(&[at; 3])).unwrap();
             }
             writer.finish().unwrap();
             let mut written = [0; 30];
             read_exact_at(&to, &mut written, 0).unwrap();
             assert!(written.iter().enumerate().all(|(i, &byte)| usize::from(byte) == i / 3));
-            writer.put(Sink::Compare(&to, 0), 0, &a, buffer(&[0, 1])).unwrap();
+            // Of early pieces the first difference in the file is told, and at the end.
+            for (at, bytes) in [(24, [8, 8]), (27, [9, 8]), (15, [5, 6]), (18, [7, 6])] {
+                writer.put(piece(Sink::Compare(&to, 0), at, 2, &b, true), buffer(&bytes)).unwrap();
+            }
+            let error = anyhow::Error::new(writer.finish().unwrap_err());
+            assert_eq!(format!("{error:#}"), "it cannot be written: byte 16 differs");
+            writer.finish().unwrap();
+            writer.put(piece(Sink::Compare(&to, 0), 0, 2, &a, false), buffer(&[0, 1])).unwrap();
             // The other thread may have met the difference already: then this piece tells it, else the end does.
-            let later = writer.put(Sink::Compare(&to, 0), 0, &b, buffer(&[0, 0]));
+            let later = writer.put(piece(Sink::Compare(&to, 0), 0, 2, &b, false), buffer(&[0, 0]));
             let error = anyhow::Error::new(later.and_then(|()| writer.finish()).unwrap_err());
             assert_eq!(format!("{error:#}"), "it cannot be written: byte 1 differs");
             assert_eq!(Unwritten::of(error.as_ref()).unwrap().tensor.name, "a");

@@ -1,7 +1,7 @@
 //! `emprune prune` and `emprune inspect`: the same work; the one writes the weights and the other does not.
 
 use crate::Usage;
-use crate::args::{FileArgs, JobArgs};
+use crate::args::{FileArgs, JobArgs, piece_bytes};
 use crate::backend::{self, Workers};
 use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
@@ -122,7 +122,7 @@ impl<'a> Question<'a> {
         }
         let question = Self { args, model, norms, beside, recipe, selection, hashes: OnceCell::new() };
         for one in question.selected() {
-            let norms = one.norms_len(question.norms.as_ref())?.unwrap_or(0);
+            let norms = one.norms_len(question.norms.as_ref())?;
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;
@@ -193,8 +193,10 @@ impl<'a> Question<'a> {
         journal: Option<&Journal>,
         plots: Option<&Pictures<'_>>,
     ) -> Result<Report> {
-        let (shards, norms, piece_bytes) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.piece_bytes());
-        let job = Job { shards, norms, beside: &self.beside, workers, outputs, masks, piece_bytes, journal, plots };
+        let (shards, norms, memory) = (self.model.shards.as_slice(), self.norms.as_ref(), self.args.memory);
+        let piece_bytes = piece_bytes(memory);
+        let beside = &self.beside;
+        let job = Job { shards, norms, beside, workers, outputs, masks, memory, piece_bytes, journal, plots };
         let done = job.prune(&self.selected());
         // An input that somebody writes to spoils any answer, and explains any failure.
         let (pruned, contests) = match (done, self.check_unchanged()) {

@@ -1,12 +1,23 @@
 //! A tensor that is pruned, and how: what follows from its shape and its settings before any of it is read.
 
+use crate::args::piece_bytes;
 use crate::norms::Norms;
 use crate::safetensors::TensorInfo;
 use crate::settings::{Score, Settings, Structure};
 use crate::weights::Part;
 use anyhow::{Result, ensure};
-use emprune::{Dtype, Granularity, TensorSpec};
+use emprune::{Dtype, Granularity, Group, TensorSpec};
 use std::collections::BTreeMap;
+
+/// Neighbouring rows, and the contests in them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Band {
+    pub(crate) rows: u64,
+    /// Of one contest.
+    columns: u64,
+    /// So many are side by side.
+    contests: u64,
+}
 
 /// A tensor that is pruned, and how.
 #[derive(Clone, Copy, Debug)]
@@ -49,22 +60,35 @@ impl<'a> Selected<'a> {
         self.info.bytes.end - self.info.bytes.start
     }
 
-    /// Of rows of this length, those that belong together, and the contests in them.
-    pub(crate) fn band(&self, row_len: u64) -> Result<(u64, u64)> {
+    /// How its contests lie in rows of this length.
+    pub(crate) fn band(&self, row_len: u64) -> Result<Band> {
         let rows = self.info.len / row_len.max(1);
-        Ok(match self.settings.rule(&self.info.shape)?.granularity {
-            Granularity::Row => (1, 1),
-            Granularity::Column => (rows, row_len),
-            Granularity::Block { rows: of_block, columns } => (of_block.min(rows), row_len.div_ceil(columns)),
-            Granularity::Chunks(len) => (1, row_len.div_ceil(len)),
-            _ => (rows, 1),
-        })
+        let (rows, columns) = match self.settings.rule(&self.info.shape)?.granularity {
+            Granularity::Row => (1, row_len),
+            Granularity::Column => (rows, 1),
+            Granularity::Block { rows: of_block, columns } => (of_block.min(rows), columns),
+            Granularity::Chunks(len) => (1, len),
+            _ => (rows, row_len),
+        };
+        Ok(Band { rows, columns: columns.min(row_len).max(1), contests: row_len.div_ceil(columns.max(1)).max(1) })
     }
 
     /// How many contests there are in it.
     pub(crate) fn contests(&self, row_len: u64) -> Result<u64> {
-        let ((band, of_band), rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
-        Ok(rows.div_ceil(band) * of_band)
+        let (band, rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
+        Ok(rows.div_ceil(band.rows) * band.contests)
+    }
+
+    /// How many of its rows of this length are decided at once, and how many columns of those: as many contests as there is memory for their
+    /// decisions. Where not even those side by side fit, they are decided some columns at a time; so they are where there are too many norms.
+    pub(crate) fn at_once(&self, row_len: u64, norms: Option<u64>, memory: u64) -> Result<(u64, u64)> {
+        let (band, most) = (self.band(row_len)?, (piece_bytes(memory) / size_of::<Group>()) as u64);
+        let most_columns = norms.map_or(u64::MAX, |_| memory / 2 / NORM);
+        if band.contests <= most && norms.is_none_or(|count| count <= most_columns) {
+            return Ok(((most / band.contests).max(1) * band.rows, row_len));
+        }
+        let contests = most.min(most_columns / band.columns).max(1);
+        Ok((band.rows, contests.saturating_mul(band.columns).min(row_len)))
     }
 
     /// Whether its entries are read more than once before the first of them is stored.
@@ -82,14 +106,6 @@ impl<'a> Selected<'a> {
         Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
     }
 
-    /// The length of contests that are parts of a row.
-    pub(crate) fn part_of_row(&self) -> Result<Option<u64>> {
-        Ok(match self.settings.rule(&self.info.shape)?.granularity {
-            Granularity::Chunks(len) | Granularity::Block { rows: 1, columns: len } => Some(len),
-            _ => None,
-        })
-    }
-
     /// What its structures are, if they compete, how many there are, and the bytes that each takes while they are decided.
     fn structures(&self) -> Option<(String, u64, u64)> {
         let columns = self.row_len();
@@ -104,16 +120,13 @@ impl<'a> Selected<'a> {
         })
     }
 
-    /// Whether what grows with this tensor's shape, and not with a piece, fits into so much memory.
-    pub(crate) fn check_room(&self, norms: u64, memory: u64) -> Result<()> {
-        let (shape, columns) = (&self.info.shape, self.row_len());
-        let (what, count, bytes) = match self.structures() {
-            Some(structures) => structures,
-            None if self.part_of_row()?.is_some() && norms == 0 => return Ok(()),
-            None => ("contests side by side".to_owned(), self.band(columns)?.1, CONTEST),
-        };
+    /// Whether what grows with this tensor's shape, and cannot be decided in parts, fits into so much memory.
+    pub(crate) fn check_room(&self, norms: Option<u64>, memory: u64) -> Result<()> {
+        let shape = &self.info.shape;
+        let (_, columns) = self.at_once(self.row_len(), norms, memory)?;
+        let norms = norms.map(|count| ("norms".to_owned(), count.min(columns), NORM));
         let advice = if shape.len() > 2 { ", or say with --row-axes what its rows are" } else { "" };
-        for (what, count, bytes) in [(what, count, bytes), ("norms".to_owned(), norms, NORM)] {
+        for (what, count, bytes) in self.structures().into_iter().chain(norms) {
             let takes = count.saturating_mul(bytes);
             ensure!(
                 takes <= memory / 2,
@@ -158,8 +171,6 @@ pub(crate) fn check_room_of_all(selected: &[Selected<'_>], memory: u64) -> Resul
 /// Bytes that stay of each structure of a contest over many tensors until it is decided: its score, or its group, what is looked up of it,
 /// and its fate.
 const COMPETING: u64 = 7;
-/// Bytes for each of so many contests that lie side by side: keys, outcomes and fates.
-const CONTEST: u64 = 136;
 /// For each row that is a structure: its score, outcome and number.
 const ROW: u64 = 8;
 /// For each other structure: its sums as well.

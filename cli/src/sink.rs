@@ -2,6 +2,7 @@
 
 use crate::interrupt;
 use crate::positioned::{read_exact_at, write_all_at};
+use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -34,12 +35,43 @@ impl fmt::Display for Differs {
     }
 }
 
-impl std::error::Error for Differs {}
+impl Error for Differs {}
 
 impl Differs {
     /// The difference that an error is about.
     pub(crate) fn of(error: &anyhow::Error) -> Option<&Self> {
         error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    }
+
+    /// The same of an error that nobody has put into words yet.
+    fn of_io(error: &io::Error) -> Option<&Self> {
+        let first: &(dyn Error + 'static) = error;
+        let mut causes = std::iter::successors(Some(first), |&error| error.source());
+        causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    }
+}
+
+/// Of the differences in a file that is not compared from its start to its end, the first.
+#[derive(Debug, Default)]
+pub(crate) struct First(Option<io::Error>);
+
+impl First {
+    /// Keep a difference for later; any other error is told at once.
+    pub(crate) fn put_off(&mut self, done: io::Result<()>) -> io::Result<()> {
+        let place = |error| Differs::of_io(error).map(|differs| (differs.at, differs.bits.trailing_zeros()));
+        match done {
+            Err(error) if place(&error).is_none() => return Err(error),
+            Err(error) if self.0.as_ref().and_then(place).is_none_or(|first| place(&error) < Some(first)) => {
+                self.0 = Some(error);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// When all is compared.
+    pub(crate) fn tell(&mut self) -> io::Result<()> {
+        self.0.take().map_or(Ok(()), Err)
     }
 }
 
@@ -56,8 +88,8 @@ impl fmt::Display for Of {
     }
 }
 
-impl std::error::Error for Of {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for Of {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }
 }
@@ -103,6 +135,14 @@ impl<'a> Sink<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The byte that the file has there.
+    pub(crate) fn byte(self, offset: u64) -> io::Result<u8> {
+        let (Sink::Write(file) | Sink::Compare(file, _)) = self;
+        let mut byte = [0];
+        read_exact_at(file, &mut byte, offset)?;
+        Ok(byte[0])
     }
 
     /// The file has the same bytes there as another.

@@ -3,13 +3,13 @@
 use crate::beside::ScorePlace;
 use crate::histogram::{Histogram, Numbers};
 use crate::interrupt;
+use crate::lines::Lines;
 use crate::masks::MaskPlace;
 use crate::norms::Norms;
-use crate::overlap::{Buffer, Buffers, Place, Reader, Writer};
-use crate::positioned::read_exact_at;
+use crate::overlap::{Buffer, Buffers, Piece, Place, Reader, Writer};
 use crate::progress::Progress;
 use crate::safetensors::{Model, TensorInfo};
-use crate::sink::{Sink, of};
+use crate::sink::{First, Sink, of};
 use emprune::{Dtype, Mask, Source, TensorSpec};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -31,6 +31,8 @@ pub(crate) struct Weights<'a, 'f> {
     /// Where the pruned bytes go, to the places that they came from; one for each shard, or none.
     pub(crate) outputs: &'f [Sink<'f>],
     pub(crate) masks: Option<Sink<'a>>,
+    /// Of differences in masks, where they are not compared in order.
+    pub(crate) first: &'a mut First,
     pub(crate) buffers: &'a Buffers,
     pub(crate) reader: &'a mut Reader<'f>,
     pub(crate) writer: &'a mut Writer<'f>,
@@ -61,6 +63,8 @@ pub(crate) struct Part {
     shard: usize,
     /// Of its first byte, in input and output.
     offset: u64,
+    /// What of it is streamed now.
+    pub(crate) entries: Lines,
     norms: Option<NormsPlace>,
     scores: Option<ScorePlace>,
     mask: Option<MaskPlace>,
@@ -84,12 +88,13 @@ impl Part {
         scores: Option<ScorePlace>,
         mask: Option<MaskPlace>,
     ) -> Self {
-        Self { shard: info.shard, offset: info.bytes.start, norms, scores, mask, ..Self::default() }
+        let (offset, entries) = (info.bytes.start, Lines::run(0..info.len));
+        Self { shard: info.shard, offset, entries, norms, scores, mask, ..Self::default() }
     }
 
     /// The norms of one row; that is the length of a row, except where one norm serves a whole vector.
     pub(crate) fn norms_len(&self) -> Option<u64> {
-        self.norms.map(|norms| norms.row_len)
+        self.norms.as_ref().map(|norms| norms.columns.end - norms.columns.start)
     }
 
     /// How its scores are stored, if there are some.
@@ -97,11 +102,11 @@ impl Part {
         self.scores.map(|place| place.dtype)
     }
 
-    /// Go on behind these entries: the next source begins there.
-    pub(crate) fn advance(&mut self, len: u64, dtype: Dtype) {
-        self.offset += len * dtype.size() as u64;
-        if let Some(place) = &mut self.scores {
-            place.offset += len * place.dtype.size() as u64;
+    /// Go on with these entries, which are of these columns.
+    pub(crate) fn go_on(&mut self, entries: Lines, columns: Range<u64>) {
+        self.entries = entries;
+        if let Some(norms) = &mut self.norms {
+            norms.columns = columns;
         }
         self.counted = 0;
     }
@@ -116,32 +121,15 @@ impl Part {
             *to += new.len() as u64;
         }
     }
-
-    /// The whole tensor has passed.
-    pub(crate) fn finish(&mut self, masks: Option<Sink<'_>>) -> io::Result<()> {
-        match (self.mask.take(), masks) {
-            (Some(place), Some(masks)) => place.finish(masks),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// The norms that a weight's scores are made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NormsPlace {
     /// The length of the rows that have them.
     pub(crate) of_row: u64,
-    /// So many are wanted: one each, except where one serves a whole vector.
-    pub(crate) row_len: u64,
-}
-
-impl NormsPlace {
-    fn spread(self, norms: Vec<f32>) -> Vec<f32> {
-        match norms[..] {
-            [norm] => vec![norm; self.row_len as usize],
-            _ => norms,
-        }
-    }
+    /// Of these columns they are wanted: of all, except where one serves a whole vector, or where not all are streamed.
+    pub(crate) columns: Range<u64>,
 }
 
 /// Time goes to the tensor whose bytes were asked for last: they are what is being worked on until the next are.
@@ -177,7 +165,7 @@ impl Weights<'_, '_> {
         self.fetch(tensor, range)?;
         let (part, dtype) = (&mut self.parts[tensor], self.specs[tensor].dtype);
         let size = dtype.size() as u64;
-        part.hash(part.offset + range.start * size, &self.buffer);
+        part.hash(part.offset + part.entries.at(range.start) * size, &self.buffer);
         // What is read in strips is read once more from end to end: behind a gap, nothing is counted yet.
         let new = match part.counted {
             counted if counted < range.start => range.end,
@@ -193,11 +181,11 @@ impl Weights<'_, '_> {
 
     /// Have a tensor's norms at hand, if its scores are made with some.
     fn fetch_norms(&mut self, tensor: usize) -> io::Result<Option<&[f32]>> {
-        let (Some(place), Some(file)) = (self.parts[tensor].norms, self.norms) else { return Ok(None) };
+        let (Some(place), Some(file)) = (&self.parts[tensor].norms, self.norms) else { return Ok(None) };
         if self.norms_read.as_ref().is_none_or(|&(of, _)| of != tensor) {
             self.norms_read = None;
-            let norms = file.load(self.infos[tensor], place.of_row).map_err(|e| io::Error::other(format!("{e:#}")))?;
-            self.norms_read = Some((tensor, place.spread(norms)));
+            let norms = file.load(self.infos[tensor], place.of_row, place.columns.clone());
+            self.norms_read = Some((tensor, norms.map_err(|e| io::Error::other(format!("{e:#}")))?));
         }
         Ok(self.norms_read.as_ref().map(|(_, norms)| norms.as_slice()))
     }
@@ -207,7 +195,7 @@ impl Weights<'_, '_> {
         let Some(mut histogram) = self.parts[tensor].histogram.take() else { return Ok(()) };
         self.fetch_norms(tensor)?;
         let (part, spec) = (&self.parts[tensor], self.specs[tensor]);
-        let norms = part.norms.and(self.norms_read.as_ref()).map(|(_, norms)| norms.as_slice());
+        let norms = part.norms.as_ref().and(self.norms_read.as_ref()).map(|(_, norms)| norms.as_slice());
         let (bytes, dtype) = scored(part, &self.buffer, &self.score_buffer, spec.dtype);
         let bytes = &bytes[new as usize * dtype.size()..];
         let numbers = Numbers { bytes, dtype, norms, column: ((start + new) % spec.row_len) as usize };
@@ -230,11 +218,12 @@ impl Weights<'_, '_> {
 
     /// The bytes of a range, read or held, and meanwhile those that follow.
     fn fetch(&mut self, tensor: usize, range: &Range<u64>) -> io::Result<()> {
-        let (part, size) = (&self.parts[tensor], self.specs[tensor].dtype.size() as u64);
-        let (offset, len) = (part.offset + range.start * size, ((range.end - range.start) * size) as usize);
-        let place = Place { file: &self.shards[part.shard].file, offset, len };
+        let part = &self.parts[tensor];
+        let bytes = part.entries.part(range.clone()).bytes(self.specs[tensor].dtype.size(), part.offset);
+        let place = Place { file: &self.shards[part.shard].file, bytes };
         self.set_aside();
-        let held = self.held.as_mut().and_then(|held| held.remove(&(tensor, range.start))).filter(|b| b.len() == len);
+        let held = self.held.as_mut().and_then(|held| held.remove(&(tensor, range.start)));
+        let held = held.filter(|held| held.len() == place.len());
         let is_held = held.is_some();
         self.buffer = match held {
             Some(held) => held,
@@ -274,9 +263,9 @@ impl Source for Weights<'_, '_> {
     fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {
         let new = self.read(tensor, &range)?;
         if let (Some(model), Some(place)) = (self.scores, self.parts[tensor].scores) {
-            let size = place.dtype.size() as u64;
-            self.score_buffer.resize(((range.end - range.start) * size) as usize, 0);
-            let read = read_exact_at(&model.file, &mut self.score_buffer, place.offset + range.start * size);
+            let bytes = self.parts[tensor].entries.part(range.clone()).bytes(place.dtype.size(), place.offset);
+            self.score_buffer.resize(bytes.len as usize, 0);
+            let read = Place { file: &model.file, bytes }.read(&mut self.score_buffer);
             read.map_err(of(model.path.display()))?;
         }
         self.count(tensor, new, range.start, None)?;
@@ -287,18 +276,22 @@ impl Source for Weights<'_, '_> {
         let (part, spec) = (&mut self.parts[tensor], self.specs[tensor]);
         part.zeros_after += count_zeros(&self.buffer, spec.dtype);
         self.progress.stored(self.buffer.len());
+        let (entries, is_early) = (part.entries.part(range.clone()), part.entries.are_apart());
         if let Some(mask) = mask {
             part.kept += mask.kept();
-            if let (Some(file), Some(place)) = (self.masks, &mut part.mask) {
-                place.append(file, mask).map_err(of("the masks file"))?;
+            if let (Some(file), Some(place)) = (self.masks, part.mask) {
+                let done = place.put(file, entries, mask).map_err(of("the masks file"));
+                if is_early { self.first.put_off(done)? } else { done? }
             }
             self.count(tensor, 0, range.start, Some(mask))?;
         }
-        let part = &self.parts[tensor];
-        let (offset, buffer) = (part.offset + range.start * spec.dtype.size() as u64, take(&mut self.buffer));
+        let (part, buffer) = (&self.parts[tensor], take(&mut self.buffer));
         (self.current, self.again) = (None, false);
         match self.outputs.get(part.shard) {
-            Some(output) => self.writer.put(*output, offset, self.infos[tensor], buffer),
+            Some(&sink) => {
+                let bytes = entries.bytes(spec.dtype.size(), part.offset);
+                self.writer.put(Piece { sink, bytes, tensor: self.infos[tensor], is_early }, buffer)
+            }
             None => {
                 self.buffers.give(buffer);
                 Ok(())
