@@ -7,6 +7,7 @@ mod backends;
 mod bench;
 mod bad_files;
 mod bad_values;
+mod columns;
 mod desk;
 mod eight_bits;
 mod diff;

@@ -40,6 +40,8 @@ fn memory_stays_below_what_is_allowed() {
     zeros(&desk, "flat", 1, 64 << 20);
     zeros(&desk, "wide", 2, 2 << 20);
     zeros(&desk, "tall", 32 << 20, 3);
+    // So many columns that what is decided about all of them is many times what is allowed.
+    zeros(&desk, "broad", 5, (8 << 20) + 1);
     for (input, question) in [
         ("few", &["--granularity", "row"][..]),
         ("few", &["--granularity", "tensor"]),
@@ -54,6 +56,9 @@ fn memory_stays_below_what_is_allowed() {
         ("flat", &["--granularity", "block:1x16"]),
         ("wide", &["--structure", "column", "--norm", "l1"]),
         ("tall", &["--granularity", "column"]),
+        ("broad", &["--granularity", "column", "--masks", "masks"]),
+        ("broad", &["--granularity", "block:2x1"]),
+        ("broad", &["--granularity", "block:5x3"]),
     ] {
         let args = ["prune", input, "-o", "out", "--memory", "128MiB", "--backend", "cpu"];
         let most = peak_of(&desk, &[&args[..], question].concat());
@@ -297,30 +302,27 @@ fn what_has_no_room_is_refused_by_name() {
         File::options().write(true).open(desk.path(name)).unwrap().set_len(8 + header.len() as u64 + bytes).unwrap();
     };
     sparse("norms", "F32", "[67108864]", 4 << 26);
-    sparse("one", "F32", "[1]", 4);
     sparse("vector", "F32", "[67108864]", 4 << 26);
     sparse("groups", "U8", "[1,16777216]", 1 << 24);
     sparse("deep", "BF16", "[4,64,1048576]", 2 << 28);
     for (input, question, what) in [
-        ("wide", &["--granularity", "column"][..], "16777216 contests side by side"),
-        ("wide", &["--granularity", "block:4x2"], "8388608 contests side by side"),
-        ("wide", &["--structure", "column"], "16777216 column structures"),
+        ("wide", &["--structure", "column"][..], "16777216 column structures"),
         ("wide", &["--structure", "groups:groups"], "16777216 rows or columns with groups"),
         ("flat", &["--score", "wanda", "--norms", "norms", "--granularity", "tensor"], "67108864 norms"),
         (
             "vector",
-            &["--score", "wanda", "--norms", "one", "--granularity", "block:1x1024", "--targets", "w"],
+            &["--score", "wanda", "--norms", "norms", "--granularity", "tensor", "--targets", "w"],
             "67108864 norms",
         ),
-        ("deep", &["--granularity", "column"], "what its rows are"),
+        ("deep", &["--structure", "column"], "what its rows are"),
     ] {
         let args = [&["inspect", input, "--backend", "cpu", "--memory", "256MiB"], question].concat();
         desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 256MiB allows"]);
     }
     // With as much as is needed, it is done.
-    desk.write("in", &model(&[("w", "BF16", &[2, 300_000], vec![0; 1_200_000])]));
-    desk.fail(&["inspect", "in", "--granularity", "column", "--memory", "64MiB"], 1, &["300000 contests side by side"]);
-    desk.succeed(&["inspect", "in", "--granularity", "column", "--memory", "128MiB"]);
+    desk.write("in", &model(&[("w", "BF16", &[2, 1_500_000], vec![0; 6_000_000])]));
+    desk.fail(&["inspect", "in", "--structure", "column", "--memory", "64MiB"], 1, &["1500000 column structures"]);
+    desk.succeed(&["inspect", "in", "--structure", "column", "--memory", "128MiB"]);
 }
 
 /// A header of a hundred million bytes, made of these parts over and over.

@@ -111,6 +111,37 @@ fn finished_shards_of_a_killed_run_are_not_computed_again() {
     assert!(is_whole(&desk, &[]));
 }
 
+/// A tensor whose columns are decided some at a time is hashed too, as it was before any of it was used.
+#[test]
+fn columns_that_are_decided_in_several_runs_are_known_again() {
+    const BY_COLUMN: [&str; 4] = ["--granularity", "column", "--memory", "64MiB"];
+    let desk = checkpoint();
+    let shard = |shift: u64| {
+        let values: Vec<f32> = (0..3 * 300_001).map(|i| ((i * 2_654_435_761 + shift) % 97) as f32 - 40.0).collect();
+        model(&[("w0", "F32", &[3, 300_001], f32s(&values))])
+    };
+    desk.write("in/a.safetensors", &shard(0));
+    let mut child = start_with(&desk, 1 << 17, &BY_COLUMN);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.write("in/c.safetensors", &self::shard(2));
+    let written = fs::metadata(desk.path(&format!("{PARTIAL}/a.safetensors"))).unwrap().modified().unwrap();
+    let stderr = go_on(&desk, &BY_COLUMN);
+    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert_eq!(fs::metadata(desk.path("out/a.safetensors")).unwrap().modified().unwrap(), written);
+    assert!(is_whole(&desk, &BY_COLUMN));
+    // Another input is no longer that one.
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    let mut child = start_with(&desk, 1 << 17, &BY_COLUMN);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    desk.write("in/c.safetensors", &self::shard(2));
+    desk.write("in/a.safetensors", &shard(1));
+    let stderr = go_on(&desk, &BY_COLUMN);
+    assert!(stderr.contains("1 of another input") && stderr.contains("1 of 3 shards were finished"), "{stderr}");
+    assert!(is_whole(&desk, &BY_COLUMN));
+}
+
 /// Who listens hears of every tensor once, whichever run pruned it.
 #[test]
 fn machines_are_told_of_what_is_taken_over() {
