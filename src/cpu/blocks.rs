@@ -6,6 +6,8 @@ use super::{CHUNK, TILE, each_on_all_cores, ranges, simd, zeroed};
 use crate::decision::Group;
 use crate::grid::Grid;
 use crate::key::Keys;
+use crate::mask::Mask;
+use crate::structure::Members;
 
 /// A cache line of 16-bit weights: fewer columns at a time would read each line of the input again.
 const LEAST_COLUMNS: usize = 32;
@@ -104,13 +106,6 @@ pub(crate) struct Fate {
     cut: u64,
 }
 
-impl Fate {
-    /// Every entry is kept.
-    pub(crate) const KEPT: Self = Self { threshold: 0, cut: u64::MAX };
-    /// None is, not even what is no number: nobody may have looked.
-    pub(crate) const LOST: Self = Self { threshold: KEPT, cut: u64::MAX };
-}
-
 impl From<&Group> for Fate {
     fn from(group: &Group) -> Self {
         Self { threshold: group.threshold.to_bits(), cut: group.cut }
@@ -140,6 +135,8 @@ pub(crate) enum Fates<'a> {
     Blocks(&'a Grid, &'a [Fate]),
     /// Segments that end at these entries.
     Segments(&'a [u64], &'a [Fate]),
+    /// Structures, of which these are kept: there may be too many for a fate of each.
+    Structures(&'a Members<'a>, &'a Mask),
 }
 
 impl Fates<'_> {
@@ -163,11 +160,32 @@ impl Fates<'_> {
                     fates[segment].least(at - start, &mut out[..len]);
                     len
                 }
+                Self::Structures(members, kept) if members.are_runs() => {
+                    let run = members.grid.band_len();
+                    let len = at_most(run - at % run, out);
+                    out[..len].fill(least_of(members, kept, at / run));
+                    len
+                }
+                Self::Structures(members, kept) => {
+                    let column = at % members.grid.columns;
+                    let len = at_most(members.grid.columns - column, out);
+                    out[..len]
+                        .iter_mut()
+                        .zip(column..)
+                        .for_each(|(out, column)| *out = least_of(members, kept, column));
+                    len
+                }
             };
             out = &mut out[len..];
             at += len as u64;
         }
     }
+}
+
+/// The least kept key of a member's entries: any, or none, not even what is no number, for nobody may have looked.
+#[inline(always)]
+fn least_of(members: &Members<'_>, kept: &Mask, member: u64) -> u32 {
+    if kept.get(members.structure(member as usize) as u64) { 0 } else { KEPT }
 }
 
 /// Row `row` of some neighbouring blocks, from `column` on.

@@ -1,7 +1,7 @@
 //! Contests of whole rows, columns, heads or groups: their scores are made here, a contest over them decides, and their weights follow.
 
 use super::{Drive, Engine, Judge, Piece, check, cut, drive};
-use crate::cpu::{self, Fate, Fates};
+use crate::cpu::{self, Fates};
 use crate::decision::Decision;
 use crate::dtype::Dtype;
 use crate::error::Error;
@@ -66,16 +66,9 @@ pub(crate) fn carry_out_structures(
     }
     let mut asked = Drive::new(Judge { engine: &Engine::Cpu, rule }, input);
     for (tensor, (members, mask)) in all.iter().zip(masks).enumerate() {
-        let fate = |member| if mask.get(members.structure(member) as u64) { Fate::KEPT } else { Fate::LOST };
-        let grid = members.grid;
-        // Of columns all are in every piece, of runs only some.
-        let run = if grid.block_columns == grid.columns { grid.band_len() } else { specs[tensor].len };
         for piece in cut(&Piece { tensor, range: 0..specs[tensor].len }, asked.piece_len(tensor)) {
             asked.with_piece(&piece, |_, work| {
-                let (first, end) = (piece.range.start / run, piece.range.end.div_ceil(run));
-                let here = (first * grid.stripes()) as usize..(end * grid.stripes()) as usize;
-                let fates: Vec<Fate> = here.map(fate).collect();
-                cpu::carry_out_fates(work, &Fates::Blocks(&grid, &fates), piece.range.start - first * run);
+                cpu::carry_out_fates(work, &Fates::Structures(members, mask), piece.range.start);
                 Ok(())
             })?;
         }
