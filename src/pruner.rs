@@ -213,6 +213,7 @@ impl Pruner {
     }
 
     /// As [`prune_structures`](Self::prune_structures), for weights that are read piece by piece: once for their norms, where these are not given, and once to be stored.
+    /// Of more structures than [`Source::structure_bytes`] has room for the norms are made in every pass over them.
     ///
     /// # Errors
     /// As it, and as [`stream`](Self::stream).

@@ -47,6 +47,13 @@ pub trait Source {
         64 << 20
     }
 
+    /// The most bytes that the scores of structures may take that are made of the weights, four for each: rows, columns, heads or channels
+    /// that have more are scored anew, some at a time, in every pass over their contest, of which there are up to five. What stays of
+    /// each structure is a bit or two.
+    fn structure_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to six times, ascending
     /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
     /// a time, together with what lies between them where that is little, and then everything once more, ascending.
@@ -114,6 +121,10 @@ pub(crate) trait Input {
     fn norms(&mut self, tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>>;
     fn segments(&self, tensor: usize) -> Option<&[u64]>;
     fn piece_bytes(&self) -> usize;
+    /// What scores of structures may take.
+    fn structure_bytes(&self) -> usize {
+        usize::MAX
+    }
     /// The weights of a range, and their scores where `scored`.
     fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>>;
     fn wants_masks(&self) -> bool;
@@ -157,6 +168,10 @@ impl Input for Streamed<'_> {
 
     fn piece_bytes(&self) -> usize {
         self.source.piece_bytes()
+    }
+
+    fn structure_bytes(&self) -> usize {
+        self.source.structure_bytes()
     }
 
     fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>> {
@@ -288,14 +303,17 @@ impl Input for Borrowed<'_, '_> {
     }
 
     fn store(&mut self, tensor: usize, _range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
-        if let Some(mask) = mask {
-            if self.masks[tensor].is_empty() {
-                self.masks[tensor] = mask;
-            } else {
-                self.masks[tensor].append(&mask);
-            }
-        }
+        collect(&mut self.masks[tensor], mask);
         Ok(())
+    }
+}
+
+/// Add the mask of the next piece.
+pub(crate) fn collect(masks: &mut Mask, mask: Option<Mask>) {
+    match mask {
+        Some(mask) if masks.is_empty() => *masks = mask,
+        Some(mask) => masks.append(&mask),
+        None => {}
     }
 }
 

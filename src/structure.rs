@@ -7,6 +7,7 @@ use crate::rule::Granularity;
 use crate::sums::Moments;
 use crate::tensor::TensorSpec;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// What is kept or zeroed as a whole. A tensor is seen as a matrix: a row is one index of its first axis.
 #[non_exhaustive]
@@ -106,11 +107,6 @@ impl Members<'_> {
         (self.grid.bands() * self.grid.stripes()) as usize
     }
 
-    /// Whether each is a structure of its own.
-    pub(crate) fn are_structures(&self) -> bool {
-        self.groups.is_none() && self.of_structure == 1
-    }
-
     /// Whether every tensor has all the structures that it numbers.
     pub(crate) fn are_own(&self) -> bool {
         self.groups.is_none()
@@ -125,6 +121,16 @@ impl Members<'_> {
     pub(crate) fn most(&self) -> u64 {
         let last = self.structure(self.len() - 1) as u64;
         self.groups.map_or(last, |groups| groups.iter().max().map_or(0, |&most| most.into()))
+    }
+
+    /// Structures, where each has members of this tensor alone.
+    pub(crate) fn own(&self) -> usize {
+        self.len() / self.of_structure
+    }
+
+    /// Members of one of those.
+    pub(crate) fn of_structure(&self) -> usize {
+        self.of_structure
     }
 
     /// The structure of a member.
@@ -159,14 +165,24 @@ pub(crate) fn count(of: &[Members<'_>]) -> Result<usize, Error> {
 /// # Errors
 /// `InvalidInput` when there are not as many as structures, `NonFinite` when one is not finite.
 pub(crate) fn join_given(scores: &[f32], keys: &mut [u32]) -> Result<(), Error> {
-    if scores.len() != keys.len() {
-        return Err(Error::invalid(format!("{} scores for {} structures", scores.len(), keys.len())));
-    }
-    if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-        return Err(Error::of_score(at, format!("the score of structure {at} is {}", scores[at])));
-    }
-    keys.iter_mut().zip(scores).for_each(|(key, score)| *key = (*key).max(score.abs().to_bits()));
+    let given = given(scores, keys.len(), 0..keys.len())?;
+    keys.iter_mut().zip(given).for_each(|(key, given)| *key = (*key).max(given));
     Ok(())
+}
+
+/// The keys of some of the scores that are given for so many structures.
+///
+/// # Errors
+/// As [`join_given`].
+pub(crate) fn given(scores: &[f32], count: usize, range: Range<usize>) -> Result<Vec<u32>, Error> {
+    if scores.len() != count {
+        return Err(Error::invalid(format!("{} scores for {count} structures", scores.len())));
+    }
+    let key = |(at, score): (usize, &f32)| match score.is_finite() {
+        true => Ok(score.abs().to_bits()),
+        false => Err(Error::of_score(at, format!("the score of structure {at} is {score}"))),
+    };
+    (range.start..).zip(&scores[range]).map(key).collect()
 }
 
 /// What must be known of a structure's weights.

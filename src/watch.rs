@@ -82,6 +82,10 @@ impl Input for Observed<'_, '_> {
         }
     }
 
+    fn structure_bytes(&self) -> usize {
+        self.input.structure_bytes()
+    }
+
     fn load(&mut self, tensor: usize, range: Range<u64>, scored: bool) -> io::Result<Loaded<'_>> {
         let len = range.end - range.start;
         if self.told.is_none_or(|told| self.progress.read + len - told >= STEP) {

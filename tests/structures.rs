@@ -72,6 +72,12 @@ fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>]
             let spread = |entry: u64| masks[t].get(number(t, entry as usize) as u64);
             assert!((0..bits.len()).all(|entry| bits.get(entry) == spread(entry)), "{what}: bits of tensor {t}");
         }
+        // Scores that are made again, of some structures at a time.
+        let mut few = Pieces::new(tensors, (most / 50).max(100), want_all);
+        (few.strips, few.structure_bytes) = (true, 44);
+        let streamed = backend.pruner.stream_structures(&mut few, *structure, *norm, &rule, want_all).unwrap();
+        assert_eq!(streamed, (decision.clone(), masks.clone()), "{what}: some structures at a time");
+        assert_eq!(few.pruned_bytes(), copies, "{what}: some structures at a time");
         let mut looked_at = Pieces::new(tensors, (most / 50).max(100), want_all);
         looked_at.strips = true;
         let decided = backend.pruner.decide_structures(&mut looked_at, *structure, *norm, &rule).unwrap();
@@ -193,6 +199,33 @@ fn structures_as_they_come(backends: &[Named]) {
         };
         let what = format!("seed {seed}: {structure:?} {norm:?} {question:?}");
         judge_structures(backends, &tensors, &scores, &Structural { what, structure, norm, question, number: &number });
+    }
+}
+
+/// Whether all scores are held or some are made at a time, the first bad entry, or the first structure whose norm overflows, is told.
+#[test]
+fn bad_structures_are_told_however_many_are_scored_at_a_time() {
+    let (rows, columns) = (40, 30);
+    let huge = f32::MAX.to_bits();
+    for (structure, norm, bad, what) in [
+        (Structure::Row, Norm::L2, &[(700, f32::NAN.to_bits()), (1199, f32::NAN.to_bits())][..], "entry 700 is NaN"),
+        (Structure::Column, Norm::L2, &[(59, f32::NAN.to_bits()), (60, f32::NAN.to_bits())], "entry 59 is NaN"),
+        (Structure::Channels(&[15]), Norm::Max, &[(59, 0x7f80_0000), (60, 0x7f80_0000)], "entry 59 is infinity"),
+        (Structure::Row, Norm::L1, &[(900, huge), (901, huge)], "structure 30 overflows"),
+        (Structure::Column, Norm::L1, &[(29, huge), (59, huge)], "structure 29 overflows"),
+    ] {
+        let mut bits = vec![1.0f32.to_bits(); rows * columns];
+        bad.iter().for_each(|&(at, value)| bits[at] = value);
+        let tensors = [inputs::weights("bad".into(), Kind::F32, columns, &bits)];
+        let want = Want { zeros: true, masks: true };
+        for structure_bytes in [usize::MAX, 44] {
+            let mut source = Pieces::new(&tensors, 400, want);
+            (source.strips, source.structure_bytes) = (true, structure_bytes);
+            let rule = Rule::new().with_granularity(Granularity::Tensor);
+            let error = cpu()[0].pruner.stream_structures(&mut source, structure, norm, &rule, want).unwrap_err();
+            assert_eq!((error.kind(), error.tensor(), source.stored), (ErrorKind::NonFinite, Some(0), 0), "{error}");
+            assert!(error.to_string().contains(what), "{error}, and not {what}");
+        }
     }
 }
 

@@ -255,8 +255,8 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
 
-    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as norms and structures, may have half of it. Contests
-    /// are decided as many at a time as fit
+    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as norms and
+    /// structures, may have half of it; contests are decided as many at a time as fit
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
 }

@@ -485,6 +485,8 @@ impl<'a> Stream<'a> {
                 buffer: Buffer::default(),
                 current: None,
                 piece_bytes: self.job.piece_bytes_of(&selected[0]),
+                // Beside them nothing is written yet.
+                structure_bytes: 2 * self.job.piece_bytes,
                 progress,
                 clock,
             };

@@ -106,16 +106,16 @@ impl<'a> Selected<'a> {
         Ok(part.score_dtype().map_or(spec, |scores| spec.with_scores(scores)))
     }
 
-    /// What its structures are, if they compete, how many there are, and the bytes that each takes while they are decided.
-    fn structures(&self) -> Option<(String, u64, u64)> {
+    /// What its structures are, if they compete, how many there are, and what each takes.
+    fn structures(&self) -> Option<(String, u64, PerStructure)> {
         let columns = self.row_len();
         let rows = self.info.len / columns.max(1);
         Some(match self.settings.structure.as_ref()? {
             Structure::Groups(_) => ("rows or columns with groups".to_owned(), rows.max(columns), GROUPED),
-            Structure::Row => ("row structures".to_owned(), rows, ROW),
             structure => {
                 let count = self.settings.structures(&self.info.shape).unwrap_or(0);
-                (format!("{structure} structures"), count, STRUCTURE)
+                let each = if self.settings.scores().is_some() { SCORED } else { MADE };
+                (format!("{structure} structures"), count, each)
             }
         })
     }
@@ -125,8 +125,9 @@ impl<'a> Selected<'a> {
         let shape = &self.info.shape;
         let (_, columns) = self.at_once(self.row_len(), norms, memory)?;
         let norms = norms.map(|count| ("norms".to_owned(), count.min(columns), NORM));
+        let structures = self.structures().map(|(what, count, each)| (what, count, each.deciding));
         let advice = if shape.len() > 2 { ", or say with --row-axes what its rows are" } else { "" };
-        for (what, count, bytes) in self.structures().into_iter().chain(norms) {
+        for (what, count, bytes) in structures.into_iter().chain(norms) {
             let takes = count.saturating_mul(bytes);
             ensure!(
                 takes <= memory / 2,
@@ -146,13 +147,13 @@ impl<'a> Selected<'a> {
 pub(crate) fn check_room_of_all(selected: &[Selected<'_>], memory: u64) -> Result<()> {
     let (mut largest, mut listed, mut of_contests) = (0, 0, BTreeMap::<_, u64>::new());
     for one in selected {
-        let Some((what, count, bytes)) = one.structures() else { continue };
-        largest = largest.max(count.saturating_mul(bytes));
+        let Some((what, count, each)) = one.structures() else { continue };
+        largest = largest.max(count.saturating_mul(each.deciding));
         listed += count / 8;
         let mut competing = 0;
         if one.is_global() {
             let of_contest = of_contests.entry(one.rule).or_default();
-            *of_contest = count.saturating_mul(COMPETING).saturating_add(*of_contest);
+            *of_contest = count.saturating_mul(each.competing).saturating_add(*of_contest);
             competing = *of_contest;
         }
         let takes = largest.saturating_add(listed).saturating_add(competing);
@@ -168,14 +169,20 @@ pub(crate) fn check_room_of_all(selected: &[Selected<'_>], memory: u64) -> Resul
     Ok(())
 }
 
-/// Bytes that stay of each structure of a contest over many tensors until it is decided: its score, or its group, what is looked up of it,
-/// and its fate.
-const COMPETING: u64 = 7;
-/// For each row that is a structure: its score, outcome and number.
-const ROW: u64 = 8;
-/// For each other structure: its sums as well.
-const STRUCTURE: u64 = 24;
-/// For each row or column that has a group.
-const GROUPED: u64 = 160;
+/// Bytes that a structure takes.
+#[derive(Clone, Copy, Debug)]
+struct PerStructure {
+    /// While those of its tensor are decided.
+    deciding: u64,
+    /// Of a contest over many tensors, until that is decided.
+    competing: u64,
+}
+
+/// Its bit in some masks. Its score is made again where there is no room for all.
+const MADE: PerStructure = PerStructure { deciding: 1, competing: 1 };
+/// With a score from a file: that, as it is stored and as an f32.
+const SCORED: PerStructure = PerStructure { deciding: 9, competing: 7 };
+/// Of each row or column that has a group: its number, and the group's sums.
+const GROUPED: PerStructure = PerStructure { deciding: 160, competing: 7 };
 /// For each norm, of a file and of the library.
 const NORM: u64 = 9;

@@ -53,6 +53,7 @@ pub(crate) struct Weights<'a, 'f> {
     pub(crate) buffer: Buffer,
     pub(crate) current: Option<(usize, u64)>,
     pub(crate) piece_bytes: usize,
+    pub(crate) structure_bytes: usize,
     pub(crate) progress: &'a mut Progress,
     pub(crate) clock: Clock,
 }
@@ -252,6 +253,10 @@ impl Source for Weights<'_, '_> {
 
     fn piece_bytes(&self) -> usize {
         self.piece_bytes
+    }
+
+    fn structure_bytes(&self) -> usize {
+        self.structure_bytes
     }
 
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]> {

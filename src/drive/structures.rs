@@ -8,9 +8,12 @@ use crate::error::Error;
 use crate::grid::Grid;
 use crate::mask::Mask;
 use crate::rule::{Granularity, Rule, Score};
-use crate::source::{Borrowed, Input};
+use crate::source::{Borrowed, Bytes, Input, Loaded, collect};
 use crate::structure::{self, Members, Norm, Structure, Tally};
 use crate::tensor::{Tensor, TensorSpec};
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
 
 /// Decide about structures. The contests are over structures: one per tensor, or one over all. The masks say which structures are kept,
 /// tensor by tensor.
@@ -23,23 +26,103 @@ pub(crate) fn decide_structures(
     let specs = input.tensors().to_vec();
     check_structures(specs.len(), structure, norm, rule)?;
     check(input, rule)?;
+    let (room, scored) = (input.structure_bytes(), rule.with_score(Score::Magnitude));
     let mut asked = Drive::new(Judge { engine, rule }, input);
     let members = all_members(&specs, structure)?;
+    let own = members.iter().all(Members::are_own);
+    if own && members.iter().map(Members::own).sum::<usize>() > room / KEY {
+        let mut remade = Remade::new(asked, &members, norm, room)?;
+        let decided = drive(engine, &mut remade, &scored);
+        return remade.failed.map_or(decided, Err).map(|decision| (decision, remade.masks));
+    }
     // Tensors whose structures are numbered together.
-    let shared = matches!(structure, Structure::Groups(_)) && rule.granularity == Granularity::Global;
+    let shared = !own && rule.granularity == Granularity::Global;
     let together = if shared { specs.len() } else { 1 };
     let mut scores = Vec::new();
     for first in (0..specs.len()).step_by(together) {
-        scores.push(asked.structure_keys(first, &members[first..first + together], norm)?);
+        let members = &members[first..first + together];
+        scores.push(match own {
+            true => asked.own_keys(first, &members[0], norm, 0..members[0].own())?,
+            false => asked.group_keys(first, members, norm)?,
+        });
     }
     let tensors: Vec<Tensor<'_>> = scores
         .iter()
         .map(|keys| Tensor::from_bytes(bytemuck::cast_slice(keys), Dtype::F32))
         .collect::<Result<_, _>>()?;
-    let mut scored = Borrowed::new(&tensors);
-    let decision = drive(engine, &mut scored, &rule.with_score(Score::Magnitude))?;
-    let masks = (0..specs.len()).map(|tensor| scored.masks[tensor / together].clone()).collect();
+    let mut kept = Borrowed::new(&tensors);
+    let decision = drive(engine, &mut kept, &scored)?;
+    let masks = (0..specs.len()).map(|tensor| kept.masks[tensor / together].clone()).collect();
     Ok((decision, masks))
+}
+
+/// Bytes of a structure's score.
+const KEY: usize = size_of::<u32>();
+
+/// The scores of structures that are too many to hold them all: made of the weights in every pass, some at a time.
+struct Remade<'a, 'm> {
+    asked: Drive<'a>,
+    members: &'m [Members<'m>],
+    norm: Norm<'m>,
+    specs: Vec<TensorSpec>,
+    /// What some may take.
+    room: usize,
+    keys: Vec<u32>,
+    masks: Vec<Mask>,
+    /// Why the last of them could not be made.
+    failed: Option<Error>,
+}
+
+impl<'a, 'm> Remade<'a, 'm> {
+    fn new(asked: Drive<'a>, members: &'m [Members<'m>], norm: Norm<'m>, room: usize) -> Result<Self, Error> {
+        let spec = |(tensor, members): (usize, &Members<'_>)| {
+            let len = members.own() as u64;
+            TensorSpec::new(Dtype::F32, len, len).map_err(|e| e.of_tensor(tensor))
+        };
+        let specs = members.iter().enumerate().map(spec).collect::<Result<_, _>>()?;
+        let masks = vec![Mask::new(); members.len()];
+        Ok(Self { asked, members, norm, specs, room, keys: Vec::new(), masks, failed: None })
+    }
+}
+
+impl Input for Remade<'_, '_> {
+    fn tensors(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    fn norms(&mut self, _tensor: usize) -> io::Result<Option<Cow<'_, [f32]>>> {
+        Ok(None)
+    }
+
+    fn segments(&self, _tensor: usize) -> Option<&[u64]> {
+        None
+    }
+
+    fn piece_bytes(&self) -> usize {
+        self.room
+    }
+
+    fn load(&mut self, tensor: usize, range: Range<u64>, _scored: bool) -> io::Result<Loaded<'_>> {
+        self.keys = Vec::new();
+        let range = range.start as usize..range.end as usize;
+        match self.asked.own_keys(tensor, &self.members[tensor], self.norm, range) {
+            Ok(keys) => self.keys = keys,
+            Err(error) => {
+                self.failed = Some(error);
+                return Err(io::Error::other("a structure has no score"));
+            }
+        }
+        Ok(Loaded { bytes: Bytes::Shared(bytemuck::cast_slice(&self.keys)), scores: None })
+    }
+
+    fn wants_masks(&self) -> bool {
+        true
+    }
+
+    fn store(&mut self, tensor: usize, _range: Range<u64>, mask: Option<Mask>) -> io::Result<()> {
+        collect(&mut self.masks[tensor], mask);
+        Ok(())
+    }
 }
 
 /// Carry out on the weights of all structures what these masks say, one for each tensor with a bit for each structure.
@@ -113,8 +196,34 @@ fn check_lists(tensors: usize, structure: Structure<'_>) -> Result<(), Error> {
 }
 
 impl Drive<'_> {
-    /// The scores of structures that some tensors, from the `first` on, have or share: the bits of `f32`s.
-    fn structure_keys(&mut self, first: usize, members: &[Members<'_>], norm: Norm<'_>) -> Result<Vec<u32>, Error> {
+    /// The scores of some structures that a tensor has for itself: the bits of `f32`s.
+    fn own_keys(
+        &mut self,
+        tensor: usize,
+        members: &Members<'_>,
+        norm: Norm<'_>,
+        range: Range<usize>,
+    ) -> Result<Vec<u32>, Error> {
+        if let Norm::Given(scores) = norm {
+            return structure::given(scores[tensor], members.own(), range).map_err(|e| e.of_tensor(tensor));
+        }
+        let mut keys = Vec::with_capacity(range.len());
+        // Of the structure that the next member is of: the key is enough of the others, a tally takes many times as much.
+        let (mut open, of_structure) = (Tally::default(), members.of_structure());
+        let add = |member: usize, tally: &Tally| {
+            open.merge(tally);
+            if (member + 1).is_multiple_of(of_structure) {
+                let whole = std::mem::take(&mut open);
+                keys.push(whole.key(norm, member / of_structure).map_err(|e| e.of_tensor(tensor))?);
+            }
+            Ok(())
+        };
+        self.each_member(tensor, members, range.start * of_structure..range.end * of_structure, add)?;
+        Ok(keys)
+    }
+
+    /// The scores of groups that some tensors, from the `first` on, have or share.
+    fn group_keys(&mut self, first: usize, members: &[Members<'_>], norm: Norm<'_>) -> Result<Vec<u32>, Error> {
         // What several tensors share is not the fault of one.
         let blame = |e: Error| if members.len() == 1 { e.of_tensor(first) } else { e };
         let count = structure::count(members).map_err(blame)?;
@@ -125,31 +234,30 @@ impl Drive<'_> {
             }
             return Ok(keys);
         }
-        // Of a structure that is one row, column or head the key is enough: a tally takes many times as much.
-        let (mut keys, mut structures) = (Vec::new(), Vec::new());
-        if !members[0].are_structures() {
-            structures.resize(count, Tally::default());
-        }
+        let mut groups = vec![Tally::default(); count];
         for (tensor, members) in (first..).zip(members) {
-            let add = |member: usize, tally: &Tally| {
-                if members.are_structures() {
-                    keys.push(tally.key(norm, member).map_err(|e| e.of_tensor(tensor))?);
-                } else {
-                    structures[members.structure(member)].merge(tally);
-                }
+            self.each_member(tensor, members, 0..members.len(), |member, tally| {
+                groups[members.structure(member)].merge(tally);
                 Ok(())
-            };
-            if members.are_runs() {
-                self.each_run(tensor, &members.grid, add)?;
-            } else {
-                let tallied = self.each_column(tensor, &members.grid, add);
-                self.or_first_bad(tensor, tallied)?;
-            }
+            })?;
         }
-        if members[0].are_structures() {
-            return Ok(keys);
+        groups.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
+    }
+
+    /// Tally some rows, heads or columns, one after the other.
+    fn each_member(
+        &mut self,
+        tensor: usize,
+        members: &Members<'_>,
+        range: Range<usize>,
+        add: impl FnMut(usize, &Tally) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let range = range.start as u64..range.end as u64;
+        if members.are_runs() {
+            return self.each_run(tensor, &members.grid, range, add);
         }
-        structures.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
+        let tallied = self.each_column(tensor, &members.grid, range, add);
+        self.or_first_bad(tensor, tallied)
     }
 
     /// Tally rows or heads, one after the other.
@@ -157,14 +265,17 @@ impl Drive<'_> {
         &mut self,
         tensor: usize,
         grid: &Grid,
+        runs: Range<u64>,
         mut add: impl FnMut(usize, &Tally) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (spec, run) = (self.input.tensors()[tensor], grid.band_len());
+        let entries = Piece { tensor, range: runs.start * run..runs.end * run };
         // Of the run that the next entry belongs to.
         let mut open = Tally::default();
-        for piece in cut(&Piece { tensor, range: 0..spec.len }, self.piece_len(tensor)) {
+        for piece in cut(&entries, self.piece_len(tensor)) {
             self.with_keys(&piece, spec, |keys| {
-                for part in (0..keys.len()).step_by(TALLIED).map(|at| at..(at + TALLIED).min(keys.len())) {
+                let at_once = run.saturating_mul(TALLIES as u64).min(TALLIED) as usize;
+                for part in (0..keys.len()).step_by(at_once).map(|at| at..(at + at_once).min(keys.len())) {
                     let [start, end] = [part.start, part.end].map(|at| piece.range.start + at as u64);
                     let first = start / run;
                     let mut tallies = vec![Tally::default(); (end.div_ceil(run) - first) as usize];
@@ -183,17 +294,17 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Tally columns: all of them at once or, where they are very many, some in every read.
+    /// Tally some columns: all of them at once or, where they are very many, some in every read.
     fn each_column(
         &mut self,
         tensor: usize,
         grid: &Grid,
+        columns: Range<u64>,
         mut add: impl FnMut(usize, &Tally) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let spec = self.input.tensors()[tensor];
-        let width = grid.columns.min(TALLIED as u64);
-        for left in (0..grid.columns).step_by(width as usize) {
-            let strip = Grid { columns: width.min(grid.columns - left), ..*grid };
+        for left in columns.clone().step_by(TALLIES) {
+            let strip = Grid { columns: (columns.end - left).min(TALLIES as u64), ..*grid };
             let mut tallies = vec![Tally::default(); strip.columns as usize];
             // What lies between two rows of a strip is left out.
             let (lines, len) = if strip.columns == grid.columns { (1, spec.len) } else { (grid.rows, strip.columns) };
@@ -215,5 +326,7 @@ impl Drive<'_> {
     }
 }
 
-/// Entries whose runs are tallied at once, each of which may be one; and columns.
-const TALLIED: usize = 1 << 17;
+/// Entries whose runs are tallied at once.
+const TALLIED: u64 = 1 << 17;
+/// Runs, or columns, that are tallied at once: each takes some hundred bytes, and as many again on its way from a thread.
+const TALLIES: usize = 1 << 15;

@@ -30,6 +30,8 @@ pub(crate) struct Pieces<'a> {
     pub(crate) fail_norms: Option<usize>,
     /// Parts of rows may be asked for in any order, for blocks that lie side by side.
     pub(crate) strips: bool,
+    /// What scores of structures may take.
+    pub(crate) structure_bytes: usize,
     /// How often everything is to be asked for, where that is known.
     pub(crate) reads: Option<u32>,
     pub(crate) loaded: usize,
@@ -54,6 +56,7 @@ impl<'a> Pieces<'a> {
             fail_store: None,
             fail_norms: None,
             strips: false,
+            structure_bytes: usize::MAX,
             reads: None,
             loaded: 0,
             stored: 0,
@@ -125,6 +128,10 @@ impl Source for Pieces<'_> {
 
     fn piece_bytes(&self) -> usize {
         self.piece_bytes
+    }
+
+    fn structure_bytes(&self) -> usize {
+        self.structure_bytes
     }
 
     fn load_scored(&mut self, tensor: usize, range: Range<u64>) -> io::Result<(&mut [u8], &[u8])> {

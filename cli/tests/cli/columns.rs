@@ -1,4 +1,5 @@
-//! More contests side by side than are decided at once: some columns of all rows after the other, and the answer of all together.
+//! More contests side by side than are decided at once, or more structures than are scored at once: some after the other, and the answer of
+//! all together.
 
 use crate::desk::{Desk, f32s, floats, model, tensor};
 use serde_json::Value;
@@ -179,4 +180,33 @@ fn shards_with_columns_that_are_decided_in_several_runs_are_written_whole() {
     }
     assert_eq!(tensor(&desk.read("runs/1.safetensors"), "a"), [1, 2, 3]);
     assert!(tensor(&desk.read("runs/1.safetensors"), "w") == tensor(&desk.read("runs/2.safetensors"), "z"));
+}
+
+/// More structures than there is room for the scores of: these are made anew, some at a time, for every pass.
+#[test]
+fn structures_that_are_scored_some_at_a_time_have_one_answer() {
+    const COUNT: u64 = 4_300_001;
+    let desk = Desk::new();
+    for (shape, question) in [
+        (&[2, COUNT][..], &["--structure", "column", "--beta", "0.9"][..]),
+        (&[2, COUNT], &["--structure", "column", "--norm", "l1", "--granularity", "global"]),
+        (&[1, COUNT, 2], &["--structure", "channel", "--norm", "max"]),
+        (&[COUNT, 2], &["--structure", "row", "--sparsity", "0.3"]),
+    ] {
+        let mut values = values(2 * COUNT);
+        desk.write("in", &model(&[("w", "BF16", shape, floats("BF16", &values))]));
+        let ask = |name: &str, memory: [&str; 2]| answer(&desk, name, &[question, &memory].concat());
+        let (whole, some) = (ask("whole", AMPLE), ask("some", LITTLE));
+        assert!((&whole.0, &whole.1) == (&some.0, &some.1), "{question:?}");
+        assert!(whole.2 == some.2, "other reports by {question:?}");
+        assert!(whole.0 != desk.read("in"), "nothing is pruned by {question:?}");
+        desk.succeed(&[&["verify", "in", "whole", "--masks", "whole.masks"], question, &LITTLE].concat());
+        // The first bad weight of all, though the last structures have it and the first ones have another.
+        let (first, second) = if shape[0] == 2 { (COUNT - 1, COUNT) } else { (2 * COUNT - 3, 2 * COUNT - 1) };
+        [first, second].into_iter().for_each(|at| values[at as usize] = f32::INFINITY);
+        desk.write("bad", &model(&[("w", "BF16", shape, floats("BF16", &values))]));
+        let message = format!("tensor \"w\" of bad: entry {first} is infinity");
+        let args = ["prune", "bad", "-o", "out", "--masks", "masks", "--backend", "cpu"];
+        desk.fail(&[&args[..], question, &LITTLE].concat(), 1, &[&message]);
+    }
 }

@@ -59,6 +59,7 @@ fn memory_stays_below_what_is_allowed() {
         ("broad", &["--granularity", "column", "--masks", "masks"]),
         ("broad", &["--granularity", "block:2x1"]),
         ("broad", &["--granularity", "block:5x3"]),
+        ("broad", &["--structure", "column"]),
     ] {
         let args = ["prune", input, "-o", "out", "--memory", "128MiB", "--backend", "cpu"];
         let most = peak_of(&desk, &[&args[..], question].concat());
@@ -137,10 +138,11 @@ fn lists_of_structures_are_not_all_in_memory_at_once() {
         assert!(all < 256 << 20, "{} MiB", all >> 20);
     }
     // What stays of all of them is known before anything is read, and one that has room for itself may have none beside them.
-    let args = ["inspect", "in", "--structure", "row", "--granularity", "global", "--memory", "256MiB"];
-    desk.fail(&args, 1, &["tensor \"", "1500000 row structures", "more than --memory 256MiB allows", "before it"]);
     many_zeros(&desk, 1000, rows);
-    desk.fail(&["inspect", "in", "--structure", "row", "--memory", "256MiB"], 1, &["before it", "256MiB"]);
+    for granularity in ["tensor", "global"] {
+        let args = ["inspect", "in", "--structure", "row", "--granularity", granularity, "--memory", "256MiB"];
+        desk.fail(&args, 1, &["tensor \"", "1500000 row structures", "more than --memory 256MiB allows", "before it"]);
+    }
 }
 
 /// What is to be drawn of a tensor is drawn when the tensor is done.
@@ -306,7 +308,7 @@ fn what_has_no_room_is_refused_by_name() {
     sparse("groups", "U8", "[1,16777216]", 1 << 24);
     sparse("deep", "BF16", "[4,64,1048576]", 2 << 28);
     for (input, question, what) in [
-        ("wide", &["--structure", "column"][..], "16777216 column structures"),
+        ("flat", &["--structure", "column"][..], "67108864 column structures"),
         ("wide", &["--structure", "groups:groups"], "16777216 rows or columns with groups"),
         ("flat", &["--score", "wanda", "--norms", "norms", "--granularity", "tensor"], "67108864 norms"),
         (
@@ -316,13 +318,16 @@ fn what_has_no_room_is_refused_by_name() {
         ),
         ("deep", &["--structure", "column"], "what its rows are"),
     ] {
-        let args = [&["inspect", input, "--backend", "cpu", "--memory", "256MiB"], question].concat();
-        desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 256MiB allows"]);
+        let args = [&["inspect", input, "--backend", "cpu", "--memory", "64MiB"], question].concat();
+        desk.fail(&args, 1, &["tensor \"w\"", what, "more than --memory 64MiB allows"]);
     }
     // With as much as is needed, it is done.
-    desk.write("in", &model(&[("w", "BF16", &[2, 1_500_000], vec![0; 6_000_000])]));
-    desk.fail(&["inspect", "in", "--structure", "column", "--memory", "64MiB"], 1, &["1500000 column structures"]);
-    desk.succeed(&["inspect", "in", "--structure", "column", "--memory", "128MiB"]);
+    let few = 4_000_000u64;
+    desk.write("in", &model(&[("w", "BF16", &[1, few], vec![0; 2 * few as usize])]));
+    desk.write("few", &model(&[("w", "F32", &[few], f32s(&vec![1.0; few as usize]))]));
+    let args = ["inspect", "in", "--score", "wanda", "--norms", "few", "--memory"];
+    desk.fail(&[&args[..], &["64MiB"]].concat(), 1, &["4000000 norms", "more than --memory 64MiB allows"]);
+    desk.succeed(&[&args[..], &["128MiB"]].concat());
 }
 
 /// A header of a hundred million bytes, made of these parts over and over.
