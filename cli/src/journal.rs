@@ -13,11 +13,12 @@ use crate::report::TensorReport;
 use crate::safetensors::Model;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A finished shard.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+struct Line<'t> {
     shard: String,
     /// Hash of the file that was read.
     input: String,
@@ -45,13 +46,13 @@ struct Line {
     /// Hash of what contests over many tensors said about these, if they took part in some.
     #[serde(default)]
     decided: Option<String>,
-    tensors: Vec<TensorReport>,
+    tensors: Cow<'t, [TensorReport]>,
     /// What is to be drawn of each of them, which no report has.
     #[serde(default)]
     spreads: Vec<Option<Spread>>,
 }
 
-impl Line {
+impl Line<'_> {
     /// Takes back what was said about a shard: nobody asks this.
     fn of_nothing(shard: String) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl Line {
             version: String::new(),
             masks: None,
             decided: None,
-            tensors: vec![],
+            tensors: Cow::default(),
             spreads: vec![],
         }
     }
@@ -109,7 +110,7 @@ impl Hashes {
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: RefCell<File>,
-    finished: RefCell<BTreeMap<String, Line>>,
+    finished: RefCell<BTreeMap<String, Line<'static>>>,
     /// By the names of the shards that can be finished before all is.
     asked: BTreeMap<String, Asked>,
     /// Shards that are on the disk.
@@ -132,12 +133,45 @@ pub(crate) fn tell_lost(directory: &Path, reasons: &BTreeMap<&str, usize>) {
     }
 }
 
-fn read(directory: &Path) -> BTreeMap<String, Line> {
-    let text = std::fs::read(directory.join(JOURNAL)).unwrap_or_default();
-    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    let mut last: BTreeMap<_, _> = lines.map(|line| (line.shard.clone(), line)).collect();
+fn read(directory: &Path) -> BTreeMap<String, Line<'static>> {
+    let mut last = BTreeMap::new();
+    if let Ok(file) = File::open(directory.join(JOURNAL)) {
+        let mut text = BufReader::new(file);
+        while text.fill_buf().is_ok_and(|more| !more.is_empty()) {
+            let mut line = OneLine { text: &mut text, is_over: false };
+            // As it comes: a line may list more numbers than there is memory for its text.
+            if let Ok(line) = serde_json::from_reader::<_, Line<'_>>(&mut line) {
+                last.insert(line.shard.clone(), line);
+            }
+            if io::copy(&mut line, &mut io::sink()).is_err() {
+                break;
+            }
+        }
+    }
     last.retain(|_, line| !line.settings.is_empty());
     last
+}
+
+/// What comes before the end of a line, which is taken too.
+struct OneLine<'t, R> {
+    text: &'t mut R,
+    is_over: bool,
+}
+
+impl<R: BufRead> Read for OneLine<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_over || buffer.is_empty() {
+            return Ok(0);
+        }
+        let there = self.text.fill_buf()?;
+        let there = &there[..there.len().min(buffer.len())];
+        let end = there.iter().position(|byte| *byte == b'\n');
+        let len = end.unwrap_or(there.len());
+        buffer[..len].copy_from_slice(&there[..len]);
+        self.is_over = end.is_some() || there.is_empty();
+        self.text.consume(len + usize::from(end.is_some()));
+        Ok(len)
+    }
 }
 
 impl Journal {
@@ -205,7 +239,7 @@ impl Journal {
     pub(crate) fn take(&self, shard: &Model, decided: Option<&str>) -> Result<Option<Vec<TensorReport>>> {
         let Some(line) = self.finished.borrow_mut().remove(&name(shard)) else { return Ok(None) };
         if line.decided.as_deref() == decided {
-            let mut tensors = line.tensors;
+            let mut tensors = line.tensors.into_owned();
             tensors.iter_mut().zip(line.spreads).for_each(|(tensor, spread)| tensor.spread = spread);
             return Ok(Some(tensors));
         }
@@ -248,7 +282,7 @@ impl Journal {
                 version: VERSION.to_owned(),
                 masks,
                 decided,
-                tensors: tensors.to_vec(),
+                tensors: tensors.into(),
                 spreads,
             },
         )?;
@@ -257,10 +291,14 @@ impl Journal {
     }
 }
 
-fn append(file: &mut File, line: &Line) -> Result<()> {
-    let mut text = serde_json::to_vec(line)?;
-    text.push(b'\n');
-    file.write_all(&text).and_then(|()| file.sync_data()).context("cannot write the journal")
+/// Each line is written as it is made, for it may be long. One that is cut off says nothing.
+fn append(file: &mut File, line: &Line<'_>) -> Result<()> {
+    let mut out = BufWriter::new(&mut *file);
+    let written = serde_json::to_writer(&mut out, line).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+    // What is left is not to be tried once more.
+    let written = written.and_then(|()| out.flush());
+    drop(out.into_parts());
+    written.and_then(|()| file.sync_data()).context("cannot write the journal")
 }
 
 fn name(shard: &Model) -> String {
@@ -278,4 +316,32 @@ pub(crate) fn hash(file: &File, bytes: Range<u64>) -> io::Result<blake3::Hash> {
         hasher.update_rayon(piece);
     }
     Ok(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_they_come_and_what_is_no_line_says_nothing() {
+        let line = |shard: &str, settings: &str| {
+            let line = Line { settings: settings.into(), ..Line::of_nothing(shard.into()) };
+            serde_json::to_string(&line).unwrap()
+        };
+        let (a, b, c) = (line("a", "1"), line("b", "1"), line("c", "1"));
+        let (cut, taken_back) = (&a[..a.len() / 2], line("b", ""));
+        let text = format!("{a}\n\n{cut}{a}\n{b}\nno line\n{b} and more\n{}\n{taken_back}\n{c}\n{cut}", line("a", "2"));
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(JOURNAL), &text).unwrap();
+        let read = read(directory.path());
+        let settings: Vec<_> = read.iter().map(|(name, line)| (name.as_str(), line.settings.as_str())).collect();
+        assert_eq!(settings, [("a", "2"), ("c", "1")]);
+        // However little comes at once.
+        let mut text = BufReader::with_capacity(3, text.as_bytes());
+        for expected in [&a, "", &format!("{cut}{a}"), &b, "no line"] {
+            let mut line = String::new();
+            OneLine { text: &mut text, is_over: false }.read_to_string(&mut line).unwrap();
+            assert_eq!(line, *expected);
+        }
+    }
 }

@@ -52,7 +52,7 @@ use anyhow::{Context, Result};
 use args::{Cli, Command, InspectArgs, PruneArgs};
 use clap::{CommandFactory, Parser};
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -137,8 +137,16 @@ fn man(directory: Option<&Path>) -> Result<()> {
 
 /// Write to stdout. A reader that has seen enough, such as `head`, is no error: the work is done.
 pub(crate) fn print(bytes: &[u8]) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    print_with(|out| out.write_all(bytes))
+}
+
+/// The same of what is written piece by piece.
+pub(crate) fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    // What is left is not to be tried once more.
+    drop(out.into_parts());
+    match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("cannot write to the standard output"),
         _ => Ok(()),
     }

@@ -79,15 +79,13 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     let report_of_all = drawn.inspect_err(|_| destination.keep_if_terminated())?;
     destination.commit(&report_of_all)?;
 
-    let mut text = Vec::new();
-    events::tell("finished", json!({"seconds": start.elapsed().as_secs_f64()}));
+    let seconds = start.elapsed().as_secs_f64();
+    events::tell("finished", json!({"seconds": seconds}));
     if files.report.json {
-        write_json(&mut text, &report_of_all)?;
-    } else {
-        let seconds = start.elapsed().as_secs_f64();
-        text = table::render(&report_of_all, workers.backend(), output, seconds).into_bytes();
+        // As it is made: it may name more structures than there is memory for the text.
+        return crate::print_with(|out| write_json(out, &report_of_all));
     }
-    crate::print(&text)
+    crate::print(table::render(&report_of_all, workers.backend(), output, seconds).as_bytes())
 }
 
 /// What is asked: a checkpoint, and what the options make of it.

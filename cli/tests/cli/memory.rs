@@ -3,6 +3,7 @@
 
 use crate::desk::{Desk, f32s, model, tensor, texts, with_header};
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -142,6 +143,58 @@ fn lists_of_structures_are_not_all_in_memory_at_once() {
     for granularity in ["tensor", "global"] {
         let args = ["inspect", "in", "--structure", "row", "--granularity", granularity, "--memory", "256MiB"];
         desk.fail(&args, 1, &["tensor \"", "1500000 row structures", "more than --memory 256MiB allows", "before it"]);
+    }
+}
+
+/// Where a list of structures is written, to the report, the journal or the standard output, its text is many times what it takes until then.
+#[test]
+fn lists_of_structures_are_written_as_they_are_made() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    let columns = 16 << 20;
+    let shard = |number: usize, rows: u64, columns: u64| {
+        let name = format!("in/{}.safetensors", ["a", "b"][number]);
+        let bytes = 2 * rows * columns;
+        let header =
+            format!(r#"{{"w{number}":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
+        desk.write(&name, &with_header(&header, &[]));
+        File::options().write(true).open(desk.path(&name)).unwrap().set_len(8 + header.len() as u64 + bytes).unwrap();
+    };
+    desk.write("in/model.safetensors.index.json", br#"{"weight_map":{"w0":"a.safetensors","w1":"b.safetensors"}}"#);
+    // The second shard takes seconds.
+    (shard(0, 1, columns), shard(1, 1 << 17, 1 << 12));
+    let question = ["--structure", "column", "--sparsity", "0.01", "--backend", "cpu", "--memory", "128MiB"];
+    let prune = [&["prune", "in", "-o", "out"], &question[..]].concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    let mut child = command.args(&prune).current_dir(desk.path(".")).stderr(Stdio::null()).spawn().unwrap();
+    let mut most = 0;
+    let journal = desk.path("out.emprune-partial/.journal.emprune-partial");
+    let last = || {
+        let (mut file, mut last) = (File::open(&journal)?, [0]);
+        file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map(|()| last[0])
+    };
+    while !last().is_ok_and(|last| last == b'\n') {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+        most = most.max(peak(&child).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    most = most.max(peak(&child).unwrap_or_default());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = fs::metadata(&journal).unwrap().len();
+    assert!(text > 128 << 20, "the text of {text} bytes would fit");
+    shard(1, 2, 16);
+    let finished = fs::metadata(desk.path("out.emprune-partial/a.safetensors")).unwrap().modified().unwrap();
+    let again = peak_of(&desk, &prune);
+    assert_eq!(
+        fs::metadata(desk.path("out/a.safetensors")).unwrap().modified().unwrap(),
+        finished,
+        "it was gone on with"
+    );
+    let inspect = [&["inspect", "in", "--json"], &question[..]].concat();
+    for (what, most) in [("prune", most), ("go on", again), ("inspect", peak_of(&desk, &inspect))] {
+        println!("{} MiB to {what}", most >> 20);
+        assert!((1 << 20..128 << 20).contains(&most), "{} MiB to {what}", most >> 20);
     }
 }
 
