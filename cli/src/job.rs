@@ -14,7 +14,7 @@ use crate::plot::Pictures;
 use crate::progress::Progress;
 use crate::report::{GlobalReport, MOST_ROWS_OF_ALL, Numbers, Rows, TensorReport, are_few, sparsity};
 use crate::safetensors::{Model, TensorInfo};
-use crate::selected::Selected;
+use crate::selected::{Selected, Window, Windows};
 use crate::settings::Score;
 use crate::sink::{First, Sink};
 use crate::structures::Structures;
@@ -207,9 +207,19 @@ impl<'a> Job<'a> {
         pieces.map(|piece| Place { file, bytes: bytes(piece) }).collect()
     }
 
+    /// The same of some windows of a tensor.
+    fn places_of(&self, one: &Selected<'_>, windows: impl Iterator<Item = Window>) -> impl Iterator<Item = Place<'a>> {
+        windows.flat_map(|Window { entries, columns, .. }| self.places(one, entries, columns.end - columns.start))
+    }
+
     /// The same of whole tensors.
     fn places_of_all(&self, all: &[Selected<'_>]) -> impl Iterator<Item = Place<'a>> {
-        all.iter().flat_map(|one| self.places(one, Lines::run(0..one.info.len), one.row_len()))
+        all.iter().flat_map(|one| {
+            let windows = one
+                .norms_len(self.norms)
+                .and_then(|norms| one.windows(norms.unwrap_or(one.row_len()), norms, self.memory));
+            self.places_of(one, windows.into_iter().flat_map(Windows::all))
+        })
     }
 }
 
@@ -356,11 +366,10 @@ impl<'a> Stream<'a> {
         let mut part = self.job.part(one, place)?;
         let row_len = one.spec(info.len, &part)?.row_len;
         let by_row = one.settings.granularity() != Granularity::Tensor;
-        let (rows_at_once, columns_at_once) = one.at_once(row_len, part.norms_len(), self.job.memory)?;
-        let is_in_order = columns_at_once == row_len || rows_at_once == 1;
+        let windows = one.windows(row_len, part.norms_len(), self.job.memory)?;
         match &mut hashes {
             // Before anything of it is used: what changes from then on is noticed by the next run.
-            Some(hashes) if !is_in_order => {
+            Some(hashes) if !windows.are_in_order() => {
                 let hash = journal::hash(&self.job.shards[info.shard].file, info.bytes.clone());
                 hashes.add(info.bytes.start, hash.with_context(|| of(info, self.job.shards))?);
             }
@@ -368,52 +377,42 @@ impl<'a> Stream<'a> {
         }
         let (mut rows, mut kept, mut contests) = (Rows::new(one.contests(row_len)?, self.lists_rows), 0, 0);
         let mut report = TensorReport::default();
-        let all_rows = info.len / row_len;
-        for top in (0..all_rows).step_by(rows_at_once as usize) {
-            let height = rows_at_once.min(all_rows - top);
-            let mut bad: Option<BadEntry> = None;
-            for left in (0..row_len).step_by(columns_at_once as usize) {
-                let columns = left..row_len.min(left + columns_at_once);
-                let (start, width) = (top * row_len + left, columns.end - columns.start);
-                let entries = Lines::columns(start, height, width, row_len);
-                part.go_on(entries, columns.clone());
-                let end = start + (height - 1) * row_len + width;
-                let then = match entries.are_apart() && end < info.len {
-                    // What comes next is read in strips.
-                    true => vec![],
-                    false => {
-                        let rest = self.job.places(one, Lines::run(end..info.len), row_len);
-                        rest.into_iter().chain(self.job.places_of_all(later)).take(MOST_REQUESTS).collect()
+        let mut bad: Option<BadEntry> = None;
+        for window in windows.all() {
+            let (entries, columns) = (window.entries, window.columns.clone());
+            let width = columns.end - columns.start;
+            part.go_on(entries, columns);
+            let next = self.job.places_of(one, windows.after(&window));
+            let then = next.chain(self.job.places_of_all(later)).take(MOST_REQUESTS).collect();
+            let specs = vec![one.spec_of_rows(entries.len, width, &part)?];
+            // Beside a bad entry nothing is stored any more.
+            let step = if bad.is_some() { Step::Decide } else { Step::Both };
+            match self.run(&[*one], specs, vec![part.clone()], then, step) {
+                Ok((Outcome { decision, kept: kept_structures, .. }, parts)) => {
+                    let are_structures = kept_structures.is_some();
+                    report.kept_structures = kept_structures;
+                    part = parts.into_iter().next().unwrap_or_default();
+                    kept += if are_structures { part.kept } else { decision.kept() };
+                    contests += decision.groups().len() as u64;
+                    match decision.groups() {
+                        groups if by_row => rows.add(groups),
+                        contest => contest.iter().for_each(|group| report.set_contest(group)),
                     }
-                };
-                let specs = vec![one.spec_of_rows(entries.len, width, &part)?];
-                // Beside a bad entry nothing is stored any more.
-                let step = if bad.is_some() { Step::Decide } else { Step::Both };
-                let (outcome, parts) = match self.run(&[*one], specs, vec![part.clone()], then, step) {
-                    Ok(done) => done,
-                    // Of the columns to the right one may have an earlier one.
-                    Err(error) if entries.are_apart() => {
-                        let found = error.downcast::<BadEntry>()?;
-                        bad = bad.into_iter().chain([found]).min_by_key(|bad| bad.at);
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                let Outcome { decision, kept: kept_structures, .. } = outcome;
-                let are_structures = kept_structures.is_some();
-                report.kept_structures = kept_structures;
-                part = parts.into_iter().next().unwrap_or_default();
-                kept += if are_structures { part.kept } else { decision.kept() };
-                contests += decision.groups().len() as u64;
-                match decision.groups() {
-                    groups if by_row => rows.add(groups),
-                    contest => contest.iter().for_each(|group| report.set_contest(group)),
                 }
+                // Of the columns to the right one may have an earlier one.
+                Err(error) if entries.are_apart() => {
+                    let found = error.downcast::<BadEntry>()?;
+                    bad = bad.into_iter().chain([found]).min_by_key(|bad| bad.at);
+                }
+                Err(error) => return Err(error),
             }
-            if let Some(bad) = bad {
+            if !windows.ends_rows(&window) {
+                continue;
+            }
+            if let Some(bad) = bad.take() {
                 return Err(anyhow::Error::new(bad).context(of(info, self.job.shards)));
             }
-            if !is_in_order {
+            if !windows.are_in_order() {
                 self.first.tell()?;
                 self.finish()?;
             }

@@ -1,6 +1,7 @@
 //! A tensor that is pruned, and how: what follows from its shape and its settings before any of it is read.
 
 use crate::args::piece_bytes;
+use crate::lines::Lines;
 use crate::norms::Norms;
 use crate::safetensors::TensorInfo;
 use crate::settings::{Score, Settings, Structure};
@@ -8,6 +9,7 @@ use crate::weights::Part;
 use anyhow::{Result, ensure};
 use emprune::{Dtype, Granularity, Group, TensorSpec};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Neighbouring rows, and the contests in them.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,62 @@ pub(crate) struct Band {
     columns: u64,
     /// So many are side by side.
     contests: u64,
+}
+
+/// How many rows and columns of a tensor are decided at once: all of them, or as many as there is room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    pub(crate) rows: u64,
+    pub(crate) row_len: u64,
+    pub(crate) rows_at_once: u64,
+    pub(crate) columns_at_once: u64,
+}
+
+/// Some rows and columns that are decided at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    top: u64,
+    pub(crate) columns: Range<u64>,
+    pub(crate) entries: Lines,
+}
+
+impl Windows {
+    /// Whether their entries are read in the order in which they lie.
+    pub(crate) fn are_in_order(self) -> bool {
+        self.columns_at_once == self.row_len || self.rows_at_once == 1
+    }
+
+    /// All of them: row by row, and in each from the left to the right.
+    pub(crate) fn all(self) -> impl Iterator<Item = Window> {
+        self.starting_at(0, 0)
+    }
+
+    /// Those that come after one.
+    pub(crate) fn after(self, Window { top, columns, .. }: &Window) -> impl Iterator<Item = Window> {
+        if columns.end >= self.row_len {
+            self.starting_at(top + self.rows_at_once, 0)
+        } else {
+            self.starting_at(*top, columns.end)
+        }
+    }
+
+    /// Whether there is none to the right of it.
+    pub(crate) fn ends_rows(self, window: &Window) -> bool {
+        window.columns.end >= self.row_len
+    }
+
+    fn starting_at(self, top: u64, left: u64) -> impl Iterator<Item = Window> {
+        let Self { rows, row_len, rows_at_once, columns_at_once } = self;
+        let mut next = (top, left);
+        std::iter::from_fn(move || {
+            let (top, left) = next;
+            let height = rows.checked_sub(top).filter(|&rest| rest > 0)?.min(rows_at_once);
+            let columns = left..row_len.min(left + columns_at_once);
+            next = if columns.end < row_len { (top, columns.end) } else { (top + height, 0) };
+            let entries = Lines::columns(top * row_len + left, height, columns.end - left, row_len);
+            Some(Window { top, columns, entries })
+        })
+    }
 }
 
 /// A tensor that is pruned, and how.
@@ -77,6 +135,12 @@ impl<'a> Selected<'a> {
     pub(crate) fn contests(&self, row_len: u64) -> Result<u64> {
         let (band, rows) = (self.band(row_len)?, self.info.len / row_len.max(1));
         Ok(rows.div_ceil(band.rows) * band.contests)
+    }
+
+    /// What of it is decided at once, in rows of this length.
+    pub(crate) fn windows(&self, row_len: u64, norms: Option<u64>, memory: u64) -> Result<Windows> {
+        let (rows_at_once, columns_at_once) = self.at_once(row_len, norms, memory)?;
+        Ok(Windows { rows: self.info.len / row_len.max(1), row_len, rows_at_once, columns_at_once })
     }
 
     /// How many of its rows of this length are decided at once, and how many columns of those: as many contests as there is memory for their
@@ -186,3 +250,66 @@ const SCORED: PerStructure = PerStructure { deciding: 9, competing: 7 };
 const GROUPED: PerStructure = PerStructure { deciding: 160, competing: 7 };
 /// For each norm, of a file and of the library.
 const NORM: u64 = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use emprune::Granularity;
+
+    /// Of a tensor of this shape, where its contests are these and `--memory` is so many MiB.
+    fn windows(shape: [u64; 2], granularity: Granularity, norms: Option<u64>, memory: u64) -> Windows {
+        #[derive(clap::Parser)]
+        struct Asked {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let mut settings = <Asked as clap::Parser>::parse_from(["emprune"]).settings;
+        settings.granularity = Some(granularity);
+        let len = shape[0] * shape[1];
+        let (name, dtype, shape) = ("w".to_owned(), "BF16".to_owned(), shape.to_vec());
+        let info = TensorInfo { name, dtype, shape, len, bytes: 0..2 * len, shard: 0 };
+        let one = Selected { info: &info, dtype: Dtype::Bf16, rule: None, settings: &settings };
+        one.windows(one.row_len(), norms, memory << 20).unwrap()
+    }
+
+    #[test]
+    fn what_is_decided_at_once_has_room() {
+        let block = Granularity::Block { rows: 2, columns: 3 };
+        for (shape, granularity, norms, memory, in_order, several) in [
+            ([3, 300_001], Granularity::Column, None, 64, false, true),
+            ([3, 300_001], Granularity::Column, None, 512, true, false),
+            ([1, 300_001], Granularity::Column, None, 64, true, true),
+            ([5, 900_001], block, None, 64, false, true),
+            ([300_001, 3], Granularity::Row, None, 64, true, true),
+            ([7, 4_000_000], block, Some(4_000_000), 64, false, true),
+            ([7, 4_000_000], Granularity::Row, Some(4_000_000), 128, true, false),
+            ([7, 4_000_000], Granularity::Tensor, None, 64, true, false),
+            ([0, 5], Granularity::Row, None, 64, true, false),
+        ] {
+            let windows = windows(shape, granularity, norms, memory);
+            let all: Vec<_> = windows.all().collect();
+            assert_eq!((windows.are_in_order(), all.len() > 1), (in_order, several), "{windows:?}");
+            let most = piece_bytes(memory << 20) as u64 / size_of::<Group>() as u64;
+            let mut seen = 0;
+            for (at, window) in all.iter().enumerate() {
+                let width = window.columns.end - window.columns.start;
+                let height = window.entries.len / width;
+                let contests = match granularity {
+                    Granularity::Row => height,
+                    Granularity::Column => width,
+                    Granularity::Block { rows, columns } => height.div_ceil(rows) * width.div_ceil(columns),
+                    _ => 1,
+                };
+                assert!(contests <= most, "{contests} contests in {window:?}");
+                assert!(norms.is_none() || width * NORM <= memory << 19, "{width} norms in {window:?}");
+                assert!(window.columns.start.is_multiple_of(3), "no block is cut: {window:?}");
+                seen += window.entries.len;
+                let next = windows.after(window).next();
+                let next = next.as_ref().map(|window| window.entries);
+                assert_eq!(next, all.get(at + 1).map(|window| window.entries));
+                assert_eq!(windows.ends_rows(window), next.is_none_or(|next| next.at(0).is_multiple_of(shape[1])));
+            }
+            assert_eq!(seen, shape[0] * shape[1], "each entry once: {windows:?}");
+        }
+    }
+}

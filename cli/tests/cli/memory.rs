@@ -70,6 +70,33 @@ fn memory_stays_below_what_is_allowed() {
     }
 }
 
+/// What is decided some rows or columns at a time is read ahead as it will be asked for, and not once more.
+#[test]
+fn contests_that_are_decided_in_several_runs_are_read_once() {
+    let desk = Desk::new();
+    zeros(&desk, "few", 1 << 10, 8 << 10);
+    zeros(&desk, "broad", 5, (1 << 20) + 1);
+    zeros(&desk, "flat", 1, 8 << 20);
+    many_zeros(&desk, 4, 1 << 20);
+    for (input, question) in [
+        ("few", ["--nm", "2:4"]),
+        ("few", ["--granularity", "block:4x4"]),
+        ("broad", ["--granularity", "column"]),
+        ("broad", ["--granularity", "block:2x1"]),
+        ("flat", ["--granularity", "chunk:8"]),
+        ("in", ["--granularity", "row"]),
+    ] {
+        // What a shell has waited for is counted as its own.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$@\" >&2 && cat /proc/$$/io", "sh", env!("CARGO_BIN_EXE_emprune"), "inspect", input]);
+        shell.args(["--memory", "64MiB", "--backend", "cpu"]).args(question).current_dir(desk.path("."));
+        let (stdout, stderr) = texts(&shell.output().unwrap());
+        let read = stdout.lines().find_map(|line| line.strip_prefix("rchar: ")).expect(&stderr);
+        let (read, len): (u64, _) = (read.parse().unwrap(), fs::metadata(desk.path(input)).unwrap().len());
+        assert!((len..len + len / 8).contains(&read), "{read} bytes of {len} by {question:?}, {input}");
+    }
+}
+
 /// Norms are as many as columns: one contest over many tensors needs those of one of them at a time.
 #[test]
 fn norms_are_not_all_in_memory_at_once() {
