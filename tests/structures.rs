@@ -72,12 +72,15 @@ fn judge_structures(backends: &[Named], tensors: &[Weights], scores: &[Vec<f32>]
             let spread = |entry: u64| masks[t].get(number(t, entry as usize) as u64);
             assert!((0..bits.len()).all(|entry| bits.get(entry) == spread(entry)), "{what}: bits of tensor {t}");
         }
-        // Scores that are made again, of some structures at a time.
+        // Scores that are made again, of 11 structures at a time.
         let mut few = Pieces::new(tensors, (most / 50).max(100), want_all);
         (few.strips, few.structure_bytes) = (true, 44);
         let streamed = backend.pruner.stream_structures(&mut few, *structure, *norm, &rule, want_all).unwrap();
         assert_eq!(streamed, (decision.clone(), masks.clone()), "{what}: some structures at a time");
         assert_eq!(few.pruned_bytes(), copies, "{what}: some structures at a time");
+        let are_made = !matches!((structure, norm), (Structure::Groups(_), _) | (_, Norm::Given(_)));
+        let are_many = masks.iter().map(|mask| mask.len()).sum::<u64>() > 11;
+        assert_eq!(few.loaded > pieces.loaded, are_made && are_many, "{what}: weights are read again for their scores");
         let mut looked_at = Pieces::new(tensors, (most / 50).max(100), want_all);
         looked_at.strips = true;
         let decided = backend.pruner.decide_structures(&mut looked_at, *structure, *norm, &rule).unwrap();
