@@ -189,7 +189,8 @@ fn lists_of_structures_are_written_as_they_are_made() {
     };
     desk.write("in/model.safetensors.index.json", br#"{"weight_map":{"w0":"a.safetensors","w1":"b.safetensors"}}"#);
     // The second shard takes seconds.
-    (shard(0, 1, columns), shard(1, 1 << 17, 1 << 12));
+    shard(0, 1, columns);
+    shard(1, 1 << 17, 1 << 12);
     let question = ["--structure", "column", "--sparsity", "0.01", "--backend", "cpu", "--memory", "128MiB"];
     let prune = [&["prune", "in", "-o", "out"], &question[..]].concat();
     let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
