@@ -184,15 +184,20 @@ impl<'a> Job<'a> {
         matches!(self.workers.current().backend(), Backend::Cpu { .. })
     }
 
-    /// Where the pieces are that the library will ask for of some of a tensor's entries, in rows of this length. A wrong guess costs time alone.
-    fn places(&self, one: &Selected<'_>, entries: Lines, row_len: u64) -> Vec<Place<'a>> {
+    /// The entries of a piece of it.
+    fn piece_len(&self, one: &Selected<'_>) -> u64 {
         let norms = if one.settings.score == Score::Wanda { size_of::<f32>() } else { 1 };
         let scores = match self.beside.scores(one.info, one.settings) {
             Ok(Some(Scores::Weights(place))) => Some(place),
             _ => None,
         };
         let widest = one.dtype.size().max(norms).max(scores.map_or(1, |place| place.dtype.size()));
-        let piece = ((self.piece_bytes_of(one) / widest) as u64).max(1);
+        ((self.piece_bytes_of(one) / widest) as u64).max(1)
+    }
+
+    /// Where the pieces are that the library will ask for of some of a tensor's entries, in rows of this length. A wrong guess costs time alone.
+    fn places(&self, one: &Selected<'_>, entries: Lines, row_len: u64) -> Vec<Place<'a>> {
+        let piece = self.piece_len(one);
         let whole = entries.len;
         let run = if one.is_read_again() { 1 } else { one.band(one.row_len()).map_or(1, |band| band.rows * row_len) };
         // Runs that fit a piece are taken together, as many as fit; else each by itself.
@@ -207,18 +212,23 @@ impl<'a> Job<'a> {
         pieces.map(|piece| Place { file, bytes: bytes(piece) }).collect()
     }
 
-    /// The same of some windows of a tensor.
-    fn places_of(&self, one: &Selected<'_>, windows: impl Iterator<Item = Window>) -> impl Iterator<Item = Place<'a>> {
-        windows.flat_map(|Window { entries, columns, .. }| self.places(one, entries, columns.end - columns.start))
+    /// The first of those that it will ask for of these windows, as far as they are known.
+    fn first_places<'s>(&self, windows: impl Iterator<Item = (&'s Selected<'s>, Window)>) -> Vec<Place<'a>> {
+        let known = windows.take_while(|(one, window)| {
+            // Of what is longer than a piece, some contests are asked for before the others beside them.
+            let is_side_by_side = one.band(window.width()).is_ok_and(|band| band.rows > 1 && band.contests > 1);
+            !is_side_by_side || window.entries.len <= self.piece_len(one)
+        });
+        let places = known.flat_map(|(one, window)| self.places(one, window.entries, window.width()));
+        places.take(MOST_REQUESTS).collect()
     }
 
-    /// The same of whole tensors.
-    fn places_of_all(&self, all: &[Selected<'_>]) -> impl Iterator<Item = Place<'a>> {
+    /// What is decided at once of tensors.
+    fn windows<'s>(&self, all: &'s [Selected<'s>]) -> impl Iterator<Item = (&'s Selected<'s>, Window)> {
         all.iter().flat_map(|one| {
-            let windows = one
-                .norms_len(self.norms)
-                .and_then(|norms| one.windows(norms.unwrap_or(one.row_len()), norms, self.memory));
-            self.places_of(one, windows.into_iter().flat_map(Windows::all))
+            let norms = one.norms_len(self.norms);
+            let windows = norms.and_then(|norms| one.windows(norms.unwrap_or(one.row_len()), norms, self.memory));
+            windows.into_iter().flat_map(Windows::all).map(move |window| (one, window))
         })
     }
 }
@@ -339,8 +349,8 @@ impl<'a> Stream<'a> {
     ) -> Result<TensorReport> {
         let info = one.info;
         part.hasher = hashes.is_some().then(|| Box::new((blake3::Hasher::new(), info.bytes.start)));
-        let later = self.job.places_of_all(later).take(MOST_REQUESTS);
-        let (specs, then) = (vec![one.spec(info.len, &part)?], later.collect());
+        let then = self.job.first_places(self.job.windows(later));
+        let specs = vec![one.spec(info.len, &part)?];
         let (outcome, parts) = self.run(&[*one], specs, vec![part], then, Step::CarryOut(&fate))?;
         part = parts.into_iter().next().unwrap_or_default();
         self.end(info, &mut part, hashes);
@@ -379,12 +389,11 @@ impl<'a> Stream<'a> {
         let mut report = TensorReport::default();
         let mut bad: Option<BadEntry> = None;
         for window in windows.all() {
-            let (entries, columns) = (window.entries, window.columns.clone());
-            let width = columns.end - columns.start;
-            part.go_on(entries, columns);
-            let next = self.job.places_of(one, windows.after(&window));
-            let then = next.chain(self.job.places_of_all(later)).take(MOST_REQUESTS).collect();
-            let specs = vec![one.spec_of_rows(entries.len, width, &part)?];
+            let entries = window.entries;
+            part.go_on(entries, window.columns.clone());
+            let next = windows.after(&window).map(|window| (one, window));
+            let then = self.job.first_places(next.chain(self.job.windows(later)));
+            let specs = vec![one.spec_of_rows(entries.len, window.width(), &part)?];
             // Beside a bad entry nothing is stored any more.
             let step = if bad.is_some() { Step::Decide } else { Step::Both };
             match self.run(&[*one], specs, vec![part.clone()], then, step) {

@@ -18,7 +18,7 @@ pub(crate) struct Band {
     /// Of one contest.
     columns: u64,
     /// So many are side by side.
-    contests: u64,
+    pub(crate) contests: u64,
 }
 
 /// How many rows and columns of a tensor are decided at once: all of them, or as many as there is room for.
@@ -36,6 +36,12 @@ pub(crate) struct Window {
     top: u64,
     pub(crate) columns: Range<u64>,
     pub(crate) entries: Lines,
+}
+
+impl Window {
+    pub(crate) fn width(&self) -> u64 {
+        self.columns.end - self.columns.start
+    }
 }
 
 impl Windows {
@@ -152,6 +158,8 @@ impl<'a> Selected<'a> {
             return Ok(((most / band.contests).max(1) * band.rows, row_len));
         }
         let contests = most.min(most_columns / band.columns).max(1);
+        // As many times as it must be, and each time as many.
+        let contests = band.contests.div_ceil(band.contests.div_ceil(contests));
         Ok((band.rows, contests.saturating_mul(band.columns).min(row_len)))
     }
 
@@ -292,7 +300,7 @@ mod tests {
             let most = piece_bytes(memory << 20) as u64 / size_of::<Group>() as u64;
             let mut seen = 0;
             for (at, window) in all.iter().enumerate() {
-                let width = window.columns.end - window.columns.start;
+                let width = window.width();
                 let height = window.entries.len / width;
                 let contests = match granularity {
                     Granularity::Row => height,
@@ -302,7 +310,14 @@ mod tests {
                 };
                 assert!(contests <= most, "{contests} contests in {window:?}");
                 assert!(norms.is_none() || width * NORM <= memory << 19, "{width} norms in {window:?}");
-                assert!(window.columns.start.is_multiple_of(3), "no block is cut: {window:?}");
+                assert!(
+                    !matches!(granularity, Granularity::Block { .. }) || window.columns.start.is_multiple_of(3),
+                    "no block is cut: {window:?}"
+                );
+                assert!(
+                    all.iter().all(|other| other.width().abs_diff(width) < 3 * all.len() as u64),
+                    "{width} columns in {window:?}"
+                );
                 seen += window.entries.len;
                 let next = windows.after(window).next();
                 let next = next.as_ref().map(|window| window.entries);
