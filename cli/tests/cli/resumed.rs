@@ -39,7 +39,11 @@ fn start(desk: &Desk) -> Child {
 }
 
 fn start_with(desk: &Desk, rows: u64, options: &[&str]) -> Child {
-    let columns = 1 << 12;
+    start_on(desk, [rows, 1 << 12], options)
+}
+
+/// The same, where the last shard has this shape.
+fn start_on(desk: &Desk, [rows, columns]: [u64; 2], options: &[&str]) -> Child {
     let bytes: u64 = 2 * rows * columns;
     let header = format!(r#"{{"w2":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{bytes}]}}}}"#);
     desk.write("in/c.safetensors", &with_header(&header, &[]));
@@ -140,6 +144,29 @@ fn columns_that_are_decided_in_several_runs_are_known_again() {
     let stderr = go_on(&desk, &BY_COLUMN);
     assert!(stderr.contains("1 of another input") && stderr.contains("1 of 3 shards were finished"), "{stderr}");
     assert!(is_whole(&desk, &BY_COLUMN));
+}
+
+/// A run that is killed while it decides a shard some columns at a time leaves the others, and of that one nothing is trusted.
+#[test]
+fn a_shard_that_was_written_some_columns_at_a_time_is_written_anew() {
+    const MASKED: [&str; 6] = ["--granularity", "column", "--memory", "64MiB", "--masks", "masks"];
+    let desk = checkpoint();
+    let mut child = start_on(&desk, [500, 300_001], &MASKED);
+    // In its middle, if it is as fast as it usually is.
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stderr = go_on(&desk, &MASKED);
+    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    let (out, masks) = (tree(&desk.path("out")), desk.read("masks"));
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    fs::remove_file(desk.path("masks")).unwrap();
+    go_on(&desk, &MASKED);
+    assert!(desk.read("masks") == masks, "its masks are others");
+    for name in SHARDS {
+        assert!(desk.read(&format!("out/{name}")) == out[name], "{name} is another");
+    }
 }
 
 /// Who listens hears of every tensor once, whichever run pruned it.
