@@ -1,6 +1,7 @@
 //! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
 
 use crate::backend::Workers;
+use crate::bad_entry::{BadEntry, explain, of};
 use crate::beside::{Beside, Scores};
 use crate::destination::copy_gaps;
 use crate::events;
@@ -20,9 +21,8 @@ use crate::sink::{First, Sink};
 use crate::structures::Structures;
 use crate::weights::{Clock, NormsPlace, Part, Weights};
 use anyhow::{Context, Result};
-use emprune::{Backend, Decision, Error, Granularity, Group, Mask, TensorSpec, Want};
+use emprune::{Backend, Decision, Granularity, Group, Mask, TensorSpec, Want};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::thread;
 
 /// What the processor takes at once of what is read in runs: between two threads it stays in a cache.
@@ -561,47 +561,6 @@ fn tell(report: &TensorReport) {
     events::tell("tensor", report);
 }
 
-/// What a tensor is called where several files have some.
-fn of(info: &TensorInfo, shards: &[Model]) -> String {
-    format!("tensor {:?} of {}", info.name, shards[info.shard].path.display())
-}
-
-/// A score that is no finite number.
-#[derive(Debug)]
-struct BadEntry {
-    /// The entry that it is of.
-    at: u64,
-    message: String,
-}
-
-impl fmt::Display for BadEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for BadEntry {}
-
-impl BadEntry {
-    /// The library counts entries among those that it was given; people count from where the tensor begins.
-    fn new(entries: Lines, index: u64, message: &str) -> Self {
-        let at = entries.at(index);
-        Self { at, message: message.replacen(&format!("entry {index} "), &format!("entry {at} "), 1) }
-    }
-}
-
-/// The error of one tensor, of which these entries were looked at, in words for people.
-fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], entries: Lines) -> anyhow::Error {
-    // What was handed over to be written may be of a tensor that the library is done with.
-    let info = Unwritten::of(&error).map(|late| late.tensor.clone()).or(info.cloned());
-    let Some(info) = &info else { return error.into() };
-    let name = of(info, shards);
-    match error.index() {
-        Some(index) => anyhow::Error::new(BadEntry::new(entries, index, &error.to_string())).context(name),
-        _ => anyhow::Error::new(error).context(name),
-    }
-}
-
 /// What the header says.
 pub(crate) fn about(info: &TensorInfo) -> TensorReport {
     let TensorInfo { name, dtype, shape, len, .. } = info.clone();
@@ -619,18 +578,5 @@ fn counted(info: &TensorInfo, contests: u64, kept: u64, part: &mut Part) -> Tens
         seconds: Some(part.seconds),
         spread: part.histogram.take().map(|histogram| histogram.spread()),
         ..about(info)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::BadEntry;
-    use crate::lines::Lines;
-
-    #[test]
-    fn a_bad_entry_is_counted_from_the_tensors_first() {
-        let bad = |entries| BadEntry::new(entries, 17, "entry 17 is NaN").to_string();
-        assert_eq!(bad(Lines::run(4_000_000..5_000_000)), "entry 4000017 is NaN");
-        assert_eq!(bad(Lines::columns(100, 3, 10, 50)), "entry 157 is NaN");
     }
 }

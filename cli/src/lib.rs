@@ -5,6 +5,7 @@
 mod apply;
 mod args;
 mod backend;
+mod bad_entry;
 mod bench;
 mod beside;
 mod checkpoint;
