@@ -22,11 +22,13 @@ fn narrow(
     if (lane == 0u) {
         wg_record = records[group];
     }
+    // Asked for together with the record.
+    let bins = lane_bins(group, lane);
     let before = workgroupUniformLoad(&wg_record);
     if (before.digits == params.digits) {
         return;
     }
-    narrow_digit(group, before.rank, lane);
+    narrow_digit(group, bins, before.rank, lane);
     let record = workgroupUniformLoad(&wg_record);
     let digit = workgroupUniformLoad(&wg_digit);
     if (record.digits == params.digits && record.cut_rank != 0u) {

@@ -25,13 +25,6 @@ var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
 
-// Of the digits of both sums, a bit each: those that carry one, those that hand on a carry, and those that are not zero in the end. The first word
-// is for S, the others are for Q.
-const FLAG_WORDS: u32 = 3u;
-var<workgroup> wg_carrying: array<atomic<u32>, FLAG_WORDS>;
-var<workgroup> wg_handing: array<atomic<u32>, FLAG_WORDS>;
-var<workgroup> wg_nonzero: array<atomic<u32>, FLAG_WORDS>;
-
 // Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
 const ROW_SUMS: u32 = 46u;
 @group(0) @binding(3) var<storage, read_write> sums: array<u32>;
@@ -79,12 +72,12 @@ fn rows(
             clear_digits(lane);
         }
         finish_sums(first, end, lane);
-        row_canonical(lane);
+        canonical(lane);
         if (HAS_MASS) {
             row_write(row * ROW_SUMS, BIG_SUM, 34u, lane);
         }
         if (lane == 0u) {
-            row_budget(row_count());
+            row_budget(keep_count(vec2<u32>(params.group_len, 0u)));
         }
         record = workgroupUniformLoad(&wg_record);
     }
@@ -146,7 +139,7 @@ fn rows(
     }
     if (HAS_MASS) {
         spread_carries(lane);
-        row_canonical(lane);
+        canonical(lane);
         row_write(row * ROW_SUMS + 34u, BIG_SUM, 12u, lane);
     }
 }
@@ -222,65 +215,6 @@ fn row_budget(effective: vec2<u32>) {
         record.digits = params.digits;
     }
     wg_record = record;
-}
-
-// One lane: how many entries the row keeps.
-fn row_count() -> vec2<u32> {
-    var sum_top = NO_DIGIT;
-    let sum_flags = atomicLoad(&wg_nonzero[0]);
-    if (sum_flags != 0u) {
-        sum_top = 31u - countLeadingZeros(sum_flags);
-    }
-    var square_top = 31u - countLeadingZeros(atomicLoad(&wg_nonzero[1]));
-    let upper = atomicLoad(&wg_nonzero[2]);
-    if (upper != 0u) {
-        square_top = 63u - countLeadingZeros(upper);
-    }
-    return keep_count(sum_top, square_top, vec2<u32>(params.group_len, 0u));
-}
-
-// The digits of both sums to digits of 16 bits, with notes of those that are not zero. Behind `spread_carries` each is below 2^17, so a carry is one at most: which digits
-// get one is what the carries of an addition say, of those that carry to those that carry or would hand on. Uniform flow; three barriers.
-fn row_canonical(lane: u32) {
-    if (lane < FLAG_WORDS) {
-        atomicStore(&wg_carrying[lane], 0u);
-        atomicStore(&wg_handing[lane], 0u);
-        atomicStore(&wg_nonzero[lane], 0u);
-    }
-    workgroupBarrier();
-    for (var i = lane; i < DIGITS; i += LANES) {
-        let digit = atomicLoad(&wg_digits[i]);
-        let flag = flag_of(i);
-        if (digit > 0xffffu) {
-            atomicOr(&wg_carrying[flag.x], flag.y);
-        } else if (digit == 0xffffu) {
-            atomicOr(&wg_handing[flag.x], flag.y);
-        }
-    }
-    workgroupBarrier();
-    let carrying = vec3<u32>(atomicLoad(&wg_carrying[0]), atomicLoad(&wg_carrying[1]), atomicLoad(&wg_carrying[2]));
-    let either = carrying | vec3<u32>(atomicLoad(&wg_handing[0]), atomicLoad(&wg_handing[1]), atomicLoad(&wg_handing[2]));
-    var total = carrying + either;
-    total.z += u32(total.y < either.y);
-    let carried = total ^ carrying ^ either;
-    for (var i = lane; i < DIGITS; i += LANES) {
-        let flag = flag_of(i);
-        let has_carry = carried[flag.x] & flag.y;
-        let digit = (atomicLoad(&wg_digits[i]) + u32(has_carry != 0u)) & 0xffffu;
-        wg_big[i] = digit;
-        if (digit != 0u) {
-            atomicOr(&wg_nonzero[flag.x], flag.y);
-        }
-    }
-    workgroupBarrier();
-}
-
-// The word and the bit of a digit.
-fn flag_of(i: u32) -> vec2<u32> {
-    if (i < SQUARE) {
-        return vec2<u32>(0u, 1u << i);
-    }
-    return vec2<u32>(1u + (i - SQUARE) / 32u, 1u << ((i - SQUARE) % 32u));
 }
 
 fn row_write(at: u32, digits: u32, words: u32, lane: u32) {

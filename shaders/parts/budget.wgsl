@@ -6,6 +6,7 @@
 // Numbers are runs of 16-bit digits, lowest first, in this scratch.
 const BIG_SUM: u32 = 0u; // S: 24 digits
 const BIG_SQUARE: u32 = 24u; // Q: 44
+const BOTH_SUMS: u32 = 68u;
 const BIG_BETA_UP: u32 = 68u; // 4
 const BIG_BETA_DOWN: u32 = 72u; // 4
 const BIG_SQUARED_SUM: u32 = 76u; // S^2: 48
@@ -38,19 +39,21 @@ fn with_budget(blank: Record, effective: vec2<u32>, len: vec2<u32>) -> Record {
 
 const NO_DIGIT: u32 = 0xffffffffu;
 
-// From both sums, and their highest digits that are not zero. A budget of zero entries stands for: all scores are zero.
-fn keep_count(sum_top: u32, square_top: u32, len: vec2<u32>) -> vec2<u32> {
-    if (sum_top == NO_DIGIT) {
+// One lane, behind `canonical`. A budget of zero entries stands for: all scores are zero.
+fn keep_count(len: vec2<u32>) -> vec2<u32> {
+    let sum_end = sum_top();
+    let square_end = square_top();
+    if (sum_end == NO_DIGIT) {
         return vec2<u32>(0u);
     }
-    let told = count_by_leading(leading_digits(BIG_SUM, sum_top), leading_digits(BIG_SQUARE, square_top), len);
+    let told = count_by_leading(leading_digits(BIG_SUM, sum_end), leading_digits(BIG_SQUARE, square_end), len);
     if (any(told != vec2<u32>(0u))) {
         return told;
     }
     let sum_first = first_digit(BIG_SUM, 24u);
-    let sum_len = sum_top + 1u - sum_first;
+    let sum_len = sum_end + 1u - sum_first;
     let square_first = first_digit(BIG_SQUARE, 44u);
-    let square_len = square_top + 1u - square_first;
+    let square_len = square_end + 1u - square_first;
     for (var i = 0u; i < 4u; i += 1u) {
         wg_big[BIG_BETA_UP + i] = (params.beta_up[i / 2u] >> (16u * (i % 2u))) & 0xffffu;
         wg_big[BIG_BETA_DOWN + i] = (params.beta_down[i / 2u] >> (16u * (i % 2u))) & 0xffffu;

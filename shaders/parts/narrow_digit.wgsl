@@ -12,33 +12,47 @@ var<workgroup> wg_record: Record;
 // The digit that was found.
 var<workgroup> wg_digit: u32;
 
-// From the contest's counters, which are clear afterwards, to `wg_record`, whose rank before is given. Uniform flow; three barriers, and none behind the
-// last write.
-fn narrow_digit(group: u32, before: vec2<u32>, lane: u32) {
-    // A lane's bins, the highest first, so that the lowest lane has the top.
-    let top = TALLY_SUM - 1u - lane * BINS_PER_LANE;
-    var counts: array<vec2<u32>, BINS_PER_LANE>;
-    var mine = vec2<u32>(0u);
+// A lane's bins: how many keys are in each, the highest first, in all of them, and in those of the lanes before it, which has the top.
+struct LaneBins {
+    counts: array<vec2<u32>, BINS_PER_LANE>,
+    mine: vec2<u32>,
+    above: vec2<u32>,
+}
+
+// From the contest's counters: half of a step, for which no rank need be known. Uniform flow; three barriers.
+fn lane_bins(group: u32, lane: u32) -> LaneBins {
+    var bins: LaneBins;
     for (var i = 0u; i < BINS_PER_LANE; i += 1u) {
-        counts[i] = bin_count(group, top - i);
-        mine = add_64(mine, counts[i]);
+        bins.counts[i] = bin_count(group, top_bin(lane) - i);
+        bins.mine = add_64(bins.mine, bins.counts[i]);
     }
-    let above = sum_before(mine, lane);
-    var rank = sub_64(before, above);
-    if (less_64(above, before) && !less_64(mine, rank)) {
+    bins.above = sum_before(bins.mine, lane);
+    return bins;
+}
+
+// The other half: to `wg_record`, whose rank before is given; the counters are clear afterwards. A barrier must follow.
+fn narrow_digit(group: u32, bins: LaneBins, before: vec2<u32>, lane: u32) {
+    var rank = sub_64(before, bins.above);
+    if (less_64(bins.above, before) && !less_64(bins.mine, rank)) {
         // The rank is among this lane's.
+        var counts = bins.counts;
         var i = 0u;
         while (i < BINS_PER_LANE - 1u && less_64(counts[i], rank)) {
             rank = sub_64(rank, counts[i]);
             i += 1u;
         }
-        set_digit(group, top - i, counts[i], rank);
+        set_digit(group, top_bin(lane) - i, counts[i], rank);
     }
     for (var bin = lane; bin < TALLY_SUM; bin += LANES) {
         let at = (group * TALLY + bin) * 2u;
         atomicStore(&tally[at], 0u);
         atomicStore(&tally[at + 1u], 0u);
     }
+}
+
+// A lane's highest bin.
+fn top_bin(lane: u32) -> u32 {
+    return TALLY_SUM - 1u - lane * BINS_PER_LANE;
 }
 
 // The next digit, how many keys have it, and the rank among them.

@@ -91,6 +91,7 @@ const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const LEADING: &str = wgsl!("parts/leading");
+const CANONICAL: &str = wgsl!("parts/canonical");
 const WIDE: &str = wgsl!("parts/wide");
 const COUNT_KEPT: &str = wgsl!("parts/count");
 const COUNT_DIGITS: &str = wgsl!("parts/count_digits");
@@ -186,7 +187,7 @@ impl Stage {
                 SAMPLE,
             ],
             Stage::Budget => {
-                &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, BINS, TALLY, KEY, WIDE, LEADING, BUDGET, NARROW_DIGIT]
+                &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, BINS, TALLY, KEY, WIDE, LEADING, CANONICAL, BUDGET, NARROW_DIGIT]
             }
             Stage::Narrow => &[PARAMS, RECORD, DIGITS, FIRST_DIGIT, BINS, TALLY, WIDE, NARROW_DIGIT],
             Stage::Histogram => {
@@ -223,6 +224,7 @@ impl Stage {
                 COUNT_DIGIT,
                 WIDE,
                 LEADING,
+                CANONICAL,
                 BUDGET,
                 LANE_WORDS,
                 MASK_WORDS,
