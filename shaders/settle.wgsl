@@ -3,7 +3,7 @@
 // Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
 // Reads      the candidates
 // Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
-// Barriers   four, and three per 2048 candidates a lane
+// Barriers   seven, and for a mass three per 2048 candidates a lane
 // Leaves     tally: the digits of the sum of kept scores
 // Rust twin  src/cpu/apply.rs
 
@@ -27,7 +27,9 @@ fn settle(
         wg_first = first_candidate(group);
         wg_count = atomicLoad(&candidates[count_at(group, params.slice)]);
     }
-    clear_digits(lane);
+    if (HAS_MASS) {
+        clear_digits(lane);
+    }
     let record = workgroupUniformLoad(&wg_record);
     if (record.sifted == 0u) {
         return;
@@ -60,11 +62,13 @@ fn settle(
                 }
             }
         }
-        windows_flush(&window);
-        spread_carries(lane);
+        if (HAS_MASS) {
+            windows_flush(&window);
+            spread_carries(lane);
+        }
     }
     workgroupBarrier();
-    if (lane < SQUARE) {
+    if (HAS_MASS && lane < SQUARE) {
         tally_add(group, TALLY_KEPT + lane, atomicLoad(&wg_digits[SUM + lane]));
     }
 }
