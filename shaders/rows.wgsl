@@ -16,8 +16,6 @@ const MOST_STRAYS: u32 = 64u;
 const MANY_SPREADS: bool = LANES * SPREAD < 65536u;
 // Counts of neighbouring bins: a lane's own, and those of 16 lanes. Of any digit there are as many.
 const LANE_BINS: u32 = FINE_BINS / LANES;
-const RUNS: u32 = LANES / 16u;
-var<workgroup> wg_run_counts: array<atomic<u32>, RUNS>;
 var<workgroup> wg_bad: atomic<u32>;
 // Bits of a record's threshold that are left, while its budget is not told.
 const UNTOLD: u32 = 32u;
@@ -111,7 +109,10 @@ fn rows(
     var limit = 0xffffffffu;
     if (found == 0u && record.cut_span != NO_CUT) {
         row_ties(first, end, record.threshold, record.rank.x, lane);
-        limit = first + workgroupUniformLoad(&wg_record).cut_index;
+        limit = workgroupUniformLoad(&wg_cut);
+        if (lane == 0u) {
+            wg_record.cut_index = limit - first;
+        }
     }
 
     // sift or apply
@@ -147,12 +148,6 @@ fn rows(
 fn clear_bins(lane: u32) {
     for (var i = lane; i < COUNTERS; i += LANES) {
         atomicStore(&wg_bins[i], 0u);
-    }
-}
-
-fn clear_runs(lane: u32) {
-    if (lane < RUNS) {
-        atomicStore(&wg_run_counts[lane], 0u);
     }
 }
 
@@ -415,22 +410,15 @@ fn row_settle(range: Range, threshold: u32, limit: u32, found: u32, lane: u32) {
     }
 }
 
-// Neighbouring entries that a lane looks at in one round.
-const RUN: u32 = 16u;
-
-// The entry, counted from the row's first, after the tie number `rank`. Leaves it in `wg_record`.
+// To `wg_cut`, the entry from which on ties lose: the one behind the tie number `rank`.
 fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
     var left = rank;
     var round = first;
+    var ties = 0u;
     while (round < end) {
-        let run = round + lane * RUN;
-        var mine = 0u;
-        for (var at = run; at < min(run + RUN, end); at += 1u) {
-            mine += u32(key_at(at) == threshold);
-        }
-        atomicStore(&wg_lane_words[lane], mine);
-        if (mine != 0u) {
-            atomicAdd(&wg_tie_total, mine);
+        ties = ties_of(round, end, threshold, lane);
+        if (ties != 0u) {
+            atomicAdd(&wg_tie_total, countOneBits(ties));
         }
         workgroupBarrier();
         if (lane == 0u) {
@@ -442,30 +430,7 @@ fn row_ties(first: u32, end: u32, threshold: u32, rank: u32, lane: u32) {
             break;
         }
         left -= in_round;
-        round += LANES * RUN;
+        round += ROUND;
     }
-    // Not where the loop ends: with a lane's own loop in there, FXC takes its barriers for varying flow.
-    if (lane == 0u) {
-        wg_record.cut_index = row_cut(round, left, threshold, end) - first;
-    }
-    workgroupBarrier();
-}
-
-fn row_cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
-    var left = rank;
-    var owner = 0u;
-    while (owner < LANES - 1u && atomicLoad(&wg_lane_words[owner]) < left) {
-        left -= atomicLoad(&wg_lane_words[owner]);
-        owner += 1u;
-    }
-    var at = round + owner * RUN;
-    while (at < end && left != 0u) {
-        left -= u32(key_at(at) == threshold);
-        at += 1u;
-    }
-    return at;
-}
-
-fn key_at(at: u32) -> u32 {
-    return key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
+    find_cut(round, left, ties, lane);
 }

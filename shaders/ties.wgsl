@@ -4,15 +4,12 @@
 // Grid       one workgroup per contest
 // Reads      one span of one slice; nothing where the cut lies elsewhere or no tie loses
 // Writes     the record's cut_index
-// Barriers   three per 16384 entries, and three
+// Barriers   three per 16384 entries, and five
 // Rust twin  src/cpu/ties.rs
 
-// Entries that a lane looks at in one round, and rounds between two looks at what all have found.
-const RUN: u32 = 16u;
+// Rounds between two looks at what all have found.
 const ROUNDS: u32 = 4u;
-const ROUND: u32 = LANES * RUN;
 
-var<workgroup> wg_ties: array<u32, LANES>;
 // Of each round, all of them.
 var<workgroup> wg_totals: array<atomic<u32>, ROUNDS>;
 // The first entry of the round that has the last kept tie, or of the next one to look at; and the rank within it.
@@ -68,34 +65,10 @@ fn ties(
         is_found = workgroupUniformLoad(&wg_is_found);
         round = workgroupUniformLoad(&wg_round);
     }
-    // Which of them it is, in their order.
-    let run = round + lane * RUN;
-    var ours = 0u;
-    for (var at = run; at < min(run + RUN, end); at += 1u) {
-        ours += u32(key_at(at) == record.threshold);
-    }
-    wg_ties[lane] = ours;
-    workgroupBarrier();
+    find_cut(round, wg_rank, ties_of(round, end, record.threshold, lane), lane);
     if (lane == 0u) {
-        records[group].cut_index = cut(round, wg_rank, record.threshold, end) - group * params.group_len;
+        records[group].cut_index = wg_cut - group * params.group_len;
     }
-}
-
-// The entry after the tie number `rank` of a round.
-fn cut(round: u32, rank: u32, threshold: u32, end: u32) -> u32 {
-    var left = rank;
-    var owner = 0u;
-    while (owner < LANES - 1u && wg_ties[owner] < left) {
-        left -= wg_ties[owner];
-        owner += 1u;
-    }
-    for (var at = round + owner * RUN; at < end; at += 1u) {
-        left -= u32(key_at(at) == threshold);
-        if (left == 0u) {
-            return at + 1u;
-        }
-    }
-    return end;
 }
 
 // One lane: the round that the rank falls into. Where it is in none of these, the next ones are to be looked at.
@@ -135,8 +108,4 @@ fn ties_in(round: u32, end: u32, threshold: u32, lane: u32) -> u32 {
 fn ties_among(at: u32, threshold: u32) -> vec4<u32> {
     let keys = vec4<u32>(key_at(at), key_at(at + LANES), key_at(at + 2u * LANES), key_at(at + 3u * LANES));
     return vec4<u32>(keys == vec4<u32>(threshold));
-}
-
-fn key_at(at: u32) -> u32 {
-    return key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
 }

@@ -282,7 +282,7 @@ impl Kernels {
     ///   the bin before `sift` collects from it, in the same pass over the same weights; and a candidate's entry, which is the place of an
     ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
     ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
-    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or down to zero, or to the number of candidates that were noted, or clears one bit
+    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or down to zero or one, or to the number of candidates that were noted, or clears one bit
     ///   of a word at each turn, or takes back one of a quotient that is at most four too large, or moves the words of a number that is not zero; that of `ties` ends with its span, or where one lane says so; and that over a row's digits since
     ///   each leaves fewer bits open, and one lane always settles it.
     /// * Division by zero stays checked.

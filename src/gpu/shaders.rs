@@ -91,6 +91,7 @@ const KEY: &str = wgsl!("parts/key");
 const SUMS: &str = wgsl!("parts/sums");
 const BUDGET: &str = wgsl!("parts/budget");
 const LEADING: &str = wgsl!("parts/leading");
+const CUT: &str = wgsl!("parts/cut");
 const CANONICAL: &str = wgsl!("parts/canonical");
 const WIDE: &str = wgsl!("parts/wide");
 const COUNT_KEPT: &str = wgsl!("parts/count");
@@ -193,7 +194,7 @@ impl Stage {
             Stage::Histogram => {
                 &[PARAMS, RECORD, DIGITS, TALLY, KEY, WORDS, RUNS, COUNT_DIGIT, CANDIDATES, COUNT_CANDIDATES]
             }
-            Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY],
+            Stage::Ties => &[PARAMS, RECORD, DIGITS, KEY, LANE_WORDS, CUT],
             Stage::Apply => &[
                 PARAMS,
                 RECORD,
@@ -231,6 +232,7 @@ impl Stage {
                 CARRY_OUT,
                 CARRY_BACK,
                 COLLECT_ROW,
+                CUT,
             ],
             Stage::Teams(_) => {
                 &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, COUNT_DIGITS, WIDE, SCALED, LANE_WORDS, MASK_WORDS]
