@@ -343,8 +343,15 @@ impl Pipeline {
         }
         self.write &= self.stage.writes();
         self.mass &= self.stage.weighs();
-        self.subgroup &= self.stage.joins();
+        // A row of levels adds up few numbers: what its lanes would join takes longer (benches/README.md).
+        let is_told_by_levels = self.stage == Stage::Rows && self.has_few_levels() && !self.mass;
+        self.subgroup &= self.stage.joins() && !is_told_by_levels;
         self
+    }
+
+    /// Whether so few keys are possible that each has a counter of its own.
+    fn has_few_levels(self) -> bool {
+        self.dtype == Dtype::Bf16 && self.score != Score::Wanda
     }
 
     /// The number of the canonical pipeline, below [`COUNT`].
@@ -384,7 +391,7 @@ impl Pipeline {
         if self.stage.parts().contains(&SUMS) {
             source.push_str(if sums { wgsl!("parts/sums_take") } else { wgsl!("parts/sums_skip") });
         }
-        let has_few_levels = self.dtype == Dtype::Bf16 && self.score != Score::Wanda;
+        let has_few_levels = self.has_few_levels();
         if self.stage.parts().contains(&CARRY_OUT) {
             source.push_str(if has_few_levels { wgsl!("parts/carry_word_bf16") } else { wgsl!("parts/carry_word") });
         }
