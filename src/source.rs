@@ -49,7 +49,8 @@ pub trait Source {
 
     /// The most bytes that the scores of structures may take that are made of the weights, four for each: rows, columns, heads or channels
     /// that have more are scored anew, some at a time, in every pass over their contest, of which there are up to five. What stays of
-    /// each structure is a bit or two.
+    /// each structure is a bit or two. The scores of groups, whose members lie anywhere, are kept; but the exact sums that they are made of, some hundred
+    /// and fifty bytes each, take no more than this either, or 32768 of them: where there are more they are made in several passes.
     fn structure_bytes(&self) -> usize {
         usize::MAX
     }

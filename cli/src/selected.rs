@@ -254,8 +254,8 @@ struct PerStructure {
 const MADE: PerStructure = PerStructure { deciding: 1, competing: 1 };
 /// With a score from a file: that, as it is stored and as an f32.
 const SCORED: PerStructure = PerStructure { deciding: 9, competing: 7 };
-/// Of each row or column that has a group: its number, and the group's sums.
-const GROUPED: PerStructure = PerStructure { deciding: 160, competing: 7 };
+/// Of each row or column that has a group: its number, as it is stored and as a `u32`, and then the group's score and some bits.
+const GROUPED: PerStructure = PerStructure { deciding: 13, competing: 10 };
 /// For each norm, of a file and of the library.
 const NORM: u64 = 9;
 

@@ -43,7 +43,7 @@ pub(crate) fn decide_structures(
         let members = &members[first..first + together];
         scores.push(match own {
             true => asked.own_keys(first, &members[0], norm, 0..members[0].own())?,
-            false => asked.group_keys(first, members, norm)?,
+            false => asked.group_keys(first, members, norm, room)?,
         });
     }
     let tensors: Vec<Tensor<'_>> = scores
@@ -222,8 +222,14 @@ impl Drive<'_> {
         Ok(keys)
     }
 
-    /// The scores of groups that some tensors, from the `first` on, have or share.
-    fn group_keys(&mut self, first: usize, members: &[Members<'_>], norm: Norm<'_>) -> Result<Vec<u32>, Error> {
+    /// The scores of groups that some tensors, from the `first` on, have or share; what they are made of may take so much `room`.
+    fn group_keys(
+        &mut self,
+        first: usize,
+        members: &[Members<'_>],
+        norm: Norm<'_>,
+        room: usize,
+    ) -> Result<Vec<u32>, Error> {
         // What several tensors share is not the fault of one.
         let blame = |e: Error| if members.len() == 1 { e.of_tensor(first) } else { e };
         let count = structure::count(members).map_err(blame)?;
@@ -234,14 +240,24 @@ impl Drive<'_> {
             }
             return Ok(keys);
         }
-        let mut groups = vec![Tally::default(); count];
-        for (tensor, members) in (first..).zip(members) {
-            self.each_member(tensor, members, 0..members.len(), |member, tally| {
-                groups[members.structure(member)].merge(tally);
-                Ok(())
-            })?;
+        let mut keys = Vec::with_capacity(count);
+        let at_once = (room / size_of::<Tally>()).max(TALLIES);
+        for start in (0..count).step_by(at_once) {
+            let mut tallies = vec![Tally::default(); at_once.min(count - start)];
+            for (tensor, members) in (first..).zip(members) {
+                self.each_member(tensor, members, 0..members.len(), |member, tally| {
+                    let among = members.structure(member).checked_sub(start).and_then(|at| tallies.get_mut(at));
+                    if let Some(group) = among {
+                        group.merge(tally);
+                    }
+                    Ok(())
+                })?;
+            }
+            for (group, tally) in (start..).zip(&tallies) {
+                keys.push(tally.key(norm, group).map_err(blame)?);
+            }
         }
-        groups.iter().enumerate().map(|(i, tally)| tally.key(norm, i).map_err(blame)).collect()
+        Ok(keys)
     }
 
     /// Tally some rows, heads or columns, one after the other.

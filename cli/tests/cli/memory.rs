@@ -377,6 +377,35 @@ fn rows_that_are_decided_in_several_runs_have_one_report() {
     );
 }
 
+/// The sums of groups take many times what their scores do, and their members lie anywhere.
+#[test]
+fn groups_that_are_summed_in_several_passes_are_those_of_one() {
+    let desk = Desk::new();
+    let rows = 400_000u64;
+    let values: Vec<f32> = (0..2 * rows).map(|i| (i * 2_654_435_761 % 1009) as f32 - 300.0).collect();
+    desk.write("in", &model(&[("v", "F32", &[rows, 2], f32s(&values)), ("w", "F32", &[2, rows], f32s(&values))]));
+    // Every other group has three members, and those between have one.
+    let number = |i: u64| ((i * 7_919 % rows) & !(i & 1)) as u32;
+    let used: std::collections::BTreeSet<u32> = (0..rows).map(number).collect();
+    let numbers: std::collections::BTreeMap<u32, u32> = used.into_iter().zip(0..).collect();
+    let groups: Vec<u8> = (0..rows).flat_map(|i| numbers[&number(i)].to_le_bytes()).collect();
+    desk.write("groups", &model(&[("v", "U32", &[rows], groups.clone()), ("w", "U32", &[1, rows], groups)]));
+    for granularity in ["tensor", "global"] {
+        let prune = |memory: &str| {
+            let args = ["prune", "in", "-o", memory, "--overwrite", "--structure", "groups:groups", "--memory", memory];
+            peak_of(&desk, &[&args[..], &["--granularity", granularity, "--backend", "cpu"]].concat())
+        };
+        let little = prune("64MiB");
+        prune("2GiB");
+        println!("{} MiB by {granularity}", little >> 20);
+        assert!(little < 64 << 20, "{} MiB", little >> 20);
+        assert!(desk.read("64MiB") == desk.read("2GiB"), "by {granularity}");
+        let zeros = |file: &str| desk.read(file).chunks_exact(4).filter(|word| *word == [0; 4]).count();
+        let lost = zeros("64MiB") - zeros("in");
+        assert!(lost > 10_000, "{lost} entries lost by {granularity}");
+    }
+}
+
 /// What grows with a shape, and not with a piece, is refused where there is no room for it, before anything is read.
 #[test]
 fn what_has_no_room_is_refused_by_name() {
