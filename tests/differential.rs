@@ -10,13 +10,9 @@ mod common;
 use common::cases::{Case, Size, case};
 use common::check::{check_same, run};
 use common::inputs::Rng;
-use common::{Named, cpu, gpus};
+use common::{Named, cpu, from_environment, gpus};
 use std::collections::BTreeMap;
 use std::time::Instant;
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name} is {number}")))
-}
 
 /// What differs, if anything does.
 fn compare(gpu: &Named, Case { tensors, question, .. }: &Case) -> Result<bool, String> {

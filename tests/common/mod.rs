@@ -39,6 +39,11 @@ macro_rules! per_backend {
 #[allow(unused_imports, reason = "two test binaries use it")]
 pub(crate) use per_backend;
 
+/// A number that the caller of the tests gives.
+pub(crate) fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|number| number.parse().unwrap_or_else(|_| panic!("{name} is {number}")))
+}
+
 /// Whether repetitions and bulk are to be left out.
 pub(crate) fn small() -> bool {
     match std::env::var("EMPRUNE_TEST_SIZE").as_deref() {
