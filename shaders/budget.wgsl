@@ -32,7 +32,7 @@ fn budget(
         let at = (group * TALLY + TALLY_SUM + i) * 2u;
         wg_counters[i] = vec2<u32>(atomicLoad(&tally[at]), atomicLoad(&tally[at + 1u]));
     }
-    let bins = lane_bins(group, lane);
+    count_bins(group, lane);
     for (var slice = lane; slice < params.slices; slice += LANES) {
         if (atomicLoad(&first_bad[group * params.slices + slice]) != 0u) {
             atomicMax(&wg_bad_slice, ~slice);
@@ -45,7 +45,7 @@ fn budget(
     }
     let record = workgroupUniformLoad(&wg_record);
     if (record.digits < params.digits) {
-        narrow_digit(group, bins, record.rank, lane);
+        narrow_digit(group, record.rank, lane);
         workgroupBarrier();
     }
     if (lane == 0u) {

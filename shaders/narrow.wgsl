@@ -4,7 +4,7 @@
 // Reads      the contest's histogram; at the end one counter per span
 // Writes     the contest's record; clears the histogram for the next digit
 // Barriers   ten
-// Rust twin  src/narrow.rs; src/cpu/contest.rs (`cut`)
+// Rust twin  src/narrow.rs; src/cpu/contest.rs (`end_ties`)
 
 // Last-digit counts of every span: LOW_BINS words each.
 @group(0) @binding(5) var<storage, read_write> span_bins: array<u32>;
@@ -23,12 +23,12 @@ fn narrow(
         wg_record = records[group];
     }
     // Asked for together with the record.
-    let bins = lane_bins(group, lane);
+    count_bins(group, lane);
     let before = workgroupUniformLoad(&wg_record);
     if (before.digits == params.digits) {
         return;
     }
-    narrow_digit(group, bins, before.rank, lane);
+    narrow_digit(group, before.rank, lane);
     let record = workgroupUniformLoad(&wg_record);
     let digit = workgroupUniformLoad(&wg_digit);
     if (record.digits == params.digits && record.cut_rank != 0u) {

@@ -12,36 +12,33 @@ var<workgroup> wg_record: Record;
 // The digit that was found.
 var<workgroup> wg_digit: u32;
 
-// A lane's bins: how many keys are in each, the highest first, in all of them, and in those of the lanes before it, which has the top.
-struct LaneBins {
-    counts: array<vec2<u32>, BINS_PER_LANE>,
-    mine: vec2<u32>,
-    above: vec2<u32>,
-}
+// A lane's bins: how many keys are in each, the highest first, in all of them, and in those of the lanes before it, of which the first has the top. No array
+// within a struct: see parts/count.wgsl.
+var<private> my_counts: array<vec2<u32>, BINS_PER_LANE>;
+var<private> my_count: vec2<u32>;
+var<private> my_above: vec2<u32>;
 
-// From the contest's counters: half of a step, for which no rank need be known. Uniform flow; three barriers.
-fn lane_bins(group: u32, lane: u32) -> LaneBins {
-    var bins: LaneBins;
+// From the contest's counters to what a lane knows of them: half of a step, for which no rank need be known. Uniform flow; three barriers.
+fn count_bins(group: u32, lane: u32) {
+    my_count = vec2<u32>(0u);
     for (var i = 0u; i < BINS_PER_LANE; i += 1u) {
-        bins.counts[i] = bin_count(group, top_bin(lane) - i);
-        bins.mine = add_64(bins.mine, bins.counts[i]);
+        my_counts[i] = bin_count(group, top_bin(lane) - i);
+        my_count = add_64(my_count, my_counts[i]);
     }
-    bins.above = sum_before(bins.mine, lane);
-    return bins;
+    my_above = sum_before(my_count, lane);
 }
 
 // The other half: to `wg_record`, whose rank before is given; the counters are clear afterwards. A barrier must follow.
-fn narrow_digit(group: u32, bins: LaneBins, before: vec2<u32>, lane: u32) {
-    var rank = sub_64(before, bins.above);
-    if (less_64(bins.above, before) && !less_64(bins.mine, rank)) {
+fn narrow_digit(group: u32, before: vec2<u32>, lane: u32) {
+    var rank = sub_64(before, my_above);
+    if (less_64(my_above, before) && !less_64(my_count, rank)) {
         // The rank is among this lane's.
-        var counts = bins.counts;
         var i = 0u;
-        while (i < BINS_PER_LANE - 1u && less_64(counts[i], rank)) {
-            rank = sub_64(rank, counts[i]);
+        while (i < BINS_PER_LANE - 1u && less_64(my_counts[i], rank)) {
+            rank = sub_64(rank, my_counts[i]);
             i += 1u;
         }
-        set_digit(group, top_bin(lane) - i, counts[i], rank);
+        set_digit(group, top_bin(lane) - i, my_counts[i], rank);
     }
     for (var bin = lane; bin < TALLY_SUM; bin += LANES) {
         let at = (group * TALLY + bin) * 2u;
