@@ -274,7 +274,7 @@ impl Kernels {
     ///
     /// * Indices. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
     ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
-    ///   only behind `at < params.len`, at the nearest place of its range, or in a sample of it (`common_exponent`: the last of so many steps ends before it does), norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
+    ///   only behind `at < params.len`, at the nearest place of its range, or in a sample of it (`common_exponent`: the last of so many steps ends before it does; a workgroup that has no entries takes none), norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
     ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
     ///   read from a buffer becomes an index in seven places: a key's digit, by `bin_of` below `BINS` for every key of 31 bits and every focus of at most 239 powers of two, which
     ///   is all that `focus_below` makes, or a difference below `1 << left`, shifted to `LOW_BITS`; a level less the lowest, at most `LEVELS`, or its eleven lowest bits; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 40; a cut's span,

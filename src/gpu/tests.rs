@@ -3,7 +3,7 @@
 use super::layout::{self, Params, Record, binding};
 use super::shaders::{self, Pipeline, Stage};
 use crate::dtype::Dtype;
-use crate::plan::{LANE_KEYS, Tuning};
+use crate::plan::{LANE_KEYS, Parts, Tuning};
 use naga::back::hlsl::ShaderModel;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::BTreeMap;
@@ -549,5 +549,18 @@ fn recording_keeps_to_the_plan() {
             engine.device.queue.submit([encoder.finish()]);
             engine.device.check().expect(what);
         }
+    }
+}
+
+/// As `range_of` in parts/params.wgsl has it: the last part of a contest may have no entries, and with it a workgroup.
+#[test]
+fn a_workgroup_may_have_no_entries() {
+    for (groups, len) in [(2, 65_536), (3, 81_910)] {
+        let Parts { count, len: part, fold, .. } = Tuning::default().parts(len, groups);
+        // Of the first one.
+        assert!(
+            (count - 1) * part >= len && fold == 1,
+            "{groups} contests of {len}: {count} parts of {part}, {fold} at once"
+        );
     }
 }

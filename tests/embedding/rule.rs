@@ -351,6 +351,18 @@ fn a_row_s_threshold_out_of_focus() {
     }
 }
 
+/// Contests that are cut into parts and begin at a multiple of 32 entries: the last part of them may have none (`src/gpu/tests.rs` says that these
+/// have such parts). What a shader reads there is nobody's.
+#[test]
+fn contests_whose_last_part_is_empty() {
+    for (kind, rows, row_len) in
+        [(Kind::F32, 2, 65_536), (Kind::Bf16, 2, 65_536), (Kind::F16, 3, 81_910), (Kind::Bf16, 3, 81_910)]
+    {
+        let weights = distribution("normal").weights(kind, rows, row_len, 67);
+        ask(&[weights], &question(Contests::Row, false, 1.0));
+    }
+}
+
 /// Of a row whose scores lie between one and two, which a window holds, and a few others: some near below it, which one lane adds, and more than it
 /// adds; some too far below, some above. They make the difference for how many are kept.
 #[test]
