@@ -137,6 +137,21 @@ fn one_contest_over_tensors_that_are_cut() {
     }
 }
 
+// ---- columns and blocks
+
+/// Longer than a window, and laid end to end as keys of four bytes, whatever the weights take.
+#[test]
+fn columns_and_blocks_of_weights_that_are_smaller_than_their_keys() {
+    for kind in [Kind::Bf16, Kind::E4m3, Kind::F32] {
+        for len in [window(kind) / 2, window(kind) - 1, window(kind) + 3] {
+            let long = distribution("normal").weights(kind, len, 2, 65);
+            ask(windowed(), &[long], &question(Contests::Column, false, 1.0));
+            let wide = distribution("normal").weights(kind, 2, len, 66);
+            ask(windowed(), &[wide], &question(Contests::Block(2, len), false, 0.5));
+        }
+    }
+}
+
 // ---- rows
 
 /// Windows of whole rows; an odd row ends in the middle of a byte of the mask, and so the next window begins there.

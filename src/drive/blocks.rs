@@ -18,7 +18,7 @@ const GAP_BYTES: u64 = 8 << 10;
 impl Drive<'_> {
     /// Every block of a tensor whose blocks are no runs.
     pub(super) fn blocks(&mut self, tensor: usize, grid: &Grid, groups: &mut Vec<Group>) -> Result<(), Error> {
-        let piece_len = self.piece_len(tensor);
+        let piece_len = self.keys_len(tensor);
         let bands_at_once = piece_len / grid.band_len();
         let all = 0..grid.bands();
         if bands_at_once == 0 {
@@ -45,12 +45,18 @@ impl Drive<'_> {
         Ok(())
     }
 
+    /// Entries of the largest piece of which all are laid end to end: as keys, which take four bytes each, they must fit a
+    /// device's binding too.
+    fn keys_len(&self, tensor: usize) -> u64 {
+        self.piece_len(tensor).min((self.judge.engine.piece_bytes() / size_of::<u32>()) as u64).max(1)
+    }
+
     /// A row of blocks that is too much for one piece: some columns of it at a time are decided, and all of that is carried out
     /// at the end.
     fn wide_band(&mut self, tensor: usize, grid: &Grid, band: u64, groups: &mut Vec<Group>) -> Result<(), Error> {
         let part = grid.part(&(band..band + 1), &(0..grid.stripes()));
         let top = band * grid.band_len();
-        let piece_len = self.piece_len(tensor);
+        let piece_len = self.keys_len(tensor);
         let fit = piece_len / (part.rows * grid.block_columns);
         let at_once =
             if fit > 0 { fit } else { self.judge.engine.side_by_side().min(piece_len / grid.block_columns).max(1) };
@@ -88,7 +94,7 @@ impl Drive<'_> {
     /// Decide blocks side by side each of which is more than a piece: contests that go on at once, whose pieces are some rows of all of them
     /// or, where a row of one block is more than a piece, some entries of that.
     fn long_blocks(&mut self, tensor: usize, strip: &Grid, corner: u64) -> Result<Vec<Group>, Error> {
-        let (columns, piece_len) = (self.input.tensors()[tensor].row_len, self.piece_len(tensor));
+        let (columns, piece_len) = (self.input.tensors()[tensor].row_len, self.keys_len(tensor));
         let rows_at_once = (piece_len / strip.columns).max(1);
         let columns_at_once = strip.columns.min(piece_len);
         let rows = (0..strip.rows).step_by(rows_at_once as usize);
