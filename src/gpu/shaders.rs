@@ -119,6 +119,8 @@ const COLLECT_NONE: &str = wgsl!("parts/collect_none");
 const CANDIDATES: &str = wgsl!("parts/candidates");
 const COUNT_CANDIDATES: &str = wgsl!("parts/count_candidates");
 const NARROW_DIGIT: &str = wgsl!("parts/narrow_digit");
+const NARROW_ROW: &str = wgsl!("parts/narrow_row");
+const SETTLE_ROW: &str = wgsl!("parts/settle_row");
 const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
 const BLOCKS: &str = wgsl!("parts/blocks");
 const SCALED: &str = wgsl!("parts/scaled");
@@ -232,6 +234,8 @@ impl Stage {
                 CARRY_OUT,
                 CARRY_BACK,
                 COLLECT_ROW,
+                NARROW_ROW,
+                SETTLE_ROW,
                 CUT,
             ],
             Stage::Teams(_) => {
