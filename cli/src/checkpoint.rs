@@ -62,6 +62,17 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), shards, tensors, directory })
     }
 
+    /// The names of everything that a directory has that is made of it, in it and in its directories.
+    pub(crate) fn output_names(&self) -> BTreeSet<PathBuf> {
+        let shards = self.shards.iter().map(|shard| PathBuf::from(shard.name()));
+        let mut names: BTreeSet<_> = shards.chain([PathBuf::from(REPORT)]).collect();
+        if let Some(directory) = &self.directory {
+            names.extend(directory.others.iter().chain(&directory.folders).cloned());
+            names.extend(directory.has_index.then(|| PathBuf::from(INDEX)));
+        }
+        names
+    }
+
     /// Every file that belongs to it: none of them may be written to.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<_> = self.shards.iter().map(|shard| shard.path.clone()).collect();
@@ -226,8 +237,15 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     Ok((shards, directory))
 }
 
+/// The names of the shards of the directory `path`, as far as its index says or one alone is there. Errors say nothing about what is there.
+pub(crate) fn shard_names(path: &Path) -> BTreeSet<PathBuf> {
+    let index = read_index(&path.join(INDEX)).ok();
+    let shards = index.into_iter().flat_map(|index| index.weight_map.into_values());
+    shards.map(PathBuf::from).chain([INDEX, SINGLE].map(PathBuf::from)).collect()
+}
+
 /// What a killed run left is nobody's.
-fn is_left(name: &OsStr) -> bool {
+pub(crate) fn is_left(name: &OsStr) -> bool {
     [PARTIAL, NOTE, OLD].iter().any(|end| name.to_string_lossy().ends_with(end))
 }
 

@@ -1,7 +1,7 @@
 //! Where a model goes: a file, or a directory that has all of the input's other files too.
 
 use crate::apply;
-use crate::checkpoint::{Checkpoint, INDEX};
+use crate::checkpoint::{Checkpoint, INDEX, is_left, shard_names};
 use crate::events;
 use crate::input::open_regular;
 use crate::interrupt;
@@ -14,6 +14,7 @@ use crate::sink::Sink;
 use crate::unfinished::Unfinished;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _};
 use std::ops::Range;
@@ -98,8 +99,10 @@ impl<'a> Destination<'a> {
         };
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
+        let names = model.output_names();
+        let is_ours = Box::new(move |directory: &Path| is_model(directory, &names));
         let directory =
-            directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, is_model, goes_on));
+            directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, is_ours, goes_on));
         let directory = directory.transpose()?;
         // Until it is known what can be gone on from, nothing of an earlier run is lost, whatever happens.
         let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
@@ -131,7 +134,8 @@ impl<'a> Destination<'a> {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        let drawn = |path| NewDirectory::create(path, &model.path, paths.overwrite || left(path), is_plots, |_| false);
+        let overwrites = |path| paths.overwrite || left(path);
+        let drawn = |path| NewDirectory::create(path, &model.path, overwrites(path), Box::new(is_plots), |_| false);
         let plots = paths.plots.map(drawn);
         let plots = plots.transpose()?;
         Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal, plots })
@@ -212,12 +216,26 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// A directory with a model is ours to replace when it has our report beside weights. Its other files are as many as models have.
-fn is_model(directory: &Path) -> Result<()> {
+/// A directory with a model is ours to replace when it has our report beside weights, and nothing that this run would not write again: not
+/// even a history of it.
+fn is_model(directory: &Path, new: &BTreeSet<PathBuf>) -> Result<()> {
     has_report(directory)?;
     let is_weights =
         |(name, is_file): &(PathBuf, bool)| *is_file && name.extension().is_some_and(|end| end == "safetensors");
     ensure!(entries(directory)?.iter().any(is_weights), "it has a {REPORT} and no weights");
+    let old = shard_names(directory);
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for (name, is_file) in entries(&directory.join(&folder))? {
+            let is_left = is_left(name.as_os_str());
+            let name = folder.join(name);
+            let is_known = new.contains(&name) || old.contains(&name) || is_left;
+            ensure!(is_known, "it has {}, which would be lost: this run does not write it. Move it away", name.display());
+            if !is_file && directory.join(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && !is_left {
+                folders.push(name);
+            }
+        }
+    }
     Ok(())
 }
 

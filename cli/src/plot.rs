@@ -29,7 +29,6 @@ pub(crate) const PICTURE: &str = "model.svg";
 
 /// Draws into a directory: `tensor-NAME.svg` of every tensor as soon as it is done, for what is known of its scores takes more memory than
 /// all that the report says of it; and in the end `model.svg`.
-#[derive(Debug)]
 pub(crate) struct Pictures<'a> {
     directory: &'a NewDirectory,
     /// What is asked, by the recipe's rules and by none.

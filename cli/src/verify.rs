@@ -5,7 +5,6 @@ use crate::backend::Workers;
 use crate::checkpoint::{INDEX, Passed, passed_over};
 use crate::events;
 use crate::input::open_regular;
-use crate::output::REPORT;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
@@ -40,9 +39,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     if let Some(directory) = &model.directory {
         let index = directory.has_index.then_some(Path::new(INDEX));
         let beside: Vec<&Path> = directory.others.iter().map(PathBuf::as_path).chain(index).collect();
-        let folders = directory.folders.iter().map(PathBuf::as_path);
-        let shards = model.shards.iter().map(|shard| Path::new(shard.name()));
-        let expected = beside.iter().copied().chain(shards).chain([Path::new(REPORT)]).chain(folders.clone()).collect();
+        let (folders, expected) = (directory.folders.iter().map(PathBuf::as_path), model.output_names());
         for folder in [Path::new("")].into_iter().chain(folders) {
             check_names(output_path, folder, &expected)?;
         }
@@ -72,11 +69,11 @@ fn open(path: &Path) -> Result<File> {
 }
 
 /// What the input has not in a directory, the output must not have.
-fn check_names(output: &Path, folder: &Path, expected: &BTreeSet<&Path>) -> Result<()> {
+fn check_names(output: &Path, folder: &Path, expected: &BTreeSet<PathBuf>) -> Result<()> {
     let cannot = || format!("cannot list {}", output.join(folder).display());
     for entry in fs::read_dir(output.join(folder)).with_context(cannot)? {
         let name = folder.join(entry.with_context(cannot)?.file_name());
-        if expected.contains(&*name) {
+        if expected.contains(&name) {
             continue;
         }
         let path = output.join(&name);

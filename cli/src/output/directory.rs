@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 /// A directory that is being written under another name. Dropped before [`commit`](super::commit), it leaves nothing, unless it is to be kept.
-#[derive(Debug)]
 pub(crate) struct NewDirectory {
     pub(super) target: PathBuf,
     partial: PathBuf,
@@ -28,7 +27,7 @@ pub(crate) struct NewDirectory {
 }
 
 /// An error says why this program may not replace a directory that has files.
-pub(super) type IsOurs = fn(&Path) -> Result<()>;
+pub(crate) type IsOurs = Box<dyn Fn(&Path) -> Result<()>>;
 
 /// A directory, to know it by whatever it is called later. Opened, so that no other one gets its number; elsewhere than on Unix that would
 /// keep its name from changing, and one of its name is taken for it.

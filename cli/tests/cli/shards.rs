@@ -285,12 +285,54 @@ fn only_an_empty_directory_or_one_of_ours_is_replaced() {
     let desk = checkpoint();
     fs::create_dir(desk.path("out")).unwrap();
     desk.succeed(&["prune", "in", "-o", "out"]);
-    desk.write("out/stale", b"from another model");
     desk.fail(&["prune", "in", "-o", "out"], 1, &["out exists", "--overwrite"]);
+    // What somebody has put there since would be lost with it, however hidden.
+    for foreign in ["out/notes.txt", "out/.git/HEAD", "out/more/notes.txt", "out/other.safetensors"] {
+        let path = desk.path(foreign);
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        fs::write(&path, b"mine").unwrap();
+        let first = foreign.trim_start_matches("out/").split('/').next().unwrap();
+        let named = format!("it has {first}, which would be lost");
+        desk.fail(&["prune", "in", "-o", "out", "--overwrite"], 1, &["out is not emprune's to replace", &named]);
+        assert_eq!(desk.read(foreign), b"mine");
+        fs::remove_file(&path).unwrap();
+        if folder != desk.path("out") {
+            fs::remove_dir(folder).unwrap();
+        }
+    }
     desk.succeed(&["prune", "in", "-o", "out", "--overwrite"]);
-    assert!(!desk.path("out/stale").exists());
     assert_eq!(desk.read(&format!("out/{B}")), shard_b(&PRUNED));
     assert_eq!(desk.names(), ["in", "out"]);
+    // A report of one file beside models of others makes no directory ours.
+    fs::create_dir(desk.path("models")).unwrap();
+    fs::copy(desk.path(&format!("in/{A}")), desk.path("models/other.safetensors")).unwrap();
+    let one = format!("in/{A}");
+    desk.succeed(&["prune", &one, "-o", "models/p.safetensors", "--report", "models/emprune_report.json"]);
+    desk.fail(&["prune", "in", "-o", "models", "--overwrite"], 1, &["models is not emprune's", "other.safetensors"]);
+    assert_eq!(fs::read_dir(desk.path("models")).unwrap().count(), 3);
+}
+
+/// Of another model that emprune wrote the shards are known by its index, and none is in the way.
+#[test]
+fn another_model_s_output_is_replaced() {
+    let desk = checkpoint();
+    desk.succeed(&["prune", "in", "-o", "out"]);
+    fs::create_dir(desk.path("small")).unwrap();
+    fs::copy(desk.path(&format!("in/{A}")), desk.path("small/model.safetensors")).unwrap();
+    fs::copy(desk.path("in/config.json"), desk.path("small/config.json")).unwrap();
+    let foreign: Vec<_> = fs::read_dir(desk.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    for name in foreign.iter().filter(|name| !desk.path("small").join(name).exists()) {
+        let name = name.to_str().unwrap();
+        if ![A, B, "emprune_report.json", "model.safetensors.index.json"].contains(&name) {
+            let _ = fs::remove_file(desk.path(&format!("out/{name}")));
+            let _ = fs::remove_dir_all(desk.path(&format!("out/{name}")));
+        }
+    }
+    desk.succeed(&["prune", "small", "-o", "out", "--overwrite"]);
+    let mut names: Vec<_> = fs::read_dir(desk.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "emprune_report.json", "model.safetensors"]);
 }
 
 #[cfg(unix)]
