@@ -3,12 +3,14 @@
 
 use crate::lines::Lines;
 use crate::positioned::read_exact_at;
-use crate::safetensors::{Model, TensorInfo};
+use crate::safetensors::{Model, Shape, TensorInfo};
 use crate::sink::Sink;
 use anyhow::{Context, Result, ensure};
 use emprune::Mask;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::ops::Range;
 
@@ -32,8 +34,12 @@ impl Masks {
         let check = || {
             ensure!(!model.tensors.is_empty(), "it has no masks");
             let shapes = match model.metadata.get("shapes") {
-                Some(text) => serde_json::from_str(text).context("its shapes cannot be understood")?,
-                None => BTreeMap::<String, Vec<u64>>::new(),
+                Some(text) => {
+                    let mut text = serde_json::Deserializer::from_str(text);
+                    let shapes = Shapes(&model).deserialize(&mut text);
+                    shapes.and_then(|shapes| text.end().map(|()| shapes)).context("its shapes cannot be understood")?
+                }
+                None => BTreeMap::new(),
             };
             for mask in &model.tensors {
                 let (name, dtype) = (&mask.name, &mask.dtype);
@@ -73,6 +79,40 @@ impl Masks {
         let mut bits = vec![0; (entries.end - entries.start).div_ceil(8) as usize];
         read_exact_at(&self.model.file, &mut bits, mask.bytes.start + entries.start / 8).with_context(cannot)?;
         Mask::from_bytes(bits, entries.end - entries.start).with_context(cannot)
+    }
+}
+
+/// The shapes of a file's masks: of those that it has, each once, so that no text makes more of it than the file is.
+struct Shapes<'m>(&'m Model);
+
+impl<'de> DeserializeSeed<'de> for Shapes<'_> {
+    type Value = BTreeMap<String, Vec<u64>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shapes<'_> {
+    type Value = BTreeMap<String, Vec<u64>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of lists of axes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut shapes = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let Shape(shape) = map.next_value()?;
+            if self.0.get(&name).is_none() {
+                return Err(A::Error::custom(format!("{name:?} is no mask of it")));
+            }
+            if shapes.contains_key(&name) {
+                return Err(A::Error::custom(format!("the name {name:?} appears twice")));
+            }
+            shapes.insert(name, shape);
+        }
+        Ok(shapes)
     }
 }
 

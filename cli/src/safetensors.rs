@@ -298,7 +298,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 }
 
 /// A list of axes, no longer than any that is meant.
-struct Shape(Vec<u64>);
+pub(crate) struct Shape(pub(crate) Vec<u64>);
 
 impl<'de> Deserialize<'de> for Shape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

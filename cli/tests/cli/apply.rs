@@ -102,7 +102,8 @@ fn a_directory_comes_out_as_one() {
     assert!(without_report("out") == without_report("pruned"));
     assert_ne!(without_report("out")["a.safetensors"], desk.read("in/a.safetensors"));
     obeys(&desk, "apply", &desk.json("out/emprune_report.json"));
-    apply(&desk, &["--masks", "masks", "out", "-o", "again"]);
+    let (_, stderr) = texts(&desk.run(&["apply", "--masks", "masks", "out", "-o", "again"]));
+    assert_eq!(stderr, "note: out/emprune_report.json is about the input and is not copied\n");
     assert!(tree(&desk.path("again"))["a.safetensors"] == desk.read("out/a.safetensors"));
     desk.fail(&["apply", "--masks", "masks", "in", "-o", "out"], 1, &["out exists and is not empty", "--overwrite"]);
     apply(&desk, &["--masks", "masks", "in", "-o", "out", "--overwrite"]);
@@ -138,6 +139,36 @@ fn masks_that_do_not_fit_are_refused_by_both_names() {
         desk.write("masks", &with_header(&header, &[1, 0]));
         desk.fail(&["apply", "--masks", "masks", "in", "-o", "out"], 1, &["the masks file masks"]);
     }
+}
+
+/// Shapes are text in a text, and take no more memory than a header's own, whatever they say.
+#[test]
+fn shapes_of_masks_have_the_limits_of_a_header() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[9], f32s(&[1.0; 9]))]));
+    let axes = |count: usize| vec!["1"; count].join(",");
+    for (shapes, part) in [
+        (format!(r#"{{"w":[{},9]}}"#, axes(64)), "more than 64 axes"),
+        (r#"{"w":[9],"x":[9]}"#.to_owned(), "\"x\" is no mask of it"),
+        (format!(r#"{{"w":[9],"{}":[]}}"#, "x".repeat(5000)), "\" is no mask of it"),
+        (r#"{"w":[9],"w":[9]}"#.to_owned(), "the name \"w\" appears twice"),
+        (r#"{"w":[9]} {}"#.to_owned(), "trailing characters"),
+        (r#"{"w":[[9]]}"#.to_owned(), "invalid type"),
+    ] {
+        let shapes = serde_json::to_string(&shapes).unwrap();
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"emprune.masks/1","shapes":{shapes}}},"w":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}}}"#
+        );
+        desk.write("masks", &with_header(&header, &[1, 0]));
+        let parts = ["the masks file masks: its shapes cannot be understood", part];
+        desk.fail(&["apply", "--masks", "masks", "in", "-o", "out"], 1, &parts);
+        desk.fail(&["diff", "masks", "masks"], 1, &parts);
+    }
+    let shapes = format!(r#"{{\"w\":[{},9]}}"#, axes(63));
+    let header =
+        format!(r#"{{"__metadata__":{{"shapes":"{shapes}"}},"w":{{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}}}"#);
+    desk.write("masks", &with_header(&header, &[1, 0]));
+    desk.fail(&["apply", "--masks", "masks", "in", "-o", "out"], 1, &["for the shape [1, 1"]);
 }
 
 #[test]
