@@ -58,6 +58,14 @@ fn hang_up() -> Option<i32> {
     None
 }
 
+/// Whether this is what ended the work, and nothing else.
+pub(crate) fn is(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.is::<Interrupted>() || inner.is_some_and(|inner| inner.is::<Interrupted>())
+    })
+}
+
 pub(crate) fn happened() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }

@@ -82,13 +82,17 @@ pub fn main() -> ExitCode {
     }
     match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) if interrupt::happened() => {
+        Err(error) if interrupt::is(&error) => {
             events::failed("interrupted", interrupt::EXIT_CODE);
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) => {
-            // One line, whatever the parts say: for logs.
-            let code = if error.is::<Usage>() { 2 } else { 1 };
+            // One line, whatever the parts say: for logs. After a signal too what has failed may be something else.
+            let code = match error.is::<Usage>() {
+                true => 2,
+                false if interrupt::happened() => interrupt::EXIT_CODE,
+                false => 1,
+            };
             events::failed(&format!("{error:#}").replace('\n', " "), code);
             ExitCode::from(code)
         }

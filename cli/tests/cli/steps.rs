@@ -289,6 +289,24 @@ fn a_run_that_goes_on_and_is_interrupted_at_any_step_leaves_all_or_nothing() {
     }
 }
 
+/// A signal is not the reason of every error that comes after it.
+#[test]
+fn an_error_that_a_signal_did_not_make_is_told_as_what_it_is() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let args = ["prune", "in", "-o", "out"];
+    // All of it is written, and nobody looks for signals any more.
+    let (output, _) = trace(&desk, "rename", Some("rename:error=EIO:signal=INT:when=2"), &args);
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("error: cannot create ") && stderr.contains("Input/output error"), "{stderr}");
+    let (output, _) = trace(&desk, "fdatasync", Some("fdatasync:signal=INT:when=1"), &args);
+    assert_eq!((output.status.code(), texts(&output).1.lines().last()), (Some(130), Some("error: interrupted")));
+    assert_eq!(desk.names(), ["in"]);
+}
+
 /// Several outputs cannot get their names at once. Whichever of them a killed run had named: the same command completes, though nobody
 /// allowed it to overwrite anything.
 #[test]
