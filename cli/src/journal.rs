@@ -1,7 +1,7 @@
 //! Which shards of an output directory are finished: the journal of a run that may be killed, for the next one to go on from.
 //!
 //! A line is written when a shard is on the disk. It is trusted when the shard's name, the hash of its input and all that was
-//! asked about its tensors are the same again, and its masks, if some are wanted, are those that were written; a line that was cut
+//! asked about its tensors are the same again, nobody has written to it since, and its masks, if some are wanted, are those that were written; a line that was cut
 //! off says nothing, and the last one about a shard counts.
 
 use crate::events;
@@ -17,10 +17,11 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// In the partial directory. With the end of a partial name, so that no checkpoint has a file of this name to be copied.
 pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
@@ -40,6 +41,9 @@ struct Line<'t> {
     /// Of this program, for who asks why the hash is another.
     #[serde(default)]
     version: String,
+    /// When its file was written to for the last time, where that is told exactly.
+    #[serde(default)]
+    changed: Option<SystemTime>,
     /// Hash of their masks, if some were wanted.
     #[serde(default)]
     masks: Option<String>,
@@ -60,6 +64,7 @@ impl Line<'_> {
             input: String::new(),
             settings: String::new(),
             version: String::new(),
+            changed: None,
             masks: None,
             decided: None,
             tensors: Cow::default(),
@@ -188,8 +193,9 @@ impl Journal {
         for shard in shards {
             let name = name(shard);
             let (Some(line), Some(asked)) = (old.remove(&name), asked.get(&name)) else { continue };
-            let output = directory.partial().join(&name).symlink_metadata();
-            let whole = output.is_ok_and(|metadata| metadata.is_file() && metadata.len() == shard.len);
+            let output = directory.partial().join(&name).symlink_metadata().ok().filter(Metadata::is_file);
+            let whole = output.as_ref().is_some_and(|metadata| metadata.len() == shard.len);
+            let changed = output.and_then(|metadata| changed(&metadata));
             // A masks file that is too short has other masks than those.
             let is_of = |file, hash: &String| Hashes::of(file, &asked.masks).is_ok_and(|is| is == *hash);
             let masked = || masks.is_none_or(|file| line.masks.as_ref().is_some_and(|hash| is_of(file, hash)));
@@ -197,6 +203,8 @@ impl Journal {
                 if line.version == VERSION { "with other settings" } else { "of another version of emprune" }
             } else if !whole {
                 "of another size"
+            } else if line.changed != changed {
+                "changed since"
             } else if !masked() {
                 "without these masks"
             } else {
@@ -269,6 +277,7 @@ impl Journal {
         let shard = name(shard);
         let Some(asked) = self.asked.get(&shard) else { return Ok(()) };
         output.sync_all()?;
+        let changed = changed(&output.metadata()?);
         let of_masks = |file: &File| file.sync_data().and_then(|()| Hashes::of(file, &asked.masks));
         let masks = masks.map(of_masks).transpose().context("the masks file")?;
         let (input, settings) = (input.finish(), asked.settings.clone());
@@ -280,6 +289,7 @@ impl Journal {
                 input,
                 settings,
                 version: VERSION.to_owned(),
+                changed,
                 masks,
                 decided,
                 tensors: tensors.into(),
@@ -299,6 +309,11 @@ fn append(file: &mut File, line: &Line<'_>) -> Result<()> {
     let written = written.and_then(|()| out.flush());
     drop(out.into_parts());
     written.and_then(|()| file.sync_data()).context("cannot write the journal")
+}
+
+/// Elsewhere than on Unix a file's times may still change when it is closed.
+fn changed(metadata: &Metadata) -> Option<SystemTime> {
+    metadata.modified().ok().filter(|_| cfg!(unix))
 }
 
 fn name(shard: &Model) -> String {

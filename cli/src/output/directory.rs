@@ -44,6 +44,15 @@ impl Seen {
     }
 }
 
+/// The number of the user whose a file is; where users have none, nobody's.
+fn owner(metadata: &fs::Metadata) -> u32 {
+    #[cfg(unix)]
+    let owner = std::os::unix::fs::MetadataExt::uid(metadata);
+    #[cfg(not(unix))]
+    let (owner, _) = (0, metadata);
+    owner
+}
+
 impl NewDirectory {
     /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced if it
     /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
@@ -63,7 +72,14 @@ impl NewDirectory {
         );
         let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
-        let goes_on = fs::symlink_metadata(&partial).is_ok_and(|metadata| metadata.is_dir()) && goes_on(&partial);
+        let left = fs::symlink_metadata(&partial).ok().filter(fs::Metadata::is_dir);
+        if let Some(left) = &left {
+            // Whoever made it may have put anything there, and may go on doing so.
+            let (owner, we) = (owner(left), owner(&lock.as_file().metadata()?));
+            let shown = partial.display();
+            ensure!(owner == we, "{shown} is user {owner}'s, and this run is user {we}'s: have it removed first");
+        }
+        let goes_on = left.is_some() && goes_on(&partial);
         if !goes_on {
             remove_directory(&partial)?;
         }

@@ -2,8 +2,9 @@
 
 use crate::desk::{Desk, f32s, model, texts, tree, with_header};
 use std::fs::{self, File};
+use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const SHARDS: [&str; 3] = ["a.safetensors", "b.safetensors", "c.safetensors"];
 const PARTIAL: &str = "out.emprune-partial";
@@ -72,6 +73,30 @@ fn killed() -> Desk {
     desk
 }
 
+fn modified(desk: &Desk, name: &str) -> SystemTime {
+    desk.path(name).metadata().unwrap().modified().unwrap()
+}
+
+/// Write a file that looks as if nobody had written to it since.
+fn put(desk: &Desk, name: &str, bytes: &[u8], time: SystemTime) {
+    desk.write(name, bytes);
+    File::options().write(true).open(desk.path(name)).unwrap().set_modified(time).unwrap();
+}
+
+/// Alter the first shard, which is finished, unnoticed: who computes it again would not write this.
+fn mark(desk: &Desk) -> Vec<u8> {
+    let name = format!("{PARTIAL}/a.safetensors");
+    let (mut bytes, time) = (desk.read(&name), modified(desk, &name));
+    *bytes.last_mut().unwrap() ^= 1;
+    put(desk, &name, &bytes, time);
+    bytes
+}
+
+/// Files of a desk, to be put back.
+fn taken<'a>(desk: &Desk, names: impl IntoIterator<Item = &'a str>) -> Vec<(String, Vec<u8>, SystemTime)> {
+    names.into_iter().map(|name| (name.to_owned(), desk.read(name), modified(desk, name))).collect()
+}
+
 /// The last run, and what it said.
 fn go_on(desk: &Desk, options: &[&str]) -> String {
     let output = desk.run(&[&PRUNE[..], contests(options), options].concat());
@@ -103,15 +128,54 @@ fn is_whole(desk: &Desk, options: &[&str]) -> bool {
 #[test]
 fn finished_shards_of_a_killed_run_are_not_computed_again() {
     let desk = killed();
-    // Who computes it again would not write this.
-    let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
-    *marked.last_mut().unwrap() ^= 1;
-    desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+    let mut marked = mark(&desk);
     let stderr = go_on(&desk, &[]);
     assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
     assert!(desk.read("out/a.safetensors") == marked, "it was computed again");
     *marked.last_mut().unwrap() ^= 1;
     desk.write("out/a.safetensors", &marked);
+    assert!(is_whole(&desk, &[]));
+}
+
+/// Who has written to one meanwhile may have written anything.
+#[cfg(unix)]
+#[test]
+fn a_finished_shard_that_was_written_to_since_is_computed_again() {
+    let desk = killed();
+    let name = format!("{PARTIAL}/a.safetensors");
+    let mut bytes = desk.read(&name);
+    *bytes.last_mut().unwrap() ^= 1;
+    desk.write(&name, &bytes);
+    let stderr = go_on(&desk, &[]);
+    assert!(
+        stderr.contains("note: 1 finished shard does not fit") && stderr.contains(": 1 changed since\n"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("note: 1 of 3 shards were finished"), "{stderr}");
+    assert!(is_whole(&desk, &[]));
+}
+
+/// Nor is anything in a directory trusted whose owner is another user; and it is not ours to remove.
+#[cfg(unix)]
+#[test]
+fn what_another_user_left_is_neither_gone_on_from_nor_removed() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let desk = killed();
+    let we = desk.path(PARTIAL).metadata().unwrap().uid();
+    if let Err(error) = chown(desk.path(PARTIAL), Some(65534), None) {
+        // Around the harness, which shows nothing of a test that passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: a directory cannot be given to another user: {error}");
+        return;
+    }
+    // What a killed run leaves beside it is anybody's to take away.
+    fs::remove_file(desk.path(&format!(".{PARTIAL}"))).unwrap();
+    let named = format!("out.emprune-partial is user 65534's, and this run is user {we}'s");
+    desk.fail(&[&PRUNE[..], contests(&[])].concat(), 1, &[&named]);
+    // Nor where there is nothing to go on from.
+    desk.fail(&["inspect", "in", "--plot", "out", "--backend", "cpu"], 1, &[&named]);
+    chown(desk.path(PARTIAL), Some(we), None).unwrap();
+    let stderr = go_on(&desk, &[]);
+    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
     assert!(is_whole(&desk, &[]));
 }
 
@@ -196,9 +260,7 @@ fn a_contest_over_all_shards_goes_on_too() {
             let mut child = start_with(&desk, LARGE, &options);
             child.kill().unwrap();
             child.wait().unwrap();
-            let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
-            *marked.last_mut().unwrap() ^= 1;
-            desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+            let mut marked = mark(&desk);
             if changes {
                 // Larger weights than all before: fewer of those are kept.
                 let values = f32s(&[1000.0; 64]);
@@ -277,7 +339,9 @@ fn a_shard_that_is_being_written_anew_is_trusted_no_more() {
 
 #[test]
 fn what_has_changed_is_computed_again() {
-    let kept = killed();
+    let left = killed();
+    let [a, b] = ["a", "b"].map(|name| format!("{PARTIAL}/{name}.safetensors"));
+    let left = taken(&left, [&*a, &b, JOURNAL]);
     // Each returns the options of the run that goes on, and says how many shards can be trusted.
     type Change = fn(&Desk) -> &'static [&'static str];
     let changes: [(&str, Change, usize); 8] = [
@@ -324,8 +388,8 @@ fn what_has_changed_is_computed_again() {
     for (what, change, trusted) in changes {
         let desk = checkpoint();
         fs::create_dir(desk.path(PARTIAL)).unwrap();
-        for name in [&format!("{PARTIAL}/a.safetensors"), &format!("{PARTIAL}/b.safetensors"), JOURNAL] {
-            desk.write(name, &kept.read(name));
+        for (name, bytes, time) in &left {
+            put(&desk, name, bytes, *time);
         }
         desk.write(&format!("{PARTIAL}/c.safetensors"), b"half");
         let options = change(&desk);
@@ -385,10 +449,8 @@ fn masks_of_finished_shards_stay_too() {
     let mut child = start_with(&desk, LARGE, &MASKS);
     child.kill().unwrap();
     child.wait().unwrap();
-    let left: Vec<_> =
-        [JOURNAL, MASKS_PARTIAL, &format!("{PARTIAL}/a.safetensors"), &format!("{PARTIAL}/b.safetensors")]
-            .map(|name| (name.to_owned(), desk.read(name)))
-            .into();
+    let [a, b] = ["a", "b"].map(|name| format!("{PARTIAL}/{name}.safetensors"));
+    let left = taken(&desk, [JOURNAL, MASKS_PARTIAL, &a, &b]);
     // What a run writes that nobody ends.
     fs::remove_dir_all(desk.path(PARTIAL)).unwrap();
     fs::remove_file(desk.path(MASKS_PARTIAL)).unwrap();
@@ -415,13 +477,10 @@ fn masks_of_finished_shards_stay_too() {
         fs::remove_dir_all(desk.path("out")).unwrap();
         fs::remove_file(desk.path("masks")).unwrap();
         fs::create_dir(desk.path(PARTIAL)).unwrap();
-        for (name, bytes) in &left {
-            desk.write(name, bytes);
+        for (name, bytes, time) in &left {
+            put(&desk, name, bytes, *time);
         }
-        // Who computes it again would not write this.
-        let mut marked = desk.read(&format!("{PARTIAL}/a.safetensors"));
-        *marked.last_mut().unwrap() ^= 1;
-        desk.write(&format!("{PARTIAL}/a.safetensors"), &marked);
+        let marked = mark(&desk);
         change(&desk, data);
         let stderr = go_on(&desk, &MASKS);
         let note = format!("note: {trusted} of 3 shards were finished");
@@ -506,15 +565,16 @@ fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
     let two = "note: 2 finished shards do not fit this command and will be removed from ";
     let desk = stopped();
     let journal = desk.read(JOURNAL);
-    let partial = tree(&desk.path(PARTIAL));
+    let partial: Vec<_> = tree(&desk.path(PARTIAL)).into_keys().map(|name| format!("{PARTIAL}/{name}")).collect();
+    let partial = taken(&desk, partial.iter().map(String::as_str));
     let stderr = go_on(&desk, &["--beta", "0.5"]);
     assert!(stderr.contains(two) && stderr.contains("out.emprune-partial: 2 with other settings\n"), "{stderr}");
 
     let again = |journal: &str| {
         fs::remove_dir_all(desk.path("out")).unwrap();
         fs::create_dir(desk.path(PARTIAL)).unwrap();
-        for (name, bytes) in &partial {
-            desk.write(&format!("{PARTIAL}/{name}"), bytes);
+        for (name, bytes, time) in &partial {
+            put(&desk, name, bytes, *time);
         }
         desk.write(JOURNAL, journal.as_bytes());
     };
