@@ -224,8 +224,11 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     for shard in &shards {
         names.remove(shard.name());
     }
-    // A report about the input would be taken for one about the output; what a killed run left is nobody's.
-    names.remove(OsStr::new(REPORT));
+    // What a killed run left is nobody's.
+    if names.remove(OsStr::new(REPORT)) {
+        let report = path.join(REPORT);
+        directory.notes.push(format!("{} is about the input and is not copied", report.display()));
+    }
     names.retain(|name| !is_left(name));
     directory.others.extend(names.into_iter().map(PathBuf::from));
     directory.others.sort();

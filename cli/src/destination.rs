@@ -3,7 +3,7 @@
 use crate::apply;
 use crate::checkpoint::{Checkpoint, INDEX, is_left, shard_names};
 use crate::events;
-use crate::input::open_regular;
+use crate::input::{Seen, open_regular};
 use crate::interrupt;
 use crate::journal::{self, Asked, Hashes, JOURNAL, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
@@ -230,8 +230,13 @@ fn is_model(directory: &Path, new: &BTreeSet<PathBuf>) -> Result<()> {
             let is_left = is_left(name.as_os_str());
             let name = folder.join(name);
             let is_known = new.contains(&name) || old.contains(&name) || is_left;
-            ensure!(is_known, "it has {}, which would be lost: this run does not write it. Move it away", name.display());
-            if !is_file && directory.join(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && !is_left {
+            ensure!(
+                is_known,
+                "it has {}, which would be lost: this run does not write it. Move it away",
+                name.display()
+            );
+            if !is_file && directory.join(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && !is_left
+            {
                 folders.push(name);
             }
         }
@@ -296,12 +301,15 @@ fn finish(
     shards.iter().try_for_each(File::sync_all)?;
     let copy = |name: &Path| -> Result<()> {
         let to = directory.file(name.as_ref())?;
-        let copied = File::open(model.path.join(name)).and_then(|from| {
-            let len = from.metadata()?.len();
-            Sink::Write(&to).copy(&from, 0..len)?;
-            to.sync_all()
-        });
-        copied.with_context(|| name.display().to_string())
+        let path = model.path.join(name);
+        let copied = || -> Result<()> {
+            let from = File::open(&path)?;
+            let seen = Seen::of(&from)?;
+            Sink::Write(&to).copy(&from, 0..seen.len)?;
+            seen.check(&path, &from)?;
+            Ok(to.sync_all()?)
+        };
+        copied().with_context(|| name.display().to_string())
     };
     let Some(beside) = &model.directory else { return Ok(()) };
     // Outer ones first.

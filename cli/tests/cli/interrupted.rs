@@ -260,6 +260,35 @@ fn a_file_that_is_written_to_while_it_is_read_is_an_error() {
     assert_eq!(desk.names(), ["in", "small"]);
 }
 
+/// So does what is copied: half of one and half of another file is none.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_written_to_while_it_is_copied_is_an_error() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("in")).unwrap();
+    desk.write("in/model.safetensors", &small());
+    // All of it a hole, large enough to be met in the middle.
+    let large = File::create(desk.path("in/tokenizer.json")).unwrap();
+    large.set_len(1 << 30).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.args(["prune", "in", "-o", "out", "--backend", "cpu"]).current_dir(desk.path("."));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while desk.path("out.emprune-partial/tokenizer.json").metadata().map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, "-STOP");
+    (&large).write_all(b"{}").unwrap();
+    signal(&child, "-CONT");
+    let output = child.wait_with_output().unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains("cannot copy in to ") && stderr.contains("in/tokenizer.json changed while"), "{stderr}");
+    assert_eq!(desk.names(), ["in"]);
+}
+
 /// The terminal has gone, and nobody has said that it may.
 #[cfg(target_os = "linux")]
 #[test]

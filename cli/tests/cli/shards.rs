@@ -356,6 +356,20 @@ fn links_to_files_are_followed_and_other_things_are_named() {
     assert!(!desk.path("out/original").exists() && !desk.path("out/.cache").exists());
 }
 
+/// What came of the input is not what came of the output.
+#[test]
+fn a_report_of_the_input_is_not_copied_and_that_is_told() {
+    let desk = checkpoint();
+    desk.succeed(&["prune", "in", "-o", "once"]);
+    let (_, stderr) = desk.succeed(&["prune", "once", "-o", "twice", "--beta", "0.5"]);
+    assert!(stderr.contains("note: once/emprune_report.json is about the input and is not copied\n"), "{stderr}");
+    assert_eq!(desk.json("twice/emprune_report.json")["input"], "once");
+    assert!(tree(&desk.path("once")).keys().eq(tree(&desk.path("twice")).keys()));
+    // Without one there is nothing to say.
+    let (_, stderr) = desk.succeed(&["inspect", "in"]);
+    assert!(!stderr.contains("emprune_report.json"), "{stderr}");
+}
+
 /// Weights in whatever format, told once with what they take.
 #[test]
 fn what_is_copied_unpruned_is_told_with_its_size() {
