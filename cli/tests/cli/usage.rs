@@ -40,6 +40,7 @@ fn beta_must_be_a_positive_decimal() {
         desk.fail(&["inspect", "in", &option], 2, &["beta"]);
     }
     desk.fail(&["prune", "in", "-o", "out", "--beta", "-1"], 2, &["beta -1 is not a positive"]);
+    desk.fail(&["prune", "in", "-o", "out", "--beta", "1e300"], 2, &["beta 1e300 is no ratio of two 64-bit"]);
 }
 
 #[test]
