@@ -300,7 +300,7 @@ const LEAST_MEMORY: u64 = 64 << 20;
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let number_and_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB or GiB")?;
+    let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB, GiB or TiB")?;
     let number: u64 = number.trim().parse().map_err(|_| "a size is a whole number and a unit")?;
     let bytes = number.checked_mul(1 << shift).ok_or("that is more than 64 bits count")?;
     if bytes < LEAST_MEMORY {
