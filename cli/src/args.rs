@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Prune a small network that is inside the program: nothing to download, no GPU needed
     Demo(DemoArgs),
-    /// Print the JSON Schema of a report
+    /// Print the JSON Schema of a report: of prune and inspect, apply, diff or image; the JSON of other commands has none
     Schema(SchemaArgs),
     /// Print the completions of a shell, for the file where it looks for them
     Completions(CompletionsArgs),
