@@ -99,7 +99,8 @@ Examples:
 The output may also be named by -o, as the command of prune has it; with --report, --plot and --overwrite, which mean nothing here, that command is understood \
 as it is. Not with --json: there is no report.
 
-The exit code is 0 when every byte is as it should be. Else it is 1, and the first tensor and entry that differ are named.";
+The exit code is 0 when every byte of weights, masks and files beside the model is as it should be; a report is not compared, nor \
+need it be there. Else it is 1, and the first tensor and entry that differ are named.";
 
 pub(super) const APPLY_HELP: &str = "\
 Examples:
