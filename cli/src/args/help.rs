@@ -54,7 +54,8 @@ Examples:
       whole attention heads; the report's kept_structures says which stay
 
 A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
-with the same names and the report, emprune_report.json; hidden subdirectories and links to directories are not copied.
+with the same names and the report, emprune_report.json. Not copied are hidden subdirectories, links to directories, \
+pipes and the like, what a killed run left, and a report that the input has itself.
 
 A row is what has one index of the first axis: of a linear layer [outputs, inputs] the weights of an output, of a \
 convolution [outputs, inputs, height, width] a filter, of stacked experts [experts, outputs, inputs] an expert, or with \
