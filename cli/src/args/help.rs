@@ -71,8 +71,8 @@ each; of what several tensors say about a group that they share, the largest cou
 
 A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
 a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
-false, which asks for its tensors as --targets does, and beside it: for those of one axis too, and for what is known by its name as an exception. All tensors of one rule whose granularity is global are \
-one contest.
+false, which asks for its tensors as --targets does, in addition to it, even if they have one axis or are exceptions by \
+name. All tensors of one rule whose granularity is global are one contest.
 
   [[rule]]
   pattern = [\"*.0.*\", \"*.23.*\"]
