@@ -86,7 +86,8 @@ name. All tensors of one rule whose granularity is global are one contest.
 With --json, each line on stderr that begins with a brace is an object whose \"event\" is started (input, output, \
 tensors, bytes, backend), progress (bytes_done, bytes_total, and pass where all tensors are one contest), tensor (its \
 part of the report), note or warning (message), finished (seconds), or failed (message, exit_code). Progress comes once \
-a second at most, finished or failed comes last.
+a second at most. One of finished, after the report is printed, and failed comes last; failed also where the command line \
+is refused.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
