@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::job::Contests;
 use crate::output::NewDirectory;
 use crate::report::{GlobalReport, Report, SettingsReport, TensorReport, sparsity};
-use crate::table::{grouped, percent, printable, shortened, times};
+use crate::table::{counted, grouped, percent, printable, shortened, times};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -286,8 +286,8 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
         }
         let skipped = report.tensors.len() + 1 - bars.len();
         if skipped > 0 {
-            let tensors = if skipped == 1 { "tensor" } else { "tensors" };
-            put(&area, (20, bottom + 36), &format!("Left alone, and not shown: {skipped} {tensors}"), text(13, INK))?;
+            let words = format!("Left alone, and not shown: {}", counted(skipped, "tensor"));
+            put(&area, (20, bottom + 36), &words, text(13, INK))?;
         }
         area.present().map_err(say)?;
     }

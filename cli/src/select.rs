@@ -147,6 +147,7 @@ pub(crate) fn select(
     if selection.skipped.iter().all(Option::is_some) {
         let why = match summary(selection.skipped.iter().flatten()) {
             why if why.is_empty() => "the file has no tensors".to_owned(),
+            why if tensors.len() == 1 => format!("the only tensor is skipped ({why})"),
             why => format!("all {} tensors are skipped ({why})", tensors.len()),
         };
         let warnings: String = selection.warnings.iter().map(|warning| format!("; {warning}")).collect();

@@ -9,6 +9,7 @@ use crate::output::REPORT;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
+use crate::table::counted;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -59,11 +60,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
         None => error,
     })?;
-    let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
+    let pruned = counted(report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count(), "tensor");
     let (path, input) = (output_path.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };
-    let line =
-        format!("{path} is what the rule makes of {input}: {pruned} tensors pruned, all else unchanged{masks}\n");
+    let line = format!("{path} is what the rule makes of {input}: {pruned} pruned, all else unchanged{masks}\n");
     crate::print(line.as_bytes())
 }
 

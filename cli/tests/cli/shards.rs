@@ -99,7 +99,7 @@ fn a_directory_with_one_file_needs_no_index() {
     fs::create_dir(desk.path("in")).unwrap();
     desk.write("in/model.safetensors", &shard_a(&MATRIX));
     let (stdout, stderr) = desk.succeed(&["inspect", "in"]);
-    assert!(stdout.contains("pruned  1 tensors: 7 of 8 kept"), "{stdout}");
+    assert!(stdout.contains("pruned  1 tensor: 7 of 8 kept"), "{stdout}");
     assert_eq!(stderr, "");
     assert_eq!(desk.names(), ["in"]);
     desk.succeed(&["prune", "in", "-o", "out"]);
