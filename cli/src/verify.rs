@@ -63,7 +63,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let pruned = counted(report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count(), "tensor");
     let (path, input) = (output_path.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };
-    let line = format!("{path} is what the rule makes of {input}: {pruned} pruned, all else unchanged{masks}\n");
+    let line = format!("{path} is what these options make of {input}: {pruned} pruned, all else unchanged{masks}\n");
     crate::print(line.as_bytes())
 }
 
@@ -118,5 +118,5 @@ fn explain(differs: &Differs, paths: &[PathBuf], shards: &[Model], masks: Option
         }
     };
     let place = place.unwrap_or_else(|| format!("the header, byte {at}"));
-    anyhow!("{} is not what the rule makes of the input: {place} differs", path.display())
+    anyhow!("{} is not what these options make of the input: {place} differs", path.display())
 }
