@@ -151,7 +151,13 @@ pub(crate) fn select(
             why => format!("all {} tensors are skipped ({why})", tensors.len()),
         };
         let warnings: String = selection.warnings.iter().map(|warning| format!("; {warning}")).collect();
-        bail!("nothing to prune: {why}{warnings}");
+        // By its name or its axes: whoever means it says so.
+        let known = |reason: &String| {
+            reason.starts_with("rank ") || DEFAULT_IGNORES.iter().any(|(known, _)| reason.as_str() == *known)
+        };
+        let is_hinted = selection.skipped.iter().flatten().any(known);
+        let hint = if is_hinted { "; --targets PATTERN prunes what its name or its axes leave alone" } else { "" };
+        bail!("nothing to prune: {why}{hint}{warnings}");
     }
     Ok(selection)
 }
