@@ -14,7 +14,7 @@ const PARTIAL: &str = ".emprune-partial";
 
 /// Calls that change what is on the disk, and those that put it there.
 const WRITES: &str =
-    "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,mkdir,rename,renameat2,unlink,unlinkat";
+    "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,syncfs,mkdir,rename,renameat2,unlink,unlinkat";
 
 /// The tests that follow have nothing to say without it. In CI it must be there.
 pub(crate) fn is_traced() -> bool {
@@ -83,6 +83,8 @@ fn check_order(calls: &[String]) -> Vec<String> {
                 flushed.push((*path).to_owned());
             }
             ("rename" | "renameat2", [from, to]) => {
+            // All that is on the file system of what it names: one, here.
+            ("syncfs", _) => dirty.clear(),
                 let is_in = |path: &&String| {
                     path.strip_prefix(from).is_some_and(|rest| ["", "/"].contains(&&rest[..rest.len().min(1)]))
                 };
@@ -121,6 +123,7 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
         &["prune", "in", "-o", "out", "--overwrite", "--granularity", "global"],
         &["prune", &file, "-o", "file", "--masks", "masks", "--overwrite"],
         &["apply", "in", "--masks", "masks-of-all", "-o", "out", "--overwrite"],
+        &["prune", "in", "-o", "out", "--plot", "plots", "--overwrite"],
     ] {
         if args[0] == "apply" {
             desk.succeed(&["inspect", "in", "--masks", "masks-of-all"]);
@@ -135,6 +138,27 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
 }
 
 #[test]
+/// They are as many as tensors.
+#[test]
+fn pictures_do_not_wait_for_the_disk_one_by_one() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    for (inject, is_done) in [(None, true), (Some("syncfs:error=EIO"), false)] {
+        let args = ["inspect", "in", "--plot", "plots", "--overwrite", "--backend", "cpu"];
+        let (output, calls) = trace(&desk, "fsync,fdatasync,syncfs", inject, &args);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        let is_picture = |name: &&String| name.ends_with(".svg");
+        let pictures = tree(&desk.path("plots")).keys().filter(is_picture).count();
+        assert!(pictures > 2, "{pictures} pictures");
+        let flushed = calls.iter().filter(|call| call.contains(".svg>")).count();
+        // Where all cannot be flushed at once, each is.
+        assert_eq!(flushed, if is_done { 0 } else { pictures }, "{calls:?}");
+        assert_eq!(calls.iter().filter(|call| call.starts_with("syncfs(")).count(), 1, "{calls:?}");
+    }
+}
+
 fn an_order_that_is_wrong_is_noticed() {
     let good = [
         r#"openat(AT_FDCWD</d>, "/d/out.emprune-partial/a", O_RDWR|O_CREAT, 0666) = 5</d/out.emprune-partial/a>"#,
