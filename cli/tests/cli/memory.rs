@@ -322,7 +322,7 @@ fn a_gpu_without_memory_of_its_own_stays_below_what_is_allowed() {
     let wanted = std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1");
     let Some(adapter) = emprune::gpu::adapters().into_iter().find(|a| wanted && a.software && a.backend == "Vulkan")
     else {
-        eprintln!("SKIPPED: there is no software adapter for Vulkan");
+        crate::desk::skipped("there is no software adapter for Vulkan");
         return;
     };
     let desk = Desk::new();

@@ -2,7 +2,7 @@
 //! interrupted, or is told of an error at any one of them. By `strace`, which finds every moment that there is, and not only some.
 #![cfg(target_os = "linux")]
 
-use crate::desk::{Desk, texts, tree};
+use crate::desk::{Desk, skipped, texts, tree};
 use crate::shards::{A, INDEX, checkpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) fn is_traced() -> bool {
     let works = found.as_ref().is_ok_and(|output| output.status.success());
     assert!(works || std::env::var_os("CI").is_none(), "install strace: {found:?}");
     if !works {
-        eprintln!("SKIPPED: no strace that may look at programs here: {found:?}");
+        skipped(&format!("no strace that may look at programs here: {found:?}"));
     }
     works
 }
