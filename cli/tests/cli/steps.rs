@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PARTIAL: &str = ".emprune-partial";
 
@@ -82,9 +83,9 @@ fn check_order(calls: &[String]) -> Vec<String> {
                 flushed.retain(|other| other != path);
                 flushed.push((*path).to_owned());
             }
-            ("rename" | "renameat2", [from, to]) => {
             // All that is on the file system of what it names: one, here.
             ("syncfs", _) => dirty.clear(),
+            ("rename" | "renameat2", [from, to]) => {
                 let is_in = |path: &&String| {
                     path.strip_prefix(from).is_some_and(|rest| ["", "/"].contains(&&rest[..rest.len().min(1)]))
                 };
@@ -122,8 +123,8 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
         &["prune", "in", "-o", "out", "--overwrite"],
         &["prune", "in", "-o", "out", "--overwrite", "--granularity", "global"],
         &["prune", &file, "-o", "file", "--masks", "masks", "--overwrite"],
-        &["apply", "in", "--masks", "masks-of-all", "-o", "out", "--overwrite"],
         &["prune", "in", "-o", "out", "--plot", "plots", "--overwrite"],
+        &["apply", "in", "--masks", "masks-of-all", "-o", "out", "--overwrite"],
     ] {
         if args[0] == "apply" {
             desk.succeed(&["inspect", "in", "--masks", "masks-of-all"]);
@@ -137,7 +138,6 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
     }
 }
 
-#[test]
 /// They are as many as tensors.
 #[test]
 fn pictures_do_not_wait_for_the_disk_one_by_one() {
@@ -159,6 +159,7 @@ fn pictures_do_not_wait_for_the_disk_one_by_one() {
     }
 }
 
+#[test]
 fn an_order_that_is_wrong_is_noticed() {
     let good = [
         r#"openat(AT_FDCWD</d>, "/d/out.emprune-partial/a", O_RDWR|O_CREAT, 0666) = 5</d/out.emprune-partial/a>"#,
@@ -232,8 +233,9 @@ impl Story {
 /// A call, and which one of its kind: so strace counts, in each thread.
 type Step = (String, usize);
 
-/// The steps of a run, or on a small test some of them.
-fn steps(calls: &str) -> Vec<Step> {
+/// The steps of a run. Of a small test every fourth: others in each run of the suite, and in each test, which has a turn of its own.
+/// `EMPRUNE_STEP_SEED` repeats those of a failure.
+fn steps(calls: &str, turn: usize) -> Vec<Step> {
     let (output, calls) = trace(&Story::new().desk, calls, None, &NEW);
     assert!(output.status.success(), "{:?}", texts(&output));
     let mut seen = BTreeMap::<String, usize>::new();
@@ -241,8 +243,21 @@ fn steps(calls: &str) -> Vec<Step> {
         *seen.entry(call.split('(').next().unwrap().to_owned()).or_default() += 1;
     }
     let steps = seen.into_iter().flat_map(|(name, count)| (1..=count).map(move |nth| (name.clone(), nth)));
-    let small = std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small");
-    steps.step_by(if small { 4 } else { 1 }).collect()
+    if std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small") {
+        let seed = seed();
+        println!("EMPRUNE_STEP_SEED={seed}");
+        steps.skip((seed + turn) % 4).step_by(4).collect()
+    } else {
+        steps.collect()
+    }
+}
+
+fn seed() -> usize {
+    static SEED: LazyLock<usize> = LazyLock::new(|| match std::env::var("EMPRUNE_STEP_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as usize,
+    });
+    *SEED
 }
 
 fn outcome(desk: &Desk) -> Files {
@@ -256,7 +271,7 @@ fn a_run_that_is_killed_at_any_step_leaves_all_or_nothing() {
     if !is_traced() {
         return;
     }
-    let (story, steps) = (Story::new(), steps(WRITES));
+    let (story, steps) = (Story::new(), steps(WRITES, 0));
     let mut killed = 0;
     for step in &steps {
         let (output, _) = story.run("signal=KILL", step);
@@ -274,7 +289,7 @@ fn an_error_at_any_step_leaves_all_or_nothing() {
     }
     let story = Story::new();
     let (mut failed, mut done) = (0, 0);
-    for step in &steps(WRITES) {
+    for step in &steps(WRITES, 1) {
         let (output, is_new) = story.run("error=EIO", step);
         let (stdout, stderr) = texts(&output);
         let said = stderr.matches("error: ").count();
@@ -300,7 +315,7 @@ fn a_run_that_goes_on_and_is_interrupted_at_any_step_leaves_all_or_nothing() {
     // The first shard is done, and what it was made from is known.
     let one_shard = ("fdatasync".to_owned(), 1);
     // Hashing what is there reads, and writes nothing.
-    for step in &steps(&format!("{WRITES},pread64,read")) {
+    for step in &steps(&format!("{WRITES},pread64,read"), 2) {
         let (output, _) = story.run("signal=KILL", &one_shard);
         assert_eq!(output.status.signal(), Some(9));
         assert!(story.desk.path(&format!("out{PARTIAL}/{A}")).exists(), "nothing to go on from");
@@ -371,7 +386,7 @@ fn what_is_finished_stays_so_however_often_a_run_is_killed() {
         return;
     }
     let story = Story::new();
-    for step in &steps("rename,fdatasync,unlink,openat") {
+    for step in &steps("rename,fdatasync,unlink,openat", 3) {
         let (output, _) = story.run("signal=KILL", &("fdatasync".to_owned(), 1));
         assert_eq!(output.status.signal(), Some(9));
         let journal = story.desk.path(&format!("out{PARTIAL}/.journal.emprune-partial"));
