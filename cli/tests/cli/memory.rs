@@ -291,6 +291,8 @@ fn watch(desk: &Desk, args: &[&str]) -> (u64, bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let is_done = child.wait().unwrap().success();
+    // Whoever sees nothing has measured nothing.
+    assert!(!is_done || most > 1 << 20, "{args:?} was seen to take {most} bytes");
     (most, is_done)
 }
 
