@@ -231,10 +231,10 @@ impl Beta {
     /// `InvalidInput` when it is not positive and finite, or when the decimal is no ratio of two `u64`.
     pub fn new(value: f64) -> Result<Self, Error> {
         if !(value > 0.0 && value.is_finite()) {
-            return Err(Error::invalid(format!("beta {value} is not a positive number")));
+            return Err(Error::invalid(format!("beta {} is not a positive number", shown(value))));
         }
-        let (numerator, denominator) =
-            decimal(value).ok_or_else(|| Error::invalid(format!("beta {value} is no ratio of two 64-bit integers")))?;
+        let none = || Error::invalid(format!("beta {} is no ratio of two 64-bit integers", shown(value)));
+        let (numerator, denominator) = decimal(value).ok_or_else(none)?;
         Ok(Self { numerator, denominator })
     }
 
@@ -280,10 +280,10 @@ impl Sparsity {
     /// `InvalidInput` when it does not lie between 0 and 1, or when the decimal is no ratio of two `u64`.
     pub fn new(value: f64) -> Result<Self, Error> {
         if !(0.0..=1.0).contains(&value) {
-            return Err(Error::invalid(format!("sparsity {value} does not lie between 0 and 1")));
+            return Err(Error::invalid(format!("sparsity {} does not lie between 0 and 1", shown(value))));
         }
-        let (numerator, denominator) = decimal(value.abs())
-            .ok_or_else(|| Error::invalid(format!("sparsity {value} is no ratio of two 64-bit integers")))?;
+        let none = || Error::invalid(format!("sparsity {} is no ratio of two 64-bit integers", shown(value)));
+        let (numerator, denominator) = decimal(value.abs()).ok_or_else(none)?;
         Ok(Self { numerator, denominator })
     }
 
@@ -321,6 +321,12 @@ impl fmt::Debug for Sparsity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sparsity({}/{})", self.numerator, self.denominator)
     }
+}
+
+/// A refused number as people write it, and not as three hundred zeros.
+fn shown(value: f64) -> String {
+    let is_short = value == 0.0 || !value.is_finite() || (1e-6..1e15).contains(&value.abs());
+    if is_short { value.to_string() } else { format!("{value:e}") }
 }
 
 /// The decimal that a finite `value >= 0` prints as, in lowest terms; `None` when that is no ratio of two `u64`.
@@ -367,6 +373,25 @@ mod tests {
             assert_eq!((beta.numerator(), beta.denominator()), (numerator, denominator), "{value}");
             assert_eq!(beta.get().to_bits(), value.to_bits(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_refusal_has_the_number_in_as_many_digits_as_it_needs() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-1.5, "-1.5"),
+            (1e300, "1e300"),
+            (-1e300, "-1e300"),
+            (1e-300, "1e-300"),
+            (1.2345678901234567e-5, "0.000012345678901234568"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            let error = Beta::new(value).expect_err("no such ratio").to_string();
+            assert!(error.contains(&format!("beta {text} is ")), "{error}");
+        }
+        let error = Sparsity::new(-1e300).expect_err("below zero").to_string();
+        assert!(error.contains("sparsity -1e300 does"), "{error}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod common;
 use common::check::{ask, judge, tensor, tensor_mut};
 use common::inputs::{self, distribution, infinity, mixture, sign, with_norms};
 use common::oracle::{Contests, Kind, Question, Weights};
-use common::{Named, gpus};
+use common::{Named, gpus, skipped};
 use emprune::gpu::Options;
 use emprune::{Backend, ErrorKind, Pruner};
 use std::sync::OnceLock;
@@ -299,7 +299,7 @@ fn weights_that_do_not_stay_on_the_device() {
     };
     let backends: Vec<_> = gpus().iter().filter(|gpu| gpu.pruner.backend().is_software()).map(open).collect();
     if backends.is_empty() {
-        eprintln!("SKIPPED: no adapter here shares the program's memory");
+        skipped("no adapter here shares the program's memory");
     }
     for (i, name) in ["normal", "int8_levels", "all_equal", "lognormal_2"].into_iter().enumerate() {
         let seed = 140 + i as u64;

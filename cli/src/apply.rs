@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::report::{Totals, sparsity, write_json};
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::Sink;
-use crate::table::{grouped, named, percent, short, times};
+use crate::table::{counted, grouped, named, percent, short, times};
 use crate::weights::count_zeros;
 use anyhow::{Context, Result};
 use emprune::{Dtype, TensorMut};
@@ -166,17 +166,17 @@ impl Report {
         let Totals { len, kept, sparsity, zeros_before, zeros_after } = &self.totals;
         format!(
             "{table}\n\n\
-             masked  {} tensors: {} of {} kept, sparsity {}\n\
+             masked  {}: {} of {} kept, sparsity {}\n\
              zeros   {} before, {} after\n\
-             others  {} tensors without a mask, copied as they are\n\
+             others  {} without a mask, copied unchanged\n\
              wrote   {}\n",
-            self.tensors.len(),
+            counted(self.tensors.len(), "tensor"),
             grouped(*kept),
             grouped(*len),
             percent(*sparsity),
             grouped(*zeros_before),
             grouped(*zeros_after),
-            self.unmasked,
+            counted(self.unmasked, "tensor"),
             output.display()
         )
     }

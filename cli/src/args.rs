@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Prune a small network that is inside the program: nothing to download, no GPU needed
     Demo(DemoArgs),
-    /// Print the JSON Schema of a report
+    /// Print the JSON Schema of a report: of prune and inspect, apply, diff or image; the JSON of other commands has none
     Schema(SchemaArgs),
     /// Print the completions of a shell, for the file where it looks for them
     Completions(CompletionsArgs),
@@ -255,8 +255,9 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
 
-    /// The most memory to take, as KiB, MiB or GiB. What grows with a shape, such as norms and
-    /// structures, may have half of it; contests are decided as many at a time as fit
+    /// The most memory to take, as KiB, MiB, GiB or TiB. What grows with a shape, such as norms and
+    /// structures, may have half of it; contests are decided as many at a time as fit. Each tensor
+    /// of a checkpoint takes some two kilobytes beside it
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
 }
@@ -300,7 +301,7 @@ const LEAST_MEMORY: u64 = 64 << 20;
 pub(crate) fn memory(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let number_and_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
-    let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB or GiB")?;
+    let (number, shift) = number_and_unit.ok_or("a size ends in KiB, MiB, GiB or TiB")?;
     let number: u64 = number.trim().parse().map_err(|_| "a size is a whole number and a unit")?;
     let bytes = number.checked_mul(1 << shift).ok_or("that is more than 64 bits count")?;
     if bytes < LEAST_MEMORY {

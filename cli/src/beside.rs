@@ -4,6 +4,7 @@
 use crate::journal;
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::Settings;
+use crate::table::counted;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use emprune::Dtype;
@@ -151,6 +152,6 @@ impl Beside {
 fn find<'a>(model: &'a Model, weight: &TensorInfo, what: &str) -> Result<&'a TensorInfo> {
     let Model { path, tensors, .. } = model;
     let (name, path) = (&weight.name, path.display());
-    let missing = || format!("{path} has no {what} for tensor {name:?}, but for {} others", tensors.len());
+    let missing = || format!("{path} has no {what} for tensor {name:?}, but for {}", counted(tensors.len(), "other"));
     model.get(name).with_context(missing)
 }

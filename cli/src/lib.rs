@@ -52,6 +52,7 @@ mod weights;
 use anyhow::{Context, Result};
 use args::{Cli, Command, InspectArgs, PruneArgs};
 use clap::{CommandFactory, Parser};
+use std::env;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -71,7 +72,10 @@ impl std::error::Error for Usage {}
 
 /// Do what the command line says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return refuse(&refused),
+    };
     // Every shard takes two files. Where there may be no more, opening one says so.
     #[cfg(unix)]
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -97,6 +101,23 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Print what the parser has to say: help, or what is wrong, which machines are told as well.
+fn refuse(refused: &clap::Error) -> ExitCode {
+    // That nobody can be told is no reason for another exit code.
+    let _ = refused.print();
+    let code = u8::try_from(refused.exit_code()).unwrap_or(2);
+    let is_for_machines = || env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    if code != 0 && is_for_machines() {
+        events::for_machines();
+        let text = refused.to_string();
+        // What follows the first paragraph is about how to use it.
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        let message = lines.join(" ");
+        events::failed(message.strip_prefix("error: ").unwrap_or(&message), code);
+    }
+    ExitCode::from(code)
 }
 
 fn run(command: &Command) -> Result<()> {

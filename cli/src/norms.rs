@@ -7,6 +7,7 @@ use crate::journal;
 use crate::names;
 use crate::positioned::read_exact_at;
 use crate::safetensors::{Model, TensorInfo};
+use crate::table::counted;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -114,9 +115,8 @@ impl Norms {
         let missing = |called: &str, has: usize| {
             let path = self.path().display();
             let called = if called == name { String::new() } else { format!(", there called {called:?}") };
-            format!(
-                "{path} has no norms for tensor {name:?}{called}: it needs {row_len}, and there are {has} other names"
-            )
+            let others = counted(has, "other name");
+            format!("{path} has no norms for tensor {name:?}{called}: it needs {row_len}, and the file has {others}")
         };
         // Where there are fewer than two axes one norm serves all; one for each entry is understood too.
         let fits = |len: u64| len == row_len || (weight.shape.len() < 2 && len == 1);

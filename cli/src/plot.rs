@@ -5,12 +5,13 @@ use crate::interrupt;
 use crate::job::Contests;
 use crate::output::NewDirectory;
 use crate::report::{GlobalReport, Report, SettingsReport, TensorReport, sparsity};
-use crate::table::{grouped, percent, printable, shortened, times};
+use crate::table::{counted, grouped, percent, printable, shortened, times};
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -59,17 +60,34 @@ impl<'a> Pictures<'a> {
         Ok(())
     }
 
-    /// When all tensors are drawn.
+    /// When all tensors are drawn. Then all pictures are on the disk.
     pub(crate) fn finish(&self, report: &Report, model: &Path) -> Result<()> {
         interrupt::check()?;
         let model = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
-        self.save(PICTURE, &draw_model(report, &model)?)
+        self.save(PICTURE, &draw_model(report, &model)?)?;
+        let pictures = self.directory.partial();
+        flush(pictures).with_context(|| format!("cannot write the pictures in {}", pictures.display()))
     }
 
     fn save(&self, name: &str, svg: &str) -> Result<()> {
         let mut file = self.directory.file(name.as_ref())?;
-        file.write_all(svg.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {name}"))
+        file.write_all(svg.as_bytes()).with_context(|| format!("cannot write {name}"))
     }
+}
+
+/// Have all files of a directory on the disk. A wait for each as it was drawn took longer than all the rest, where there were thousands.
+fn flush(directory: &Path) -> Result<()> {
+    // One wait for everything, where the system has that. Whose error it tells of is seen below.
+    #[cfg(target_os = "linux")]
+    if fs::File::open(directory).is_ok_and(|directory| rustix::fs::syncfs(directory).is_ok()) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory)? {
+        interrupt::check()?;
+        // Windows flushes what may be written alone.
+        fs::OpenOptions::new().write(true).open(entry?.path())?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn pruned(report: &Report) -> impl Iterator<Item = &TensorReport> {
@@ -285,8 +303,8 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
         }
         let skipped = report.tensors.len() + 1 - bars.len();
         if skipped > 0 {
-            let tensors = if skipped == 1 { "tensor" } else { "tensors" };
-            put(&area, (20, bottom + 36), &format!("Left alone, and not shown: {skipped} {tensors}"), text(13, INK))?;
+            let words = format!("Left alone, and not shown: {}", counted(skipped, "tensor"));
+            put(&area, (20, bottom + 36), &words, text(13, INK))?;
         }
         area.present().map_err(say)?;
     }

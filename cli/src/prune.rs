@@ -80,12 +80,15 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
     destination.commit(&report_of_all)?;
 
     let seconds = start.elapsed().as_secs_f64();
-    events::tell("finished", json!({"seconds": seconds}));
     if files.report.json {
         // As it is made: it may name more structures than there is memory for the text.
-        return crate::print_with(|out| write_json(out, &report_of_all));
+        crate::print_with(|out| write_json(out, &report_of_all))?;
+    } else {
+        crate::print(table::render(&report_of_all, workers.backend(), output, seconds).as_bytes())?;
     }
-    crate::print(table::render(&report_of_all, workers.backend(), output, seconds).as_bytes())
+    // Who is told so has the report.
+    events::tell("finished", json!({"seconds": seconds}));
+    Ok(())
 }
 
 /// What is asked: a checkpoint, and what the options make of it.

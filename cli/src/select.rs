@@ -147,10 +147,17 @@ pub(crate) fn select(
     if selection.skipped.iter().all(Option::is_some) {
         let why = match summary(selection.skipped.iter().flatten()) {
             why if why.is_empty() => "the file has no tensors".to_owned(),
+            why if tensors.len() == 1 => format!("the only tensor is skipped ({why})"),
             why => format!("all {} tensors are skipped ({why})", tensors.len()),
         };
         let warnings: String = selection.warnings.iter().map(|warning| format!("; {warning}")).collect();
-        bail!("nothing to prune: {why}{warnings}");
+        // By its name or its axes: whoever means it says so.
+        let known = |reason: &String| {
+            reason.starts_with("rank ") || DEFAULT_IGNORES.iter().any(|(known, _)| reason.as_str() == *known)
+        };
+        let is_hinted = selection.skipped.iter().flatten().any(known);
+        let hint = if is_hinted { "; --targets PATTERN prunes what its name or its axes leave alone" } else { "" };
+        bail!("nothing to prune: {why}{hint}{warnings}");
     }
     Ok(selection)
 }

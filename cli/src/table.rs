@@ -137,11 +137,12 @@ fn lines(
     let totals = &report.totals;
     let (pruned, skipped): (Vec<_>, Vec<_>) = report.tensors.iter().partition(|tensor| tensor.skipped.is_none());
     let (kept, len) = (grouped(totals.kept), grouped(totals.len));
-    writeln!(text, "pruned  {} tensors: {kept} of {len} kept, sparsity {}", pruned.len(), percent(totals.sparsity))?;
+    let (pruned, skipped_tensors) = (counted(pruned.len(), "tensor"), counted(skipped.len(), "tensor"));
+    writeln!(text, "pruned  {pruned}: {kept} of {len} kept, sparsity {}", percent(totals.sparsity))?;
     writeln!(text, "zeros   {} before, {} after", grouped(totals.zeros_before), grouped(totals.zeros_after))?;
     if !skipped.is_empty() {
         let reasons = summary(skipped.iter().filter_map(|tensor| tensor.skipped.as_ref()));
-        writeln!(text, "skipped {} tensors: {}", skipped.len(), printable(&reasons))?;
+        writeln!(text, "skipped {skipped_tensors}: {}", printable(&reasons))?;
     }
     writeln!(text, "took    {seconds:.3} s on {backend}")?;
     match output {
@@ -197,6 +198,11 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
+/// So many of a thing: "1 tensor", "2 tensors".
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// 1234567 as "1,234,567".
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -219,6 +225,11 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (123_456_789, "123,456,789")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn one_of_a_thing_is_not_several() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "tensor")), ["0 tensors", "1 tensor", "2 tensors"]);
     }
 
     #[test]

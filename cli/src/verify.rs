@@ -8,6 +8,7 @@ use crate::input::open_regular;
 use crate::prune::Question;
 use crate::safetensors::{Model, TensorInfo};
 use crate::sink::{Differs, Sink};
+use crate::table::counted;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -56,11 +57,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         Some(differs) => explain(differs, &paths, &model.shards, args.masks.as_deref()),
         None => error,
     })?;
-    let pruned = report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count();
+    let pruned = counted(report.tensors.iter().filter(|tensor| tensor.skipped.is_none()).count(), "tensor");
     let (path, input) = (output_path.display(), args.job.input.display());
     let masks = if masks.is_some() { ", and so are the masks" } else { "" };
-    let line =
-        format!("{path} is what the rule makes of {input}: {pruned} tensors pruned, all else unchanged{masks}\n");
+    let line = format!("{path} is what these options make of {input}: {pruned} pruned, all else unchanged{masks}\n");
     crate::print(line.as_bytes())
 }
 
@@ -115,5 +115,5 @@ fn explain(differs: &Differs, paths: &[PathBuf], shards: &[Model], masks: Option
         }
     };
     let place = place.unwrap_or_else(|| format!("the header, byte {at}"));
-    anyhow!("{} is not what the rule makes of the input: {place} differs", path.display())
+    anyhow!("{} is not what these options make of the input: {place} differs", path.display())
 }

@@ -53,6 +53,12 @@ pub(crate) fn small() -> bool {
     }
 }
 
+/// A test has nothing to say here. Around the harness, which shows what a test prints only when it fails.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// All of them; where tests are small every `n`-th, another one for each `turn`.
 pub(crate) fn some<T: Copy>(all: &[T], n: usize, turn: usize) -> impl Iterator<Item = T> {
     let n = if small() { n } else { 1 };

@@ -30,9 +30,11 @@ Examples:
   emprune bench
       how fast they are
 
-Exit codes: 0 done, 1 failed (and no output was written, unless what failed was to say so), 2 wrong usage, 130 \
-interrupted (and no output was written; of several shards those that SIGTERM found finished by prune stay, for the same \
-command to go on from; a second Ctrl-C ends at once and leaves partial files, which the next run removes or takes over).";
+Exit codes: 0 done, 1 failed (and no output was written, unless what failed was to say so, or to give an output its \
+name: with --overwrite others may have been replaced by then, and a directory that is complete stays and is named), 2 \
+wrong usage, 130 interrupted (and no output was written; of several shards those that SIGTERM, or the SIGHUP of a \
+terminal that is closed, found finished by prune stay, for the same command to go on from; a second Ctrl-C ends at once \
+and leaves partial files, which the next run removes or takes over).";
 
 pub(super) const PRUNE_HELP: &str = "\
 Examples:
@@ -52,7 +54,8 @@ Examples:
       whole attention heads; the report's kept_structures says which stay
 
 A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
-with the same names and the report, emprune_report.json; hidden subdirectories and links to directories are not copied.
+with the same names and the report, emprune_report.json. Not copied are hidden subdirectories, links to directories, \
+pipes and the like, what a killed run left, and a report that the input has itself.
 
 A row is what has one index of the first axis: of a linear layer [outputs, inputs] the weights of an output, of a \
 convolution [outputs, inputs, height, width] a filter, of stacked experts [experts, outputs, inputs] an expert, or with \
@@ -68,8 +71,8 @@ each; of what several tensors say about a group that they share, the largest cou
 
 A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
 a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
-false, which asks for its tensors as --targets does, and beside it: for those of one axis too, and for what is known by its name as an exception. All tensors of one rule whose granularity is global are \
-one contest.
+false, which asks for its tensors as --targets does, in addition to it, even if they have one axis or are exceptions by \
+name. All tensors of one rule whose granularity is global are one contest.
 
   [[rule]]
   pattern = [\"*.0.*\", \"*.23.*\"]
@@ -83,7 +86,8 @@ one contest.
 With --json, each line on stderr that begins with a brace is an object whose \"event\" is started (input, output, \
 tensors, bytes, backend), progress (bytes_done, bytes_total, and pass where all tensors are one contest), tensor (its \
 part of the report), note or warning (message), finished (seconds), or failed (message, exit_code). Progress comes once \
-a second at most, finished or failed comes last.
+a second at most. One of finished, after the report is printed, and failed comes last; failed also where the command line \
+is refused.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
@@ -99,7 +103,8 @@ Examples:
 The output may also be named by -o, as the command of prune has it; with --report, --plot and --overwrite, which mean nothing here, that command is understood \
 as it is. Not with --json: there is no report.
 
-The exit code is 0 when every byte is as it should be. Else it is 1, and the first tensor and entry that differ are named.";
+The exit code is 0 when every byte of weights, masks and files beside the model is as it should be; a report is not compared, nor \
+need it be there. Else it is 1, and the first tensor and entry that differ are named.";
 
 pub(super) const APPLY_HELP: &str = "\
 Examples:

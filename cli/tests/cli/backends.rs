@@ -1,7 +1,7 @@
 //! One answer, whoever does the work. Without an adapter these tests fail, unless `EMPRUNE_NO_GPU=1` says that none is wanted.
 #![cfg(feature = "gpu")]
 
-use crate::desk::{Desk, Part, backends, f32s, floats, model, texts, tree};
+use crate::desk::{Desk, Part, backends, f32s, floats, model, skipped, texts, tree};
 
 fn is_wanted() -> bool {
     std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
@@ -194,7 +194,7 @@ fn a_device_that_fails_in_the_middle_leaves_the_work_to_the_cpu_or_fails_clearly
         return;
     }
     if !cfg!(debug_assertions) {
-        eprintln!("SKIPPED: a release build has no faults to inject");
+        skipped("a release build has no faults to inject");
         return;
     }
     let desk = Desk::new();

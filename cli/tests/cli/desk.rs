@@ -116,6 +116,12 @@ pub(crate) fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
+/// A test has nothing to say here. Around the harness, which shows what a test prints only when it fails.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 pub(crate) fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&output.stdout), text(&output.stderr))

@@ -88,6 +88,48 @@ fn machines_are_told_why_nothing_was_done() {
     }
 }
 
+/// The text is for people, and the event says the same.
+#[test]
+fn machines_are_told_what_is_wrong_with_the_command_line() {
+    let desk = desk();
+    for (args, part) in [
+        (&["prune", "in", "-o", "out", "--json", "--beta", "x"][..], "invalid value 'x' for '--beta <B>'"),
+        (&["prune", "in", "--json"], "were not provided: --output <PATH>"),
+        (&["verify", "in", "in", "--json"], "unexpected argument '--json'"),
+    ] {
+        let output = desk.run(args);
+        let (stdout, stderr) = texts(&output);
+        assert_eq!((output.status.code(), stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(stderr.starts_with("error: ") && stderr.contains("try '--help'"), "{stderr}");
+        let last: Value = serde_json::from_str(stderr.lines().last().unwrap()).expect(&stderr);
+        assert_eq!((&last["event"], &last["exit_code"]), (&"failed".into(), &2.into()), "{stderr}");
+        let message = last["message"].as_str().unwrap();
+        assert!(message.contains(part) && !message.starts_with("error"), "{message:?} without {part:?}");
+    }
+    // Nobody asked for events, or nothing is wrong.
+    for (args, code) in
+        [(&["prune", "in"][..], 2), (&["prune", "in", "--", "--json"], 2), (&["prune", "--json", "--help"], 0)]
+    {
+        let output = desk.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert!(events(&texts(&output).1).is_empty(), "{:?}", texts(&output));
+    }
+}
+
+/// A script that takes the one for success has its report.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_whose_report_cannot_be_printed_has_not_finished() {
+    let desk = desk();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.args(["prune", "in", "-o", "out", "--json", "--backend", "cpu"]).current_dir(desk.path(".")).stdout(full);
+    let output = command.output().unwrap();
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(kinds(&events(&stderr)), ["started", "tensor", "tensor", "failed"], "{stderr}");
+}
+
 /// A file whose pruning takes seconds, of zeros and mostly holes.
 #[cfg(unix)]
 fn large() -> Desk {

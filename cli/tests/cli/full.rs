@@ -1,7 +1,7 @@
 //! Disks without room, and files that may not grow.
 #![cfg(target_os = "linux")]
 
-use crate::desk::{Desk, f32s, model, texts, tree};
+use crate::desk::{Desk, f32s, model, skipped, texts, tree};
 use std::fs;
 use std::process::Command;
 
@@ -47,7 +47,7 @@ fn with_small_disk(desk: &Desk, check: impl FnOnce()) {
     let mounted = mount(&["-t", "tmpfs", "-o", "size=1m", "emprune-test", "disk"]);
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("CI").is_none(), "a small file system cannot be mounted: {mounted:?}");
-        eprintln!("SKIPPED: a small file system cannot be mounted here, which only root may do: {mounted:?}");
+        skipped(&format!("a small file system cannot be mounted here, which only root may do: {mounted:?}"));
         return;
     }
     let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
@@ -65,7 +65,7 @@ fn another_mount_of_the_input_is_the_input() {
     let mounted = Command::new("mount").args(["--bind", ".", "view"]).current_dir(desk.path(".")).status();
     if !mounted.is_ok_and(|status| status.success()) {
         assert!(std::env::var_os("CI").is_none(), "a directory cannot be mounted");
-        eprintln!("SKIPPED: a directory cannot be mounted here, which only root may do");
+        skipped("a directory cannot be mounted here, which only root may do");
         return;
     }
     let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

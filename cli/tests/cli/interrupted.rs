@@ -304,7 +304,7 @@ fn a_run_ends_with_its_terminal_unless_it_is_told_not_to() {
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), desk.names()), (Some(130), vec!["in".into(), "small".into()]), "{output:?}");
     } else {
-        eprintln!("SKIPPED: this test itself is told to ignore that its terminal goes");
+        crate::desk::skipped("this test itself is told to ignore that its terminal goes");
     }
     // As `nohup` does it.
     let script = "trap '' HUP; exec \"$0\" prune in -o out --granularity global --backend cpu";

@@ -1,6 +1,6 @@
 //! `--targets`, `--ignore`, and what is left alone without them.
 
-use crate::desk::{Desk, Part, f32s, model, names};
+use crate::desk::{Desk, Part, f32s, model, names, texts};
 
 const ALL: [&str; 12] = [
     "embeddings.position_ids",
@@ -107,6 +107,12 @@ fn nothing_left_is_an_error() {
         let args = [&["prune", "in", "-o", "out", "--masks", "masks"], &args[..]].concat();
         desk.fail(&args, 1, &["nothing to prune", part]);
     }
+    // What nobody asked to leave alone can be asked for.
+    let hint = "--targets PATTERN prunes what";
+    desk.write("known", &model(&[("text_embedder.up_proj.weight", "F32", &[1, 2], f32s(&[1.0, 2.0]))]));
+    desk.fail(&["prune", "known", "-o", "out"], 1, &["the only tensor is skipped (1 embedding)", hint]);
+    let (_, stderr) = texts(&desk.run(&["prune", "in", "-o", "out", "--ignore", "*"]));
+    assert!(stderr.contains("all 12 tensors") && !stderr.contains(hint), "{stderr}");
     desk.write("empty", &model(&[]));
     desk.fail(&["prune", "empty", "-o", "out"], 1, &["nothing to prune", "no tensors"]);
 }

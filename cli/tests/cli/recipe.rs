@@ -82,7 +82,7 @@ fn the_first_rule_that_matches_counts() {
     // Verify takes the same recipe, and needs it.
     let verify = |args: &[&str]| desk.run(&[&["verify", "in", "out", "--beta", "0.8"], args].concat());
     let (stdout, stderr) = texts(&verify(&["--recipe", "recipe"]));
-    assert!(stdout.starts_with("out is what the rule makes of in: 6 tensors"), "{stdout} {stderr}");
+    assert!(stdout.starts_with("out is what these options make of in: 6 tensors"), "{stdout} {stderr}");
     assert_eq!(verify(&[]).status.code(), Some(1));
 }
 

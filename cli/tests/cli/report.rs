@@ -277,7 +277,7 @@ fn the_table_has_a_line_for_every_pruned_tensor_and_fits_a_terminal() {
     assert_eq!(w[..w.len() - 1], ["w", "F32", "3x4", "3", "0.9167", "11", "8.33%", "0.9444", "0.9444"]);
     assert_eq!(words("pruned").join(" "), "pruned 2 tensors: 13 of 14 kept, sparsity 7.14%");
     assert_eq!(words("zeros").join(" "), "zeros 4 before, 5 after");
-    assert_eq!(words("skipped").join(" "), "skipped 1 tensors: 1 dtype I8");
+    assert_eq!(words("skipped").join(" "), "skipped 1 tensor: 1 dtype I8");
     assert_eq!(words("wrote").join(" "), "wrote out");
     assert!(words("took").join(" ").contains(" s on cpu ("), "{stdout}");
 

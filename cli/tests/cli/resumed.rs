@@ -211,14 +211,20 @@ fn columns_that_are_decided_in_several_runs_are_known_again() {
 }
 
 /// A run that is killed while it decides a shard some columns at a time leaves the others, and of that one nothing is trusted.
+#[cfg(unix)]
 #[test]
 fn a_shard_that_was_written_some_columns_at_a_time_is_written_anew() {
+    use std::os::unix::fs::MetadataExt;
     const MASKED: [&str; 6] = ["--granularity", "column", "--memory", "64MiB", "--masks", "masks"];
     let desk = checkpoint();
     let mut child = start_on(&desk, [500, 300_001], &MASKED);
-    // In its middle, if it is as fast as it usually is.
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(child.try_wait().unwrap().is_none(), "it ended before it was in the middle");
+    // It has its length at once, and room on the disk for what was written: some columns, of 300 MB.
+    let shard = desk.path(&format!("{PARTIAL}/c.safetensors"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while shard.metadata().map_or(0, |metadata| metadata.blocks()) < (1 << 20) / 512 {
+        assert!(child.try_wait().unwrap().is_none() && Instant::now() < deadline, "it is not in the middle");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
     let stderr = go_on(&desk, &MASKED);

@@ -99,7 +99,7 @@ fn a_directory_with_one_file_needs_no_index() {
     fs::create_dir(desk.path("in")).unwrap();
     desk.write("in/model.safetensors", &shard_a(&MATRIX));
     let (stdout, stderr) = desk.succeed(&["inspect", "in"]);
-    assert!(stdout.contains("pruned  1 tensors: 7 of 8 kept"), "{stdout}");
+    assert!(stdout.contains("pruned  1 tensor: 7 of 8 kept"), "{stdout}");
     assert_eq!(stderr, "");
     assert_eq!(desk.names(), ["in"]);
     desk.succeed(&["prune", "in", "-o", "out"]);
@@ -265,7 +265,7 @@ fn a_file_that_cannot_be_copied_is_named_at_once() {
     // One that can be written and not read, by root neither.
     let unreadable = "/sys/bus/platform/drivers_probe";
     if !std::path::Path::new(unreadable).is_file() || File::open(unreadable).is_ok() {
-        eprintln!("SKIPPED: {unreadable} is not what it is elsewhere");
+        crate::desk::skipped(&format!("{unreadable} is not what it is elsewhere"));
         return;
     }
     std::os::unix::fs::symlink(unreadable, desk.path("in/README.md")).unwrap();
@@ -446,7 +446,7 @@ fn a_directory_that_cannot_be_listed_stops_copies_alone() {
         command.args(args).args(["--backend", "cpu"]).current_dir(desk.path(".")).output()
     };
     let Ok(output) = run(&["inspect", "in"]) else {
-        eprintln!("SKIPPED: nobody may not run the program");
+        crate::desk::skipped("nobody may not run the program");
         return;
     };
     let (_, stderr) = texts(&output);

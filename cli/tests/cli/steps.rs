@@ -2,19 +2,20 @@
 //! interrupted, or is told of an error at any one of them. By `strace`, which finds every moment that there is, and not only some.
 #![cfg(target_os = "linux")]
 
-use crate::desk::{Desk, texts, tree};
+use crate::desk::{Desk, skipped, texts, tree};
 use crate::shards::{A, INDEX, checkpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const PARTIAL: &str = ".emprune-partial";
 
 /// Calls that change what is on the disk, and those that put it there.
 const WRITES: &str =
-    "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,mkdir,rename,renameat2,unlink,unlinkat";
+    "write,pwrite64,ftruncate,copy_file_range,sendfile,fsync,fdatasync,syncfs,mkdir,rename,renameat2,unlink,unlinkat";
 
 /// The tests that follow have nothing to say without it. In CI it must be there.
 pub(crate) fn is_traced() -> bool {
@@ -22,7 +23,7 @@ pub(crate) fn is_traced() -> bool {
     let works = found.as_ref().is_ok_and(|output| output.status.success());
     assert!(works || std::env::var_os("CI").is_none(), "install strace: {found:?}");
     if !works {
-        eprintln!("SKIPPED: no strace that may look at programs here: {found:?}");
+        skipped(&format!("no strace that may look at programs here: {found:?}"));
     }
     works
 }
@@ -82,6 +83,8 @@ fn check_order(calls: &[String]) -> Vec<String> {
                 flushed.retain(|other| other != path);
                 flushed.push((*path).to_owned());
             }
+            // All that is on the file system of what it names: one, here.
+            ("syncfs", _) => dirty.clear(),
             ("rename" | "renameat2", [from, to]) => {
                 let is_in = |path: &&String| {
                     path.strip_prefix(from).is_some_and(|rest| ["", "/"].contains(&&rest[..rest.len().min(1)]))
@@ -120,6 +123,7 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
         &["prune", "in", "-o", "out", "--overwrite"],
         &["prune", "in", "-o", "out", "--overwrite", "--granularity", "global"],
         &["prune", &file, "-o", "file", "--masks", "masks", "--overwrite"],
+        &["prune", "in", "-o", "out", "--plot", "plots", "--overwrite"],
         &["apply", "in", "--masks", "masks-of-all", "-o", "out", "--overwrite"],
     ] {
         if args[0] == "apply" {
@@ -131,6 +135,27 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
         let inside = flushed.iter().filter_map(|path| path.split_once("/out.emprune-partial/"));
         let last = inside.map(|(_, name)| name).rfind(|name| !name.starts_with('.'));
         assert_eq!(last, args.contains(&"in").then_some(INDEX), "{flushed:?}");
+    }
+}
+
+/// They are as many as tensors.
+#[test]
+fn pictures_do_not_wait_for_the_disk_one_by_one() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    for (inject, is_done) in [(None, true), (Some("syncfs:error=EIO"), false)] {
+        let args = ["inspect", "in", "--plot", "plots", "--overwrite", "--backend", "cpu"];
+        let (output, calls) = trace(&desk, "fsync,fdatasync,syncfs", inject, &args);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        let is_picture = |name: &&String| name.ends_with(".svg");
+        let pictures = tree(&desk.path("plots")).keys().filter(is_picture).count();
+        assert!(pictures > 2, "{pictures} pictures");
+        let flushed = calls.iter().filter(|call| call.contains(".svg>")).count();
+        // Where all cannot be flushed at once, each is.
+        assert_eq!(flushed, if is_done { 0 } else { pictures }, "{calls:?}");
+        assert_eq!(calls.iter().filter(|call| call.starts_with("syncfs(")).count(), 1, "{calls:?}");
     }
 }
 
@@ -208,8 +233,9 @@ impl Story {
 /// A call, and which one of its kind: so strace counts, in each thread.
 type Step = (String, usize);
 
-/// The steps of a run, or on a small test some of them.
-fn steps(calls: &str) -> Vec<Step> {
+/// The steps of a run. Of a small test every fourth: others in each run of the suite, and in each test, which has a turn of its own.
+/// `EMPRUNE_STEP_SEED` repeats those of a failure.
+fn steps(calls: &str, turn: usize) -> Vec<Step> {
     let (output, calls) = trace(&Story::new().desk, calls, None, &NEW);
     assert!(output.status.success(), "{:?}", texts(&output));
     let mut seen = BTreeMap::<String, usize>::new();
@@ -217,8 +243,21 @@ fn steps(calls: &str) -> Vec<Step> {
         *seen.entry(call.split('(').next().unwrap().to_owned()).or_default() += 1;
     }
     let steps = seen.into_iter().flat_map(|(name, count)| (1..=count).map(move |nth| (name.clone(), nth)));
-    let small = std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small");
-    steps.step_by(if small { 4 } else { 1 }).collect()
+    if std::env::var("EMPRUNE_TEST_SIZE").is_ok_and(|size| size == "small") {
+        let seed = seed();
+        println!("EMPRUNE_STEP_SEED={seed}");
+        steps.skip((seed + turn) % 4).step_by(4).collect()
+    } else {
+        steps.collect()
+    }
+}
+
+fn seed() -> usize {
+    static SEED: LazyLock<usize> = LazyLock::new(|| match std::env::var("EMPRUNE_STEP_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as usize,
+    });
+    *SEED
 }
 
 fn outcome(desk: &Desk) -> Files {
@@ -232,7 +271,7 @@ fn a_run_that_is_killed_at_any_step_leaves_all_or_nothing() {
     if !is_traced() {
         return;
     }
-    let (story, steps) = (Story::new(), steps(WRITES));
+    let (story, steps) = (Story::new(), steps(WRITES, 0));
     let mut killed = 0;
     for step in &steps {
         let (output, _) = story.run("signal=KILL", step);
@@ -250,7 +289,7 @@ fn an_error_at_any_step_leaves_all_or_nothing() {
     }
     let story = Story::new();
     let (mut failed, mut done) = (0, 0);
-    for step in &steps(WRITES) {
+    for step in &steps(WRITES, 1) {
         let (output, is_new) = story.run("error=EIO", step);
         let (stdout, stderr) = texts(&output);
         let said = stderr.matches("error: ").count();
@@ -276,7 +315,7 @@ fn a_run_that_goes_on_and_is_interrupted_at_any_step_leaves_all_or_nothing() {
     // The first shard is done, and what it was made from is known.
     let one_shard = ("fdatasync".to_owned(), 1);
     // Hashing what is there reads, and writes nothing.
-    for step in &steps(&format!("{WRITES},pread64,read")) {
+    for step in &steps(&format!("{WRITES},pread64,read"), 2) {
         let (output, _) = story.run("signal=KILL", &one_shard);
         assert_eq!(output.status.signal(), Some(9));
         assert!(story.desk.path(&format!("out{PARTIAL}/{A}")).exists(), "nothing to go on from");
@@ -365,7 +404,7 @@ fn what_is_finished_stays_so_however_often_a_run_is_killed() {
         return;
     }
     let story = Story::new();
-    for step in &steps("rename,fdatasync,unlink,openat") {
+    for step in &steps("rename,fdatasync,unlink,openat", 3) {
         let (output, _) = story.run("signal=KILL", &("fdatasync".to_owned(), 1));
         assert_eq!(output.status.signal(), Some(9));
         let journal = story.desk.path(&format!("out{PARTIAL}/.journal.emprune-partial"));

@@ -20,7 +20,7 @@ fn wrong_usage_has_exit_code_2() {
         (&["prune", "in", "-o", "out", "--score", "wanda"], "--norms FILE"),
         (&["prune", "in", "-o", "out", "--norms", "in"], "--score wanda"),
         (&["prune", "in", "-o", "out", "--backend", "cpu", "--adapter", "x"], "--adapter"),
-        (&["prune", "in", "-o", "out", "--memory", "512"], "KiB"),
+        (&["prune", "in", "-o", "out", "--memory", "512"], "KiB, MiB, GiB or TiB"),
         (&["prune", "in", "-o", "out", "--memory", "0.5GiB"], "whole number"),
         (&["inspect", "in", "--memory", "63MiB"], "at least 64MiB"),
         (&["inspect", "in", "--memory", "99999999999GiB"], "64 bits"),
@@ -40,6 +40,7 @@ fn beta_must_be_a_positive_decimal() {
         desk.fail(&["inspect", "in", &option], 2, &["beta"]);
     }
     desk.fail(&["prune", "in", "-o", "out", "--beta", "-1"], 2, &["beta -1 is not a positive"]);
+    desk.fail(&["prune", "in", "-o", "out", "--beta", "1e300"], 2, &["beta 1e300 is no ratio of two 64-bit"]);
 }
 
 #[test]

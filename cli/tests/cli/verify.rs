@@ -32,7 +32,7 @@ fn what_prune_wrote_is_accepted_with_the_same_options_only() {
             let verify = [&["verify", "in", "out", "--masks", "masks", "--backend", "cpu"], *asked].concat();
             if i == j {
                 let (stdout, stderr) = texts(&desk.run(&verify));
-                assert!(stdout.starts_with("out is what the rule makes of in: "), "{stdout} {stderr}");
+                assert!(stdout.starts_with("out is what these options make of in: "), "{stdout} {stderr}");
                 assert_eq!((stdout.lines().count(), stderr.as_str()), (1, ""));
             } else {
                 desk.fail(&verify, 1, &[]);
@@ -58,7 +58,7 @@ fn the_first_difference_is_named() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x80;
         desk.write("out", &bytes);
-        desk.fail(&verify, 1, &["out is not what the rule makes of the input", place, "differs"]);
+        desk.fail(&verify, 1, &["out is not what these options make of the input", place, "differs"]);
     }
     desk.write("out", &[whole.as_slice(), b"x"].concat());
     desk.fail(&verify, 1, &["bytes, and should have"]);
@@ -83,13 +83,17 @@ fn the_words_of_prune_are_understood() {
     desk.succeed(&[&["prune"], &rest[..]].concat());
     let before = desk.everything();
     let (stdout, stderr) = desk.succeed(&[&["verify"], &rest[..], &["--plot", "plots"]].concat());
-    assert!(stdout.starts_with("out is what the rule makes of in: "), "{stdout}");
+    assert!(stdout.starts_with("out is what these options make of in: "), "{stdout}");
     assert_eq!(stderr, "note: verify writes nothing, and has no use for --report, --plot, --overwrite\n");
     assert!(desk.everything() == before, "verify wrote something");
     let (_, stderr) = desk.succeed(&["verify", "in", "--output", "out", "--beta", "0.8"]);
     assert_eq!(stderr, "");
     // Not another file, and only one.
-    desk.fail(&["verify", "in", "-o", "in", "--backend", "cpu"], 1, &["in is not what the rule makes of the input"]);
+    desk.fail(
+        &["verify", "in", "-o", "in", "--backend", "cpu"],
+        1,
+        &["in is not what these options make of the input"],
+    );
     desk.fail(&["verify", "in", "out", "-o", "out"], 2, &["--output", "OUTPUT"]);
     desk.fail(&["verify", "in", "-o", "out", "--json"], 2, &["--json"]);
 }
