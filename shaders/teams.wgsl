@@ -2,8 +2,8 @@
 // in one dispatch, the same ones for every contest, so that they wait for each other only a few times.
 //
 // Grid       one workgroup per LANES / TEAM neighbouring rows of at most 16 * TEAM entries
-// Reads      every weight once; the words that lose something once more, from a cache
-// Writes     every word that loses something; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
+// Reads      every weight once; and again, from a cache, the words of weights that are written
+// Writes     every word of weights that is the workgroup's alone, changed or not; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
 // Barriers   about thirty
 // Leaves     records; sums, when the mass is wanted: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
