@@ -480,7 +480,8 @@ impl Engine {
         }
     }
 
-    /// Contests that go on at once: each has 130 KB of counters, and a device's are one call's at a time.
+    /// Contests that go on at once: each has 80 KB of counters, and its share of the 32 MB for candidates; a device's are one call's at a
+    /// time.
     fn side_by_side(&self) -> u64 {
         match self {
             Engine::Cpu => 256,
