@@ -24,10 +24,6 @@ var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
 
-// Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
-const ROW_SUMS: u32 = 46u;
-@group(0) @binding(3) var<storage, read_write> sums: array<u32>;
-
 @compute @workgroup_size(LANES)
 fn rows(
     @builtin(workgroup_id) id: vec3<u32>,

@@ -33,10 +33,6 @@ const SETS: u32 = 3u;
 const KEY_ROUNDS: u32 = 8u;
 const PLACE_ROUNDS: u32 = 1u + u32(TEAM > 1u) + u32(TEAM > 16u);
 
-// Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
-const ROW_SUMS: u32 = 46u;
-@group(0) @binding(3) var<storage, read_write> sums: array<u32>;
-
 @compute @workgroup_size(LANES)
 fn teams(
     @builtin(workgroup_id) id: vec3<u32>,
