@@ -8,7 +8,7 @@
 //                +4  where that is not in focus; of scores of 16 or 8 bits half as often
 //                +1  after these, or where more than 512 share its level of bf16, if some ties lose: as far as the last one that is kept
 // Writes     every word of weights that is the row's alone, changed or not; a bit of the mask per entry; the record and the sums of the row
-// Barriers   sixteen; ten more where what lanes share does not tell the budget, or a mass is wanted, which also takes some per tile; two per tile for a mask
+// Barriers   between its steps, of which there are more where what lanes share does not tell the budget; in each tile for a mask or a mass
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 

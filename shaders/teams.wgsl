@@ -4,7 +4,7 @@
 // Grid       one workgroup per LANES / TEAM neighbouring rows of at most 16 * TEAM entries
 // Reads      every weight once; and again, from a cache, the words of weights that are written
 // Writes     every word of weights that is the workgroup's alone, changed or not; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
-// Barriers   about thirty
+// Barriers   one for each digit, some between its steps, and in each tile
 // Leaves     records; sums, when the mass is wanted: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 

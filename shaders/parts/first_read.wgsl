@@ -60,7 +60,7 @@ fn first_read(first: u32, end: u32, lane: u32) {
     }
 }
 
-// Uniform flow; three barriers or four. Nothing is left in the windows.
+// Uniform flow; barriers inside. Nothing is left in the windows.
 fn finish_sums(first: u32, end: u32, lane: u32) {
     if (!MANY_SPREADS) {
         workgroupBarrier();
