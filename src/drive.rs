@@ -240,13 +240,13 @@ impl<'a> Drive<'a> {
         let contests = grids.iter().zip(&lens).map(|(grid, lens)| lens.as_ref().map_or(grid.contests(), Vec::len));
         let contests: Vec<usize> = contests.collect();
         let expected = if is_global { 1 } else { contests.iter().sum() };
-        let len = |groups: &[Group]| groups.iter().map(|group| group.len).sum::<u64>();
-        let all = specs.iter().map(|spec| spec.len).sum::<u64>();
-        if groups.len() != expected || len(groups) != all {
+        // Lengths are the caller's: together they may be more than 64 bits count.
+        let len = groups.iter().map(|group| u128::from(group.len)).sum::<u128>();
+        let all = specs.iter().map(|spec| u128::from(spec.len)).sum::<u128>();
+        if groups.len() != expected || len != all {
             return Err(Error::invalid(format!(
-                "{} groups of {} entries, and there are {expected} contests of {all}",
+                "{} groups of {len} entries, and there are {expected} contests of {all}",
                 groups.len(),
-                len(groups),
             )));
         }
         let is_score = |group: &&Group| group.threshold >= 0.0 && !group.threshold.is_sign_negative();

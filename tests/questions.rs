@@ -250,7 +250,10 @@ fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &
     let lens = |groups: &[Group]| groups.iter().map(|group| group.len).collect::<Vec<_>>();
     let turned = (lens(&turned) != lens(decision.groups())).then_some(turned);
     let twice = [decision.groups(), decision.groups()].concat();
-    for groups in [Some(fewer), Some(twice), turned].iter().flatten() {
+    // Of more entries together than 64 bits count, where there are several.
+    let mut longer = decision.groups().to_vec();
+    longer[0].len = u64::MAX;
+    for groups in [Some(fewer), Some(twice), Some(longer), turned].iter().flatten() {
         let error = backend.pruner.carry_out(&mut pieces(), &rule, groups, want).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
