@@ -72,10 +72,9 @@ fn check_tensor(input: &mut dyn Input, tensor: usize, rule: &Rule) -> Result<(),
     match (rule.granularity, input.segments(tensor)) {
         (Granularity::Segments, None) => Err(Error::invalid("the granularity is segments and the tensor has none")),
         (Granularity::Segments, Some(lens)) => check_segments(lens, spec.len),
-        (granularity, Some(lens)) => Err(Error::invalid(format!(
-            "the granularity is {granularity:?} and the tensor has {} segments",
-            lens.len()
-        ))),
+        (granularity, Some(lens)) => {
+            Err(Error::invalid(format!("the granularity is {granularity} and the tensor has {} segments", lens.len())))
+        }
         (_, None) => Ok(()),
     }
 }

@@ -309,6 +309,11 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
         (matrix(), Rule::new().with_score(Score::Given), ["given", "no scores"]),
         (matrix().with_scores(&scores[..]).unwrap(), Rule::new(), ["magnitude", "scores"]),
         (matrix().with_segments(&[5, 7]).unwrap(), Rule::new(), ["tensor", "2 segments"]),
+        (
+            matrix().with_segments(&[5, 7]).unwrap(),
+            Rule::new().with_granularity(Granularity::Block { rows: 3, columns: 2 }),
+            ["block:3x2", "2 segments"],
+        ),
     ] {
         for backend in backends() {
             let error = backend.pruner.mask(&[tensor], &rule).unwrap_err();
