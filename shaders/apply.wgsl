@@ -2,8 +2,8 @@
 //
 // Grid       one workgroup per `fold` parts of each contest
 // Reads      every weight once
-// Writes     every word that loses something; a bit of the mask per entry
-// Barriers   one, and two per tile for a mask; for a mass some per tile, and three per part
+// Writes     every word of weights that is the contest's alone, changed or not; a bit of the mask per entry
+// Barriers   some in each tile for a mask or a mass, for a mass around each part too
 // Leaves     tally: the digits of the sum of kept scores. On bad input: nothing.
 // Rust twin  src/cpu/apply.rs
 

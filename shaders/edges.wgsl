@@ -1,5 +1,5 @@
 // Edges: where entries of 8 or 16 bits make two contests share a word of the weights, or the slice end within a word, no workgroup of
-// `apply` or `rows` owns the word. Its losers are zeroed here, from the mask.
+// `apply`, `sift`, `rows` or `teams` owns the word. Its losers are zeroed here, from the mask.
 //
 // Grid       one lane per contest: the word of its end, where that is shared and no end before it lies there too
 // Reads      one word of weights, its bits of the mask

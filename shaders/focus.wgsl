@@ -4,7 +4,7 @@
 // Grid       one workgroup per contest, for one of its slices
 // Reads      a thousand entries of the slice, evenly spread, or all where there are fewer
 // Writes     a counter of the contest's tally: the first key in focus
-// Barriers   three
+// Barriers   between its steps
 // Rust twin  none: the CPU's first digit is as fine everywhere
 
 const SAMPLE: u32 = 1024u;

@@ -6,7 +6,7 @@
 // Reads      the candidates' keys, and for the last digit their entries; or every weight once
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins to the contest's tally, and for the last digit those of each span of parts
 //            are counted, so that ties can be ranked without another read
-// Barriers   three, or three for each part
+// Barriers   around candidates, or around each part
 // Rust twin  src/cpu/histogram.rs
 
 // Last-digit counts of every span: LOW_BINS words each.

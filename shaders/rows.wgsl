@@ -1,11 +1,14 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
 // Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
-// Reads      every weight twice, the second time from a cache that holds a row; once more where more than 64 of them fit no window; twice more where more
-//            than 512 entries share the first digit of the threshold (once for 16-bit weights), and four times (twice) where that is not in focus; and then,
-//            or where more than 512 share its level of bf16, once more as far as its last tie, if some ties lose
-// Writes     every word that loses something; a bit of the mask per entry; the record and the sums of the row
-// Barriers   sixteen; ten more where what lanes share does not tell the budget, or a mass is wanted, which also takes some per tile; two per tile for a mask
+// Reads      every weight, so many times, from the second on from a cache that holds a row:
+//                 2  always
+//                +1  where more than 64 of them fit no window
+//                +2  where more than 512 entries share the first digit of the threshold, or
+//                +4  where that is not in focus; of scores of 16 or 8 bits half as often
+//                +1  after these, or where more than 512 share its level of bf16, if some ties lose: as far as the last one that is kept
+// Writes     every word of weights that is the row's alone, changed or not; a bit of the mask per entry; the record and the sums of the row
+// Barriers   between its steps, of which there are more where what lanes share does not tell the budget; in each tile for a mask or a mass
 // Leaves     records; sums, when the mass is wanted: three sums of the row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
@@ -20,10 +23,6 @@ const UNTOLD: u32 = 32u;
 var<workgroup> wg_record: Record;
 var<workgroup> wg_tie_total: atomic<u32>;
 var<workgroup> wg_tie_round: u32;
-
-// Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
-const ROW_SUMS: u32 = 46u;
-@group(0) @binding(3) var<storage, read_write> sums: array<u32>;
 
 @compute @workgroup_size(LANES)
 fn rows(

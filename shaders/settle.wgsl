@@ -3,7 +3,7 @@
 // Grid       a fixed number of workgroups per contest; a lane takes every (256 * workgroups)th candidate of this slice
 // Reads      the candidates
 // Writes     a word of weights and a word of the mask per loser, by atomics: candidates may share them
-// Barriers   seven, and for a mass three per 2048 candidates a lane
+// Barriers   before and behind the candidates; for a mass after every 2048 of a lane, too
 // Leaves     tally: the digits of the sum of kept scores
 // Rust twin  src/cpu/apply.rs
 

@@ -3,8 +3,8 @@
 //
 // Grid       one workgroup per part of each contest
 // Reads      every weight once
-// Writes     every word that loses something; a bit of the mask per entry; key and entry of each candidate
-// Barriers   two to eight per tile
+// Writes     every word of weights that is the contest's alone, changed or not; a bit of the mask per entry; key and entry of each candidate
+// Barriers   some in each tile, and around them
 // Leaves     candidates; tally: the digits of the sum of what is kept for certain
 // Rust twin  none: the CPU's second read is cheap enough to count with (src/cpu/histogram.rs)
 

@@ -2,9 +2,9 @@
 // in one dispatch, the same ones for every contest, so that they wait for each other only a few times.
 //
 // Grid       one workgroup per LANES / TEAM neighbouring rows of at most 16 * TEAM entries
-// Reads      every weight once; the words that lose something once more, from a cache
-// Writes     every word that loses something; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
-// Barriers   about thirty
+// Reads      every weight once; and again, from a cache, the words of weights that are written
+// Writes     every word of weights that is the workgroup's alone, changed or not; a bit of the mask per entry; the record and, when the mass is wanted, the sums of each row
+// Barriers   one for each digit, some between its steps, and in each tile
 // Leaves     records; sums, when the mass is wanted: three sums of each row in words of 32 bits. A row with a score that is no number stays as it is.
 // Rust twin  src/cpu/rows.rs
 
@@ -32,10 +32,6 @@ const SETS: u32 = 3u;
 // Digits of a key, and of an entry's place in its row.
 const KEY_ROUNDS: u32 = 8u;
 const PLACE_ROUNDS: u32 = 1u + u32(TEAM > 1u) + u32(TEAM > 16u);
-
-// Of a row in `sums`: S in 12 words, Q in 22, the kept sum in 12.
-const ROW_SUMS: u32 = 46u;
-@group(0) @binding(3) var<storage, read_write> sums: array<u32>;
 
 @compute @workgroup_size(LANES)
 fn teams(

@@ -4,7 +4,7 @@
 // Grid       one workgroup per contest
 // Reads      one span of one slice; nothing where the cut lies elsewhere or no tie loses
 // Writes     the record's cut_index
-// Barriers   three per 16384 entries, and five
+// Barriers   in each round of 16384 entries, and around them
 // Rust twin  src/cpu/ties.rs
 
 // Rounds between two looks at what all have found.

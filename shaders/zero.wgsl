@@ -1,8 +1,8 @@
 // Zero: the losers of all contests, by the mask, where what was judged is not what is zeroed: scores beside the weights, or arranged keys.
 //
 // Grid       one lane per word of the weights
-// Reads      the mask; the words that lose something
-// Writes     every word that loses something
+// Reads      the mask; every word of the weights
+// Writes     every word of the weights, changed or not
 // Rust twin  src/mask.rs (`zero_losers`)
 
 @compute @workgroup_size(LANES)

@@ -1,8 +1,8 @@
 //! From two exact sums to what a contest keeps and what that is worth, in integers.
 //!
 //! `floor(beta * N_eff)` is the floor of an exact rational, `beta * S^2 / Q`. The floats of this file only measure: each is
-//! rounded once from an exact value, except the certificate, which is rounded down so that it stays one. The WGSL twin
-//! of [`keep_count`] is `shaders/parts/budget.wgsl`.
+//! rounded once from an exact value, except the certificate, which is rounded down so that it stays one. The WGSL twins
+//! of [`Effective::keep_count`] are `leading.wgsl` and `budget.wgsl` in `shaders/parts/`, and for short rows `count.wgsl` and `count_digits.wgsl`.
 
 use crate::exact::{Natural, Wide};
 use crate::rule::Beta;

@@ -81,7 +81,7 @@ fn fold_on_all_cores<T: Send>(
 }
 
 /// As [`on_all_cores`], each call with an item of its own.
-pub(crate) fn each_on_all_cores<I: Send, T: Send>(items: Vec<I>, work: impl Fn(usize, I) -> T + Sync + Send) -> Vec<T> {
+fn each_on_all_cores<I: Send, T: Send>(items: Vec<I>, work: impl Fn(usize, I) -> T + Sync + Send) -> Vec<T> {
     each_at_a_desk(items, || (), |(), i, item| work(i, item))
 }
 

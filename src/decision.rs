@@ -13,7 +13,8 @@ use crate::sums::Moments;
 pub struct Group {
     /// Entries that competed.
     pub len: u64,
-    /// Entries kept: `clamp(floor(beta * N_eff), 1, len)`, or what another [`Budget`] says.
+    /// Entries kept: `clamp(floor(beta * N_eff), 1, len)`, or what another [`Budget`] says; no fewer than the rule's
+    /// [`min_kept`](Rule::min_kept), or all where there are not as many.
     pub kept: u64,
     /// The smallest kept score; infinity when a [`Sparsity`](crate::Sparsity) leaves nothing.
     pub threshold: f32,

@@ -72,10 +72,9 @@ fn check_tensor(input: &mut dyn Input, tensor: usize, rule: &Rule) -> Result<(),
     match (rule.granularity, input.segments(tensor)) {
         (Granularity::Segments, None) => Err(Error::invalid("the granularity is segments and the tensor has none")),
         (Granularity::Segments, Some(lens)) => check_segments(lens, spec.len),
-        (granularity, Some(lens)) => Err(Error::invalid(format!(
-            "the granularity is {granularity:?} and the tensor has {} segments",
-            lens.len()
-        ))),
+        (granularity, Some(lens)) => {
+            Err(Error::invalid(format!("the granularity is {granularity} and the tensor has {} segments", lens.len())))
+        }
         (_, None) => Ok(()),
     }
 }
@@ -240,13 +239,13 @@ impl<'a> Drive<'a> {
         let contests = grids.iter().zip(&lens).map(|(grid, lens)| lens.as_ref().map_or(grid.contests(), Vec::len));
         let contests: Vec<usize> = contests.collect();
         let expected = if is_global { 1 } else { contests.iter().sum() };
-        let len = |groups: &[Group]| groups.iter().map(|group| group.len).sum::<u64>();
-        let all = specs.iter().map(|spec| spec.len).sum::<u64>();
-        if groups.len() != expected || len(groups) != all {
+        // Lengths are the caller's: together they may be more than 64 bits count.
+        let len = groups.iter().map(|group| u128::from(group.len)).sum::<u128>();
+        let all = specs.iter().map(|spec| u128::from(spec.len)).sum::<u128>();
+        if groups.len() != expected || len != all {
             return Err(Error::invalid(format!(
-                "{} groups of {} entries, and there are {expected} contests of {all}",
+                "{} groups of {len} entries, and there are {expected} contests of {all}",
                 groups.len(),
-                len(groups),
             )));
         }
         let is_score = |group: &&Group| group.threshold >= 0.0 && !group.threshold.is_sign_negative();
@@ -480,7 +479,8 @@ impl Engine {
         }
     }
 
-    /// Contests that go on at once: each has 130 KB of counters, and a device's are one call's at a time.
+    /// Contests that go on at once: each has 80 KB of counters, and its share of the 32 MB for candidates; a device's are one call's at a
+    /// time.
     fn side_by_side(&self) -> u64 {
         match self {
             Engine::Cpu => 256,

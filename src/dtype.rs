@@ -71,7 +71,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// A number type that scores can have: `f32`, [`half::f16`] or [`half::bf16`].
+/// A Rust type that weights and scores can be stored as: `f32`, [`half::f16`] or [`half::bf16`]. Those of eight bits come as bytes.
 pub trait Element: bytemuck::Pod + sealed::Sealed {
     /// The same as a value.
     const DTYPE: Dtype;

@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Cancelled,
     /// No adapter fits what was asked for.
     NoAdapter,
-    /// A limit of the device is too small for the request.
+    /// A limit of the device is too small for the request; or it does not open.
     Limit,
     /// The device has no memory left.
     OutOfMemory,

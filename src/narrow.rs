@@ -3,7 +3,7 @@
 //! A key has 31 bits, read as digits of 11, 10 and 10. A histogram counts the next digit of all keys that agree with
 //! the prefix found so far; the digit of the threshold is the bin in which the count from the top reaches the rank. The
 //! WGSL twin is `shaders/narrow.wgsl`, whose digits are others: the first one is finer where a sample has its threshold
-//! (`shaders/parts/first_digit.wgsl`), the others have eleven bits.
+//! (`shaders/parts/first_digit.wgsl`), the others have eleven bits, a row's ten.
 
 use crate::dtype::Dtype;
 use crate::rule::Score;

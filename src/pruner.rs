@@ -21,8 +21,8 @@ use std::sync::OnceLock;
 /// The backend is chosen once per process: a hardware adapter, else the CPU. Build a [`Pruner`] to choose yourself.
 ///
 /// # Errors
-/// `NonFinite` for NaN and infinity, `InvalidInput` for an empty tensor or norms that do not fit the rule's score. The
-/// weights are untouched then.
+/// `NonFinite` for NaN and infinity, `InvalidInput` for an empty tensor or norms that do not fit the rule's score; on a GPU also `Limit`,
+/// `OutOfMemory`, `DeviceLost` and `Internal`. The weights are untouched then.
 pub fn prune<'a>(weights: impl Into<TensorMut<'a>>, rule: &Rule) -> Result<Decision, Error> {
     best().prune(&mut [weights.into()], rule)
 }
@@ -41,8 +41,8 @@ fn best() -> &'static Pruner {
     BEST.get_or_init(Pruner::best)
 }
 
-/// A backend, ready to work: built once, used from any thread. A device works on one call at a time, and others wait: so a [`Source`], or who
-/// watches a call, must not wait for another call of the same pruner.
+/// A backend, ready to work: built once, used from any thread. A device works on one call at a time, and others wait: so neither a [`Source`]
+/// nor the callback of [`watched`](Self::watched) may wait for another call of the same pruner, which would wait for its own.
 #[derive(Debug)]
 pub struct Pruner {
     engine: Engine,
@@ -115,7 +115,7 @@ impl Pruner {
     /// one after the other, would take longer. Norms of structures are made, and weights in host memory zeroed, by the processor.
     ///
     /// # Errors
-    /// `NoAdapter` when none fits the options, `Limit` when it lacks what WebGPU guarantees.
+    /// `NoAdapter` when none fits the options, `Limit` when it lacks what WebGPU guarantees, or does not open.
     #[cfg(feature = "gpu")]
     pub fn gpu(options: &gpu::Options) -> Result<Self, Error> {
         let engine = gpu::Engine::open(options)?;

@@ -122,7 +122,7 @@ pub struct Sparsity {
 pub enum Budget {
     /// The rule itself: `clamp(floor(beta * N_eff), 1, len)`.
     Effective(Beta),
-    /// So many, or all where there are fewer.
+    /// So many, or all of a contest that has fewer. None at all is refused, and so are more than each of [`Granularity::Chunks`] has.
     Count(u64),
     /// All but `sparsity * len` of them, rounded half to even.
     Sparsity(Sparsity),
@@ -256,12 +256,12 @@ impl Beta {
         Wide::from_limbs(&[self.numerator]).ratio(&Wide::from_limbs(&[self.denominator]))
     }
 
-    /// Upper half of the ratio in lowest terms.
+    /// The numerator, in lowest terms.
     pub const fn numerator(self) -> u64 {
         self.numerator
     }
 
-    /// Lower half of the ratio in lowest terms.
+    /// The denominator, in lowest terms.
     pub const fn denominator(self) -> u64 {
         self.denominator
     }

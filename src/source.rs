@@ -39,16 +39,16 @@ pub trait Source {
         None
     }
 
-    /// The most bytes of weights, of scores and of norms that one `load` may ask for. With rows as contests, one of which this is
-    /// enough for is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again,
-    /// and one block or column that is longer than a piece eight bytes for each of its entries. A device holds 4096 bytes for each piece of a
-    /// contest in one binding: a contest of more pieces than that has room for, at least 32768, is refused as a `Limit`.
+    /// The most bytes of weights, of scores and of norms that one `load` may ask for. With rows as contests, a row that fits in this many, and
+    /// in a device's binding, is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again,
+    /// and one block or column that is longer than a piece eight bytes for each of its entries. A device holds 8192 bytes for each piece of a
+    /// contest in one binding: a contest of more pieces than that has room for, at least 16384, is refused as a `Limit`.
     fn piece_bytes(&self) -> usize {
         64 << 20
     }
 
     /// The most bytes that the scores of structures may take that are made of the weights, four for each: rows, columns, heads or channels
-    /// that have more are scored anew, some at a time, in every pass over their contest, of which there are up to five. What stays of
+    /// that have more are scored anew, some at a time, in every pass over their contest, of which there are up to six. What stays of
     /// each structure is a bit or two. The scores of groups, whose members lie anywhere, are kept; but the exact sums that they are made of, some hundred
     /// and fifty bytes each, take no more than this either, or 32768 of them: where there are more they are made in several passes.
     fn structure_bytes(&self) -> usize {

@@ -259,13 +259,13 @@ fn bits(last: i32, floor: u64, against_half: Ordering) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::key::{exponent, significand};
-    use crate::sums::WINDOW;
+    use crate::sums::UNIT_BITS;
     use proptest::prelude::*;
 
     fn tally(keys: &[u32]) -> Tally {
         let mut tally = Tally::default();
         for &key in keys {
-            let (value, at) = (u128::from(significand(key)) << WINDOW, exponent(key) - 1);
+            let (value, at) = (u128::from(significand(key)) << UNIT_BITS, exponent(key) - 1);
             tally.moments.sum.add(value, at);
             tally.moments.square.add(value * value, 2 * at);
             tally.most = tally.most.max(key);

@@ -2,14 +2,15 @@
 //!
 //! A score is `m * 2^(e - 150)` with an integer `m < 2^24` and `1 <= e <= 254`, so scores of one exponent are added as integers of machine
 //! size, and what comes of it is added here. Others go through windows: relative to an exponent `E`, `v = m << R >> (E - e)` is an integer
-//! of `24 + R` bits, exact whenever the shift loses no set bit; `v` and `v * v` are added up, and what the window cannot hold goes through
-//! another. `R` is 15 on a GPU, 30 or 26 on a CPU. The unit of a sum is the same everywhere, 2^-167, that of a sum of squares its square, so that a
-//! window's sums are added at bit `E - 1 + 18 - R` and twice that. The WGSL twin is `shaders/parts/sums.wgsl`.
+//! `R` bits longer than `m`, exact whenever the shift loses no set bit; `v` and `v * v` are added up, and what the window cannot hold goes through
+//! another. `R` is 15 on a GPU, 30 on a CPU. The unit of a sum is the same everywhere, 2^-167, that of a sum of squares its square, so that a
+//! window's sums are added at bit `E - 1 + 18 - R` and twice that. Short rows side by side have one window each, of other numbers, whose sums do
+//! not come here (`src/cpu/lanes/kinds.rs`). The WGSL twin is `shaders/parts/sums.wgsl`.
 
 use crate::exact::Wide;
 
-/// Bits by which a window reaches below the lowest bit of its largest score.
-pub(crate) const WINDOW: u32 = 18;
+/// Bits that the unit of a sum lies below the smallest score, 2^-149: a significand is added so far above bit `e - 1`.
+pub(crate) const UNIT_BITS: u32 = 18;
 
 /// Limbs of a sum: 253 + 42 bits and 64 for the count.
 pub(crate) const SUM_LIMBS: usize = 6;

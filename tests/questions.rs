@@ -250,7 +250,10 @@ fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &
     let lens = |groups: &[Group]| groups.iter().map(|group| group.len).collect::<Vec<_>>();
     let turned = (lens(&turned) != lens(decision.groups())).then_some(turned);
     let twice = [decision.groups(), decision.groups()].concat();
-    for groups in [Some(fewer), Some(twice), turned].iter().flatten() {
+    // Of more entries together than 64 bits count, where there are several.
+    let mut longer = decision.groups().to_vec();
+    longer[0].len = u64::MAX;
+    for groups in [Some(fewer), Some(twice), Some(longer), turned].iter().flatten() {
         let error = backend.pruner.carry_out(&mut pieces(), &rule, groups, want).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
@@ -306,6 +309,11 @@ fn questions_that_cannot_be_meant_are_refused_and_name_both_sides() {
         (matrix(), Rule::new().with_score(Score::Given), ["given", "no scores"]),
         (matrix().with_scores(&scores[..]).unwrap(), Rule::new(), ["magnitude", "scores"]),
         (matrix().with_segments(&[5, 7]).unwrap(), Rule::new(), ["tensor", "2 segments"]),
+        (
+            matrix().with_segments(&[5, 7]).unwrap(),
+            Rule::new().with_granularity(Granularity::Block { rows: 3, columns: 2 }),
+            ["block:3x2", "2 segments"],
+        ),
     ] {
         for backend in backends() {
             let error = backend.pruner.mask(&[tensor], &rule).unwrap_err();

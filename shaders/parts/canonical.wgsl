@@ -10,7 +10,7 @@ var<workgroup> wg_handing: array<atomic<u32>, FLAG_WORDS>;
 var<workgroup> wg_nonzero: array<atomic<u32>, FLAG_WORDS>;
 
 // Each digit is below 2^17, so a carry is one at most: which digits get one is what the carries of an addition say, of those that carry to those that carry
-// or would hand on. Uniform flow; three barriers, of which the first one is also for who wrote the digits.
+// or would hand on. Uniform flow; barriers inside, of which the first one is also for who wrote the digits.
 fn canonical(lane: u32) {
     if (lane < FLAG_WORDS) {
         atomicStore(&wg_carrying[lane], 0u);

@@ -54,7 +54,7 @@ fn put_candidate(group: u32, number: u32, candidate: vec2<u32>) {
     atomicStore(&candidates[slot + params.capacity], candidate.y);
 }
 
-// Hand over what was noted, when it is more than `most`: one addition to the slice's count. Uniform flow, three barriers or more.
+// Hand over what was noted, when it is more than `most`: one addition to the slice's count. Uniform flow; barriers inside.
 fn hand_over(group: u32, most: u32, lane: u32) {
     workgroupBarrier();
     if (lane == 0u) {

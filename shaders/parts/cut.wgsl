@@ -26,7 +26,7 @@ fn ties_of(round: u32, end: u32, threshold: u32, lane: u32) -> u32 {
     return ties;
 }
 
-// To `wg_cut`, the entry behind the tie number `rank` of a round, of which these are the lane's; there are so many. Uniform flow; three barriers.
+// To `wg_cut`, the entry behind the tie number `rank` of a round, of which these are the lane's; there are so many. Uniform flow; barriers inside.
 fn find_cut(round: u32, rank: u32, ties: u32, lane: u32) {
     clear_runs(lane);
     workgroupBarrier();

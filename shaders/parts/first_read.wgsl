@@ -23,8 +23,8 @@ const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
 // How many keys from the first in focus on lie in the window too: all or none.
 var<private> my_span: u32;
 
-// Uniform flow. Bins are clear, and digits unless none is added before `finish_sums`, which brings there what is still in windows and lists. A score that is no number goes to the
-// stage's `note_bad`; the rest is worth nothing then.
+// Uniform flow. The caller has cleared `wg_bins`, and where MANY_SPREADS is true the digits too; else these are to be clear before `finish_sums`, which adds to
+// them what is left in windows and in the list of strays. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     var window = Window();
     if (lane < WINDOW_WORDS) {
@@ -60,7 +60,7 @@ fn first_read(first: u32, end: u32, lane: u32) {
     }
 }
 
-// Uniform flow; three barriers or four. Nothing is left in the windows.
+// Uniform flow; barriers inside. Nothing is left in the windows.
 fn finish_sums(first: u32, end: u32, lane: u32) {
     if (!MANY_SPREADS) {
         workgroupBarrier();

@@ -16,7 +16,8 @@ const LEVEL_HEADROOM: u32 = 1u;
 // The first level that has a counter.
 var<private> my_lowest: u32;
 
-// Uniform flow. Bins are clear, and digits unless none is added before `finish_sums`. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
+// Uniform flow. The caller has cleared `wg_bins`, and clears the digits before `finish_sums`. A score that is no number goes to the stage's `note_bad`; the rest is
+// worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     clear_strays(lane);
     clear_shared(lane);

@@ -64,7 +64,7 @@ fn count_stray(key: u32) {
     }
 }
 
-// Uniform flow; five barriers, or six. What counters say of the first digit is handed in here, neighbouring bins by neighbouring lanes.
+// Uniform flow; barriers inside. What counters say of the first digit is handed in here, neighbouring bins by neighbouring lanes.
 fn finish_sums(first: u32, end: u32, lane: u32) {
     if (lane == 0u) {
         let strays = atomicLoad(&wg_stray_count);

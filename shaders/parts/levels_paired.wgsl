@@ -85,7 +85,7 @@ fn near_stray(key: u32) -> u32 {
     return (significand(key) >> 16u) << up;
 }
 
-// Uniform flow; four barriers. Nothing is done about zeros that have no counter: they lie below all bins in focus, and a row does not ask how many keys do.
+// Uniform flow; barriers inside. Nothing is done about zeros that have no counter: they lie below all bins in focus, and a row does not ask how many keys do.
 fn finish_sums(first: u32, end: u32, lane: u32) {
     workgroupBarrier();
     if (lane < SHARED_WORDS) {

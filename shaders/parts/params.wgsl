@@ -77,7 +77,7 @@ struct Range {
     end: u32,
 }
 
-// Workgroups are numbered row by row in a grid at most 65535 wide. Past the last one the range's group is `params.groups`.
+// Workgroups are numbered row by row in a grid as wide as the device allows. Past the last one the range's group is `params.groups`.
 fn my_range(id: vec3<u32>, grid: vec3<u32>) -> Range {
     let number = id.x + id.y * grid.x;
     return range_of(min(number / params.parts, params.groups), number % params.parts);

@@ -4,7 +4,8 @@
 // Rust twin: src/gpu/layout.rs (`Record`), which is also what a caller's shader may read.
 
 struct Record {
-    // 0: decided. Else some score is no number, and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that overflowed f32.
+    // 0: decided. Else some score is no number and nothing was written: 1 NaN, 2 infinity, 3 a Wanda product that overflowed f32,
+    // or whose norm is no number. The decision's other fields say nothing then, `kept` neither.
     status: u32,
     // 1: all scores are zero.
     degenerate: u32,

@@ -12,7 +12,7 @@
 // The unit of a sum is 2^-167, that of a sum of squares its square. A significand of exponent e begins at bit e + SCORE_AT of a sum, so a window's limbs do at
 // bit top + SCORE_AT - REACH, and its products at twice that.
 //
-// Rust twin: src/sums.rs and src/cpu/stats.rs.
+// Rust twin: src/sums.rs and src/cpu/windows.rs.
 
 // Digits of a sum: 24, of a sum of squares: 44.
 const SUM: u32 = 0u;

@@ -7,7 +7,7 @@ use crate::decision::Quota;
 use crate::key::{Bad, KEY_END, Keys, exponent, significand};
 use crate::narrow::{BINS, DIGIT_SHIFT};
 use crate::rule::Rule;
-use crate::sums::{Moments, Sum, WINDOW};
+use crate::sums::{Moments, Sum, UNIT_BITS};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -52,7 +52,7 @@ fn base(digit: usize) -> u128 {
 
 /// The bit of a sum at which significands of this key's exponent are added.
 pub(super) fn place(key: u32) -> u32 {
-    exponent(key) - 1 + WINDOW
+    exponent(key) - 1 + UNIT_BITS
 }
 
 /// First digits of one exponent.

@@ -5,7 +5,7 @@ use super::{CHUNK, TILE, on_all_cores, ranges, stats};
 use crate::grid::Grid;
 use crate::key::{Bad, Keys, exponent, significand};
 use crate::structure::Tally;
-use crate::sums::WINDOW;
+use crate::sums::UNIT_BITS;
 
 /// Columns that one thread counts at a time: two cache lines of weights.
 const COLUMNS: usize = 32;
@@ -62,7 +62,7 @@ fn columns(keys: &Keys<'_>, grid: &Grid, start: u64, tallies: &mut [Tally]) {
             let line = &mut line[..end - first];
             keys.fill(first - before, line);
             for (&key, tally) in line.iter().zip(&mut found[first - row - strip.start..]) {
-                let (value, at) = (u128::from(significand(key)) << WINDOW, exponent(key) - 1);
+                let (value, at) = (u128::from(significand(key)) << UNIT_BITS, exponent(key) - 1);
                 tally.moments.sum.add(value, at);
                 tally.moments.square.add(value * value, 2 * at);
                 tally.most = tally.most.max(key);

@@ -3,7 +3,7 @@
 use super::histogram::matching;
 use super::{TILE, simd};
 use crate::key::{KEY_END, Keys, exponent, significand};
-use crate::sums::{Moments, Sum, WINDOW};
+use crate::sums::{Moments, Sum, UNIT_BITS};
 
 /// Bits by which a window reaches below the lowest bit of its largest key: further than a GPU's, whose integers are shorter.
 const REACH: u32 = 30;
@@ -12,7 +12,7 @@ const BITS: u32 = 24 + REACH;
 /// Bits of each half of it: so many that a tile's products of halves fit 64.
 const HALF: u32 = BITS / 2;
 /// The lowest window: its values are in units of the sums.
-const LEAST_TOP: u32 = REACH - WINDOW + 1;
+const LEAST_TOP: u32 = REACH - UNIT_BITS + 1;
 
 /// What some keys add up to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -248,7 +248,7 @@ mod tests {
         ) {
             let mut tally = Tally::default();
             tally.add(&keys, keys.iter().copied().max().unwrap_or(0), least);
-            let one = |key: u32| BigUint::from(significand(key)) << (exponent(key) - 1 + WINDOW);
+            let one = |key: u32| BigUint::from(significand(key)) << (exponent(key) - 1 + UNIT_BITS);
             prop_assert_eq!(big(&tally.moments.sum.wide()), keys.iter().map(|&key| one(key)).sum::<BigUint>());
             prop_assert_eq!(big(&tally.moments.square.wide()), keys.iter().map(|&key| one(key) * one(key)).sum::<BigUint>());
             prop_assert_eq!(big(&tally.kept.wide()), keys.iter().filter(|&&key| key >= least).map(|&key| one(key)).sum::<BigUint>());

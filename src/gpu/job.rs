@@ -73,7 +73,8 @@ impl Kernels {
     ///
     /// # Errors
     /// `InvalidInput` when a buffer is too small, at an offset that the device does not allow, lacks a usage, or shares bytes with another that
-    /// is written, or when norms, scores or keys are missing or superfluous.
+    /// is written, or when norms, scores or keys are missing or superfluous; and for a plan that takes sums, of
+    /// [kernels that leave them out](Self::for_timing_without_sums).
     pub fn bind(&self, plan: &Plan, buffers: &Buffers<'_>) -> Result<Job, Error> {
         if buffers.slices.len() != plan.slices.len() {
             let message = format!("buffers for {} slices, the plan has {}", buffers.slices.len(), plan.slices.len());

@@ -174,8 +174,8 @@ impl Kernels {
         Ok(Self::of(device, options, subgroup))
     }
 
-    /// As [`with_options`](Self::with_options), for measuring what the exact sums cost: kernels that leave them out. Decisions of these are not to be
-    /// used. Where the sums have no say the mask is right all the same, so that is all they take: a plan asks for a fixed count.
+    /// As [`with_options`](Self::with_options), for measuring what the exact sums cost: kernels that leave them out. Their decisions must
+    /// not be used. Only plans with a fixed count and without a mass can be bound: for these the sums do not matter, and the mask is right.
     ///
     /// # Errors
     /// As those of [`with_options`](Self::with_options).

@@ -239,7 +239,7 @@ impl Plan {
 
     /// Bytes that [`Job::record_prune`](super::Job::record_prune) reads and writes in device memory, when the first digit's bin is small, as it is for anything like
     /// weights; a sixteenth of the entries is small enough. Weights, scores, masks, keys and records count, and with a mass the sums of short
-    /// rows; left out are an entry of that bin, which takes 56 more, and the counters of contests that are no short rows, 17 KB each and besides 33 MB, or 8 KB for each slice, at
+    /// rows; left out are an entry of that bin, which takes 56 more, and the counters of contests that are no short rows, 21 KB each and besides 33 MB, or 8 KB for each slice, at
     /// most, which are cleared and read.
     pub fn bytes_moved(&self) -> (u64, u64) {
         let weights: u64 = self.slices.iter().map(|s| plan::weight_bytes(s.len, s.dtype)).sum();

@@ -124,6 +124,7 @@ const SETTLE_ROW: &str = wgsl!("parts/settle_row");
 const DROP_LOSERS: &str = wgsl!("parts/drop_losers");
 const BLOCKS: &str = wgsl!("parts/blocks");
 const SCALED: &str = wgsl!("parts/scaled");
+const ROW_SUMS: &str = wgsl!("parts/row_sums");
 const TOTAL_ROWS: &str = wgsl!("parts/total_rows");
 const TOTAL_TALLY: &str = wgsl!("parts/total_tally");
 
@@ -237,10 +238,22 @@ impl Stage {
                 NARROW_ROW,
                 SETTLE_ROW,
                 CUT,
+                ROW_SUMS,
             ],
-            Stage::Teams(_) => {
-                &[PARAMS, RECORD, DIGITS, KEY, SUMS, COUNT_KEPT, COUNT_DIGITS, WIDE, SCALED, LANE_WORDS, MASK_WORDS]
-            }
+            Stage::Teams(_) => &[
+                PARAMS,
+                RECORD,
+                DIGITS,
+                KEY,
+                SUMS,
+                COUNT_KEPT,
+                COUNT_DIGITS,
+                WIDE,
+                SCALED,
+                LANE_WORDS,
+                MASK_WORDS,
+                ROW_SUMS,
+            ],
             Stage::Edges => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Sift => &[
                 PARAMS,
@@ -263,7 +276,7 @@ impl Stage {
             Stage::Restore => &[PARAMS, RECORD, DIGITS, KEY, BLOCKS],
             Stage::Zero => &[PARAMS, RECORD, DIGITS, DROP_LOSERS],
             Stage::Measure { rows: false } => &[PARAMS, RECORD, DIGITS, TALLY, WIDE, SCALED, TOTAL_TALLY],
-            Stage::Measure { rows: true } => &[PARAMS, RECORD, DIGITS, WIDE, SCALED, TOTAL_ROWS],
+            Stage::Measure { rows: true } => &[PARAMS, RECORD, DIGITS, WIDE, SCALED, ROW_SUMS, TOTAL_ROWS],
         }
     }
 
