@@ -3,7 +3,7 @@
 // Grid       one workgroup per contest; the budget itself is one lane's work
 // Reads      the contest's tally, first_bad of its slices
 // Writes     the contest's record: status, degenerate, kept, and what is known of the threshold; clears the histogram for the next digit
-// Barriers   eleven
+// Barriers   between its steps
 // Rust twin  src/budget.rs, src/decision.rs, src/narrow.rs
 
 // Counters of both sums, and what each digit of 16 bits gets of them.

@@ -3,7 +3,7 @@
 // Grid       one workgroup per contest
 // Reads      the contest's histogram; at the end one counter per span
 // Writes     the contest's record; clears the histogram for the next digit
-// Barriers   ten
+// Barriers   between its steps
 // Rust twin  src/narrow.rs; src/cpu/contest.rs (`end_ties`)
 
 // Last-digit counts of every span: LOW_BINS words each.

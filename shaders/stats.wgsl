@@ -3,7 +3,7 @@
 // Grid       one workgroup per `fold` parts of each contest; a lane takes every 256th word of them
 // Reads      every weight once (4 bytes an entry of f32, 2 of f16 and bf16), and again from a cache those that fit no window
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins and digits to the contest's tally
-// Barriers   six, and four per 2048 entries a lane; for bf16 nine in all, or ten
+// Barriers   between its steps, and after every 2048 entries a lane; for bf16 between steps alone
 // Leaves     tally: histogram of the first digit, digits of both sums; first_bad: the first score that is no number
 // Rust twin  src/cpu/stats.rs
 

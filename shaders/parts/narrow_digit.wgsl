@@ -18,7 +18,7 @@ var<private> my_counts: array<vec2<u32>, BINS_PER_LANE>;
 var<private> my_count: vec2<u32>;
 var<private> my_above: vec2<u32>;
 
-// From the contest's counters to what a lane knows of them: half of a step, for which no rank need be known. Uniform flow; three barriers.
+// From the contest's counters to what a lane knows of them: half of a step, for which no rank need be known. Uniform flow; barriers inside.
 fn count_bins(group: u32, lane: u32) {
     my_count = vec2<u32>(0u);
     for (var i = 0u; i < BINS_PER_LANE; i += 1u) {
@@ -75,7 +75,7 @@ fn set_digit(group: u32, digit: u32, count: vec2<u32>, rank: vec2<u32>) {
     wg_record.cut_rank = u32(any(count != rank));
 }
 
-// The sum of what the lanes before this one bring. Uniform flow; three barriers.
+// The sum of what the lanes before this one bring. Uniform flow; barriers inside.
 fn sum_before(mine: vec2<u32>, lane: u32) -> vec2<u32> {
     workgroupBarrier();
     wg_sums[lane] = mine;

@@ -1,6 +1,6 @@
 // What a first read begins with: a sample of the scores.
 //
-// Rust twin: src/cpu/windows.rs
+// Rust twin: src/cpu/stats.rs (`sample`)
 
 // How many entries have each first digit.
 var<workgroup> wg_bins: array<atomic<u32>, COUNTERS>;
@@ -26,7 +26,7 @@ fn clear_sample(lane: u32) {
 }
 
 // The exponent that most of a sample is not above, nor more than `reach` below; or the one whose window begins at the focus, if there is one and that window,
-// with its headroom, holds nearly as many. `reach` is at most BELOW_ALL. What `clear_sample` clears is clear. Uniform flow; two barriers.
+// with its headroom, holds nearly as many. `reach` is at most BELOW_ALL. What `clear_sample` clears is clear. Uniform flow; barriers inside.
 //
 // The sample: an entry of each run of 32 bytes, which is what memory hands out at once. Nearly all of them are on their way to a cache then, asked for in one
 // go: the read that follows does not wait for memory again and again. Where they are more than eight a lane, one a lane, evenly spread.
