@@ -288,7 +288,7 @@ pub(crate) struct ReportArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Replace files that exist; a directory only where emprune wrote it
+    /// Replace files that exist; a directory only where emprune wrote all that is in it
     #[arg(long)]
     pub(crate) overwrite: bool,
 }

@@ -79,3 +79,21 @@ pub(crate) fn is_termination() -> bool {
 pub(crate) fn check() -> io::Result<()> {
     if happened() { Err(io::Error::other(Interrupted)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::of;
+
+    #[test]
+    fn what_a_signal_ended_is_told_from_what_failed() {
+        let interrupted = || io::Error::other(Interrupted);
+        assert!(is(&interrupted().into()));
+        assert!(is(&anyhow::Error::new(of("the masks file")(interrupted())).context("tensor \"w\"")));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        assert!(!is(&full().into()));
+        assert!(!is(&anyhow::Error::new(of("the masks file")(full())).context("interrupted")));
+        // Its kind is "try again".
+        assert!(!is(&io::Error::from(io::ErrorKind::Interrupted).into()));
+    }
+}

@@ -1,8 +1,8 @@
 //! Which shards of an output directory are finished: the journal of a run that may be killed, for the next one to go on from.
 //!
 //! A line is written when a shard is on the disk. It is trusted when the shard's name, the hash of its input and all that was
-//! asked about its tensors are the same again, nobody has written to it since, and its masks, if some are wanted, are those that were written; a line that was cut
-//! off says nothing, and the last one about a shard counts.
+//! asked about its tensors are the same again, nobody has written to it since, and its masks, if some are wanted, are those that were
+//! written; a line that was cut off says nothing, and the last one about a shard counts.
 
 use crate::events;
 use crate::histogram::Spread;
@@ -217,6 +217,8 @@ impl Journal {
             };
             *lost.entry(reason).or_default() += 1;
         }
+        // Masks that were not read to their end for a signal are not other masks: nothing is removed for that.
+        interrupt::check()?;
         if !old.is_empty() {
             lost.insert("of no shard of this input", old.len());
         }

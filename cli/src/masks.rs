@@ -3,7 +3,7 @@
 
 use crate::lines::Lines;
 use crate::positioned::read_exact_at;
-use crate::safetensors::{Model, Shape, TensorInfo};
+use crate::safetensors::{MOST_TEXT, Model, Shape, TensorInfo};
 use crate::sink::Sink;
 use anyhow::{Context, Result, ensure};
 use emprune::Mask;
@@ -82,7 +82,10 @@ impl Masks {
     }
 }
 
-/// The shapes of a file's masks: of those that it has, each once, so that no text makes more of it than the file is.
+/// Characters of a name that is no mask's, and may have millions.
+const MOST_SHOWN: usize = 200;
+
+/// The shapes of a file's masks: of those that it has, each once, and with the limits of a header, so that no text makes more of it.
 struct Shapes<'m>(&'m Model);
 
 impl<'de> DeserializeSeed<'de> for Shapes<'_> {
@@ -101,11 +104,16 @@ impl<'de> Visitor<'de> for Shapes<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut shapes = BTreeMap::new();
+        let (mut shapes, mut taken) = (BTreeMap::new(), 0);
         while let Some(name) = map.next_key::<String>()? {
-            let Shape(shape) = map.next_value()?;
             if self.0.get(&name).is_none() {
-                return Err(A::Error::custom(format!("{name:?} is no mask of it")));
+                let start: String = name.chars().take(MOST_SHOWN).collect();
+                return Err(A::Error::custom(format!("{start:?} is no mask of it")));
+            }
+            let Shape(shape) = map.next_value()?;
+            taken += name.len() + 8 * shape.len();
+            if taken > MOST_TEXT {
+                return Err(A::Error::custom(format!("names and shapes take more than {} MiB", MOST_TEXT >> 20)));
             }
             if shapes.contains_key(&name) {
                 return Err(A::Error::custom(format!("the name {name:?} appears twice")));

@@ -141,6 +141,31 @@ fn masks_that_do_not_fit_are_refused_by_both_names() {
     }
 }
 
+/// Nor does a text that no header could be, or a name that is as long as a header.
+#[test]
+fn shapes_of_masks_take_no_more_than_a_header_may() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[9], f32s(&[1.0; 9]))]));
+    let refused = |tensors: &str, shapes: &str, data: &[u8], part: &str| {
+        let header = format!(r#"{{"__metadata__":{{"format":"emprune.masks/1","shapes":"{shapes}"}}{tensors}}}"#);
+        desk.write("masks", &with_header(&header, data));
+        let output = desk.run(&["apply", "--masks", "masks", "in", "-o", "out"]);
+        let (_, stderr) = texts(&output);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains("its shapes cannot be understood") && stderr.contains(part), "{stderr:.1000}");
+        assert!(stderr.len() < 1000, "{} bytes of error", stderr.len());
+    };
+    let of_w = r#","w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}"#;
+    refused(of_w, &format!(r#"{{\"{}\":[]}}"#, "x".repeat(1 << 20)), &[1, 0], "xxx\" is no mask of it");
+    // Each of 64 axes, which a header may have, and all together not.
+    let count = (32 << 20) / (8 * 64);
+    let shape = ["1"; 64].join(",");
+    let shapes: Vec<_> = (0..count).map(|i| format!(r#"\"{i}\":[{shape}]"#)).collect();
+    let tensors = |i| format!(r#","{i}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{}]}}"#, i + 1);
+    let tensors: String = (0..count).map(tensors).collect();
+    refused(&tensors, &format!("{{{}}}", shapes.join(",")), &vec![1; count], "shapes take more than 32 MiB");
+}
+
 /// Shapes are text in a text, and take no more memory than a header's own, whatever they say.
 #[test]
 fn shapes_of_masks_have_the_limits_of_a_header() {

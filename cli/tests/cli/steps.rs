@@ -346,6 +346,31 @@ fn an_error_that_a_signal_did_not_make_is_told_as_what_it_is() {
     assert_eq!(desk.names(), ["in"]);
 }
 
+/// To be told to end before it is known what can be trusted is not to know that nothing can.
+#[test]
+fn a_run_that_is_interrupted_while_it_looks_at_finished_shards_loses_none() {
+    if !is_traced() {
+        return;
+    }
+    let args = ["prune", "in", "-o", "out", "--masks", "masks"];
+    for nth in 1..100 {
+        let desk = checkpoint();
+        // Masks are flushed first, and then the line that says so.
+        let (output, _) = trace(&desk, "fdatasync", Some("fdatasync:signal=KILL:when=2"), &args);
+        assert_eq!(output.status.signal(), Some(9));
+        let (output, _) = trace(&desk, "pread64", Some(&format!("pread64:signal=TERM:when={nth}")), &args);
+        if output.status.success() {
+            assert!(nth > 3, "it reads nothing");
+            return;
+        }
+        let journal = fs::read_to_string(desk.path(&format!("out{PARTIAL}/.journal.emprune-partial")));
+        let lines = journal.map_or(0, |text| text.lines().count());
+        let is_there = desk.path(&format!("out{PARTIAL}/{A}")).exists();
+        assert!(is_there && lines > 0, "{nth}: {lines} lines, {:?}", texts(&output));
+    }
+    panic!("it never ended");
+}
+
 /// Several outputs cannot get their names at once. Whichever of them a killed run had named: the same command completes, though nobody
 /// allowed it to overwrite anything.
 #[test]
