@@ -8,7 +8,7 @@ use crate::sink::Sink;
 use anyhow::{Context, Result, ensure};
 use emprune::Mask;
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io;
@@ -82,9 +82,6 @@ impl Masks {
     }
 }
 
-/// Characters of a name that is no mask's, and may have millions.
-const MOST_SHOWN: usize = 200;
-
 /// The shapes of a file's masks: of those that it has, each once, and with the limits of a header, so that no text makes more of it.
 struct Shapes<'m>(&'m Model);
 
@@ -106,9 +103,10 @@ impl<'de> Visitor<'de> for Shapes<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut shapes, mut taken) = (BTreeMap::new(), 0);
         while let Some(name) = map.next_key::<String>()? {
+            // Who takes some masks of a file may keep its metadata.
             if self.0.get(&name).is_none() {
-                let start: String = name.chars().take(MOST_SHOWN).collect();
-                return Err(A::Error::custom(format!("{start:?} is no mask of it")));
+                map.next_value::<IgnoredAny>()?;
+                continue;
             }
             let Shape(shape) = map.next_value()?;
             taken += name.len() + 8 * shape.len();
