@@ -216,11 +216,17 @@ impl Piece<'_> {
         for run in self.bytes.runs() {
             let (line, rest) = bytes.split_at((run.end - run.start) as usize);
             self.sink.put(line, run.start)?;
+            if line.len() >= FLUSHED {
+                self.sink.begin_flush(run);
+            }
             bytes = rest;
         }
         Ok(())
     }
 }
+
+/// Bytes from which on it is worth a call to have the disk begin with them.
+const FLUSHED: usize = 1 << 20;
 
 /// Writes, or compares, what is handed to it, in that order. What went wrong is told with a later piece or at the end.
 pub(crate) struct Writer<'f> {

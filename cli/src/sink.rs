@@ -100,6 +100,18 @@ pub(crate) fn of(file: impl fmt::Display) -> impl FnOnce(io::Error) -> io::Error
 }
 
 impl<'a> Sink<'a> {
+    /// Have the disk begin with what was written there: who waits for all of it at the end waits less. No error of the disk is told, or used up,
+    /// here.
+    pub(crate) fn begin_flush(self, bytes: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        if let (Self::Write(file), len) = (self, std::num::NonZero::new(bytes.end - bytes.start)) {
+            // What is not yet on the disk is sent there, and stays in memory.
+            let _ = rustix::fs::fadvise(file, bytes.start, len, rustix::fs::Advice::DontNeed); // advice
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
     /// The file that is written to.
     pub(crate) fn file(self) -> Option<&'a File> {
         match self {
