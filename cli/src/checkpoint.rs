@@ -224,7 +224,7 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
     for shard in &shards {
         names.remove(shard.name());
     }
-    // What a killed run left is nobody's.
+    // A report about the input would be taken for one about the output.
     if names.remove(OsStr::new(REPORT)) {
         let report = path.join(REPORT);
         directory.notes.push(format!("{} is about the input and is not copied", report.display()));
