@@ -8,50 +8,63 @@ struct Ahead {
 }
 
 fn ask_ahead(start: u32, first: u32, end: u32, lane: u32) -> Ahead {
-    return Ahead(words_of(start, first, end, lane), words_of(start + 4u * LANES, first, end, lane));
+    return Ahead(words_up_to(start, end, lane), words_up_to(start + 4u * LANES, end, lane));
 }
 
-// Work on eight words a lane from `start` on, which have been asked for, and ask for those behind them. Returns a bit for each entry that is a stray. Both fours are
+// Work on eight words a lane from `at` on, which have been asked for, and ask for those behind them. The round has begun at `start`. Both fours are
 // asked for at once, and neither is moved while it is under way: that would be to wait for it.
-fn read_ahead(window: ptr<function, Window>, next: ptr<function, Ahead>, start: u32, first: u32, end: u32, lane: u32) -> u32 {
+fn read_ahead(
+    window: ptr<function, Window>,
+    next: ptr<function, Ahead>,
+    at: u32,
+    j: u32,
+    first: u32,
+    end: u32,
+    lane: u32,
+) {
     let words = *next;
-    *next = ask_ahead(start + 8u * LANES, first, end, lane);
-    let at = start + lane + FOUR;
-    let are_ours = all_ours(start, first, end) & all_ours(start + 4u * LANES, first, end);
-    var strays = 0u;
+    *next = ask_ahead(at + 8u * LANES, first, end, lane);
+    let whole = are_ours(at, first, end) & ((at + 8u * LANES) * PER_WORD <= end);
     for (var half = 0u; half < PER_WORD; half += 1u) {
-        let above = keys_of(words.a, half, at * PER_WORD + half) - my_focus;
-        let above_b = keys_of(words.b, half, (at + 4u * LANES) * PER_WORD + half) - my_focus;
-        let higher = max(above, above_b);
-        let highest = max(max(higher.x, higher.y), max(higher.z, higher.w));
+        let entries = (at + lane + FOUR) * PER_WORD + half;
+        let entries_b = entries + 4u * LANES * PER_WORD;
+        let places = places_of(words.a, half, entries);
+        let places_b = places_of(words.b, half, entries_b);
         // Nearly always.
-        if (are_ours & (highest < my_span)) {
-            take_four(window, above);
-            take_four(window, above_b);
+        if (whole & (max(highest_of(places), highest_of(places_b)) < my_span)) {
+            // Half a place has the mantissa of its key. The word has it too, but would have to be kept for that.
+            take_four(window, places >> vec4<u32>(1u), places);
+            take_four(window, places_b >> vec4<u32>(1u), places_b);
         } else {
-            strays |= read_apart(window, above, above_b, start, half, first, end, lane) << half;
+            read_apart(window, places, places_b, at, j, half, first, end, lane);
         }
     }
-    return strays;
 }
 
 // One four after the other, in a loop that is not unrolled: its length is no constant.
-fn read_apart(window: ptr<function, Window>, a: vec4<u32>, b: vec4<u32>, start: u32, half: u32, first: u32, end: u32, lane: u32) -> u32 {
-    var strays = 0u;
-    var above = a;
-    for (var four = start; (four < start + 8u * LANES) & (four * PER_WORD < end); four += 4u * LANES) {
-        let entries = (four + lane + FOUR) * PER_WORD + half;
-        let highest = max(max(above.x, above.y), max(above.z, above.w));
-        let are_ours = all_ours(four, first, end);
-        let place = (four - start) / LANES * PER_WORD;
-        if (are_ours & (highest < my_span)) {
-            take_four(window, above);
-        } else if (are_ours) {
-            strays |= read_four(window, above) << place;
+fn read_apart(
+    window: ptr<function, Window>,
+    a: vec4<u32>,
+    b: vec4<u32>,
+    at: u32,
+    j: u32,
+    half: u32,
+    first: u32,
+    end: u32,
+    lane: u32,
+) {
+    var places = a;
+    for (var four = at; (four < at + 8u * LANES) & (four * PER_WORD < end); four += 4u * LANES) {
+        let whole = are_ours(four, first, end);
+        var strays = 0u;
+        if (whole & (highest_of(places) < my_span)) {
+            take_four(window, places >> vec4<u32>(1u), places);
+        } else if (whole) {
+            strays = read_four(window, places);
         } else {
-            strays |= read_some(window, above, entries, first, end) << place;
+            strays = read_some(window, places, (four + lane + FOUR) * PER_WORD + half, first, end);
         }
-        above = b;
+        my_strays |= strays << ((j + (four - at) / LANES) * PER_WORD + half);
+        places = b;
     }
-    return strays;
 }

@@ -4,29 +4,36 @@ const AHEAD_WORDS: u32 = 4u;
 alias Ahead = vec4<u32>;
 
 fn ask_ahead(start: u32, first: u32, end: u32, lane: u32) -> Ahead {
-    return words_of(start, first, end, lane);
+    return words_up_to(start, end, lane);
 }
 
-// Work on four words a lane from `start` on, which have been asked for, and ask for those behind them. Returns a bit for each entry that is a
-// stray.
-fn read_ahead(window: ptr<function, Window>, next: ptr<function, Ahead>, start: u32, first: u32, end: u32, lane: u32) -> u32 {
+// Work on four words a lane from `at` on, which have been asked for, and ask for those behind them. The round has begun at `start`.
+fn read_ahead(
+    window: ptr<function, Window>,
+    next: ptr<function, Ahead>,
+    at: u32,
+    j: u32,
+    first: u32,
+    end: u32,
+    lane: u32,
+) {
     let words = *next;
-    *next = ask_ahead(start + 4u * LANES, first, end, lane);
-    let at = start + lane + FOUR;
-    let are_ours = all_ours(start, first, end);
-    var strays = 0u;
+    *next = ask_ahead(at + 4u * LANES, first, end, lane);
+    let whole = are_ours(at, first, end);
     for (var half = 0u; half < PER_WORD; half += 1u) {
-        let entries = at * PER_WORD + half;
-        let above = keys_of(words, half, entries) - my_focus;
-        let highest = max(max(above.x, above.y), max(above.z, above.w));
+        let entries = (at + lane + FOUR) * PER_WORD + half;
+        let places = places_of(words, half, entries);
         // Nearly always.
-        if (are_ours & (highest < my_span)) {
-            take_four(window, above);
-        } else if (are_ours) {
-            strays |= read_four(window, above) << half;
+        if (whole & (highest_of(places) < my_span)) {
+            take_four(window, keys_of(words, half, entries), places);
         } else {
-            strays |= read_some(window, above, entries, first, end) << half;
+            var strays = 0u;
+            if (whole) {
+                strays = read_four(window, places);
+            } else {
+                strays = read_some(window, places, entries, first, end);
+            }
+            my_strays |= strays << (j * PER_WORD + half);
         }
     }
-    return strays;
 }

@@ -20,8 +20,15 @@ const ROUND_WORDS: u32 = 32u / PER_WORD;
 const PRODUCT_WORDS: u32 = 64u / PER_WORD;
 const SPREAD_WORDS: u32 = SPREAD / PER_WORD;
 
-// How many keys from the first in focus on lie in the window too: all or none.
+// How many places in focus lie in the window too: all or none. A key's place is twice how far it lies above the first key in focus. Keys are doubled because
+// twice a word of f32 has no sign: one operation makes its place. Those below the focus have none there, since the highest focus and its length are below
+// 2^31 together.
 var<private> my_span: u32;
+const PLACES: u32 = 2u * IN_FOCUS;
+// The hidden bit of a significand. No compiler knows that it is a constant: an instruction has room for one, and the mask of the mantissa is in it.
+var<private> my_lead: u32;
+// Of the entries of a round, a bit for each that is a stray.
+var<private> my_strays: u32;
 
 // Uniform flow. The caller has cleared `wg_bins`, and where MANY_SPREADS is true the digits too; else these are to be clear before `finish_sums`, which adds to
 // them what is left in windows and in the list of strays. A score that is no number goes to the stage's `note_bad`; the rest is worth nothing then.
@@ -40,7 +47,8 @@ fn first_read(first: u32, end: u32, lane: u32) {
     my_top = window.top;
     set_focus(window.top);
     // Where focus and window are the same one comparison tells of both.
-    my_span = IN_FOCUS * u32(my_focus != 0u && my_focus == window_lowest(window.top));
+    my_span = PLACES * u32(my_focus != 0u && my_focus == window_lowest(window.top));
+    my_lead = 0x800000u | (params.digits >> 16u);
     for (var spread = start; spread < end_word; spread += LANES * SPREAD_WORDS) {
         let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
         for (var i = 0u; i < words; i += SHARE * PRODUCT_WORDS) {
@@ -115,10 +123,11 @@ fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
 
 // `ROUND_WORDS` words a lane, of which those past the last are none. The first few have been asked for, and those behind the last are.
 fn read_round(window: ptr<function, Window>, next: ptr<function, Ahead>, start: u32, first: u32, end: u32, lane: u32) {
-    var strays = 0u;
+    my_strays = 0u;
     for (var j = 0u; (j < ROUND_WORDS) & ((start + j * LANES) * PER_WORD < end); j += AHEAD_WORDS) {
-        strays |= read_ahead(window, next, start + j * LANES, first, end, lane) << (j * PER_WORD);
+        read_ahead(window, next, start + j * LANES, j, first, end, lane);
     }
+    var strays = my_strays;
     while (strays != 0u) {
         let i = firstTrailingBit(strays);
         strays &= strays - 1u;
@@ -134,6 +143,30 @@ fn read_round(window: ptr<function, Window>, next: ptr<function, Ahead>, start: 
     }
 }
 
+// The places of an entry of each of four words.
+fn places_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
+    let twice = vec4<u32>(
+        twice_key_of(words.x, half, at.x),
+        twice_key_of(words.y, half, at.y),
+        twice_key_of(words.z, half, at.z),
+        twice_key_of(words.w, half, at.w),
+    );
+    return twice - vec4<u32>(my_focus << 1u);
+}
+
+fn keys_at(places: vec4<u32>) -> vec4<u32> {
+    return ((places >> vec4<u32>(1u)) + my_focus) & vec4<u32>(0x7fffffffu);
+}
+
+// Keys that are all in focus and in the window, and their places.
+fn take_four(window: ptr<function, Window>, keys: vec4<u32>, places: vec4<u32>) {
+    count_four(places);
+    take_normal(window, keys.x, places.x, my_lead);
+    take_normal(window, keys.y, places.y, my_lead);
+    take_normal(window, keys.z, places.z, my_lead);
+    take_normal(window, keys.w, places.w, my_lead);
+}
+
 fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
     return vec4<u32>(
         key_of(widen(words.x, half), at.x),
@@ -143,32 +176,24 @@ fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
     );
 }
 
-// Keys that are all in focus and in the window.
-fn take_four(window: ptr<function, Window>, above: vec4<u32>) {
-    count_in_focus(above.x);
-    count_in_focus(above.y);
-    count_in_focus(above.z);
-    count_in_focus(above.w);
-    take_normal(window, above.x);
-    take_normal(window, above.y);
-    take_normal(window, above.z);
-    take_normal(window, above.w);
+fn count_four(places: vec4<u32>) {
+    count_in_focus(places.x);
+    count_in_focus(places.y);
+    count_in_focus(places.z);
+    count_in_focus(places.w);
 }
 
-// Keys of four words that are ours, so far above the focus: their strays, a bit for each, PER_WORD apart.
-fn read_four(window: ptr<function, Window>, above: vec4<u32>) -> u32 {
-    let keys = above + my_focus;
-    if (max(max(above.x, above.y), max(above.z, above.w)) < IN_FOCUS) {
-        count_in_focus(above.x);
-        count_in_focus(above.y);
-        count_in_focus(above.z);
-        count_in_focus(above.w);
+// Keys of four words that are ours: their strays, a bit for each, PER_WORD apart.
+fn read_four(window: ptr<function, Window>, places: vec4<u32>) -> u32 {
+    let keys = keys_at(places);
+    if (highest_of(places) < PLACES) {
+        count_four(places);
     } else {
         for (var i = 0u; i < 4u; i += 1u) {
             count_first(keys[i]);
         }
     }
-    if (window_took(window, keys, window_lowest((*window).top))) {
+    if (window_took(window, keys, window_lowest((*window).top), my_lead)) {
         return 0u;
     }
     var strays = 0u;
@@ -179,24 +204,29 @@ fn read_four(window: ptr<function, Window>, above: vec4<u32>) -> u32 {
 }
 
 // The same of those entries that are ours.
-fn read_some(window: ptr<function, Window>, above: vec4<u32>, entries: vec4<u32>, first: u32, end: u32) -> u32 {
+fn read_some(window: ptr<function, Window>, places: vec4<u32>, entries: vec4<u32>, first: u32, end: u32) -> u32 {
+    let keys = keys_at(places);
     var strays = 0u;
     for (var i = 0u; i < 4u; i += 1u) {
         if (entries[i] >= first && entries[i] < end) {
-            if (above[i] < my_span) {
-                count_in_focus(above[i]);
-                take_normal(window, above[i]);
+            if (places[i] < my_span) {
+                count_in_focus(places[i]);
+                take_normal(window, keys[i], places[i], my_lead);
             } else {
-                count_first(above[i] + my_focus);
-                strays |= take_key(window, above[i] + my_focus) << (i * PER_WORD);
+                count_first(keys[i]);
+                strays |= take_key(window, keys[i]) << (i * PER_WORD);
             }
         }
     }
     return strays;
 }
 
-fn count_in_focus(above: u32) {
-    atomicAdd(&wg_bins[fine_bin(above, my_focus)], 1u);
+fn highest_of(places: vec4<u32>) -> u32 {
+    return max(max(places.x, places.y), max(places.z, places.w));
+}
+
+fn count_in_focus(place: u32) {
+    atomicAdd(&wg_bins[fine_bin(place >> 1u, my_focus)], 1u);
 }
 
 fn count_first(key: u32) {

@@ -24,7 +24,7 @@ fn first_read(first: u32, end: u32, lane: u32) {
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // The next four words are asked for before these are worked on.
-    var next = words_of(start, first, end, lane);
+    var next = words_up_to(start, end, lane);
     let best = common_exponent(LEVEL_REACH - LEVEL_HEADROOM, LEVEL_HEADROOM, first, end, lane);
     // No higher than the largest exponent of a number: what is none must not have a counter.
     let top = min(best + LEVEL_HEADROOM, 254u);
@@ -34,9 +34,9 @@ fn first_read(first: u32, end: u32, lane: u32) {
 
     for (var four = start; four < end_word; four += 4u * LANES) {
         let words = next;
-        next = words_of(four + 4u * LANES, first, end, lane);
+        next = words_up_to(four + 4u * LANES, end, lane);
         let at = four + lane + FOUR;
-        if (all_ours(four, first, end)) {
+        if (are_ours(four, first, end)) {
             count_four(words, at, lowest);
         } else {
             for (var i = 0u; i < 4u; i += 1u) {

@@ -15,7 +15,7 @@ fn clear_shared(lane: u32) {
 }
 
 fn count_at(place: u32) {
-    atomicAdd(&wg_bins[place / 2u], 1u << (16u * (place & 1u)));
+    atomicAdd(&wg_bins[place / 2u], 1u + (place & 1u) * 0xffffu);
 }
 
 // What the counters say goes to what lanes share. Uniform flow.

@@ -7,6 +7,11 @@ fn widen(word: u32, half: u32) -> u32 {
     return ((word >> (16u * half)) & 0x7fffu) << 16u;
 }
 
+// Twice that.
+fn widen_twice(word: u32, half: u32) -> u32 {
+    return widen(word, half) << 1u;
+}
+
 // The bits of a word that belong to entry `half`.
 fn entry_bits(half: u32) -> u32 {
     return 0xffffu << (16u * half);

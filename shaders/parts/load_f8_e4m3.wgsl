@@ -20,6 +20,11 @@ fn widen(word: u32, half: u32) -> u32 {
     return ((121u - shift) << 23u) | (((mantissa << shift) & 7u) << 20u);
 }
 
+// Twice that.
+fn widen_twice(word: u32, half: u32) -> u32 {
+    return widen(word, half) << 1u;
+}
+
 // The bits of a word that belong to entry `half`.
 fn entry_bits(half: u32) -> u32 {
     return 0xffu << (8u * half);

@@ -17,10 +17,11 @@ fn set_flags(lane: u32, flags: u32) {
 fn gather(number: u32) -> u32 {
     let first = number * MASK_SPAN;
     let at = first % LANES / MASK_SPAN * (MASK_SPAN + 1u);
-    let shift = first / LANES * PER_WORD;
+    // Their bits go to the top of a word, and from there to the bottom of ours: two shifts, for hardware that shifts two words as one.
+    let shift = 32u - PER_WORD - first / LANES * PER_WORD;
     var word = 0u;
     for (var j = MASK_SPAN; j > 0u; j -= 1u) {
-        word = (word << PER_WORD) | ((atomicLoad(&wg_lane_words[at + j - 1u]) >> shift) & ((1u << PER_WORD) - 1u));
+        word = (word << PER_WORD) | ((atomicLoad(&wg_lane_words[at + j - 1u]) << shift) >> (32u - PER_WORD));
     }
     return word;
 }

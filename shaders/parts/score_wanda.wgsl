@@ -77,3 +77,8 @@ fn product(weight: u32, norm: u32) -> u32 {
     // The hidden bit, where there is one, adds one to the exponent field; so does a carry out of the rounding.
     return (u32(biased - 1) << 23u) + rounded;
 }
+
+// Twice the key of a word's entry `half`, which is entry `at` of the slice.
+fn twice_key_of(word: u32, half: u32, at: u32) -> u32 {
+    return key_of(widen(word, half), at) << 1u;
+}

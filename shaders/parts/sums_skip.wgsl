@@ -15,9 +15,9 @@ fn window_lowest(top: u32) -> u32 {
     return 0u;
 }
 
-fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> bool {
+fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32, lead: u32) -> bool {
     return max(max(keys.x, keys.y), max(keys.z, keys.w)) < KEY_END;
 }
 
-fn take_normal(window: ptr<function, Window>, above: u32) {
+fn take_normal(window: ptr<function, Window>, key: u32, twice: u32, lead: u32) {
 }

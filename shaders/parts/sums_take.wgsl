@@ -30,24 +30,25 @@ fn window_lowest(top: u32) -> u32 {
     return (top - REACH) << 23u;
 }
 
-// Add four scores, where all of them fit and are normal numbers; `lowest` is the window's. Less is to be done for each then: counted from `lowest` a
-// key has in its upper bits how far its significand is to be moved.
-fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32) -> bool {
+// Add four scores, where all of them fit and are normal numbers; `lowest` is the window's. Less is to be done for each then: twice how far a key lies
+// above `lowest` has in its highest byte how far the significand is to be moved. `lead` is the hidden bit.
+fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32, lead: u32) -> bool {
     let above = keys - lowest;
     if (max(max(above.x, above.y), max(above.z, above.w)) >= ((REACH + 1u) << 23u)) {
         return false;
     }
-    take_normal(window, above.x);
-    take_normal(window, above.y);
-    take_normal(window, above.z);
-    take_normal(window, above.w);
+    let twice = above << vec4<u32>(1u);
+    take_normal(window, keys.x, twice.x, lead);
+    take_normal(window, keys.y, twice.y, lead);
+    take_normal(window, keys.z, twice.z, lead);
+    take_normal(window, keys.w, twice.w, lead);
     return true;
 }
 
-fn take_normal(window: ptr<function, Window>, above: u32) {
-    let m = (above & 0x7fffffu) | 0x800000u;
-    let up = above >> 23u;
-    let shifted = m << up;
+fn take_normal(window: ptr<function, Window>, key: u32, twice: u32, lead: u32) {
+    let m = (key & 0x7fffffu) | lead;
+    let up = twice >> 24u;
+    let shifted = m << up; // its lowest 32 bits
     let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (2u * LIMB - up));
     (*window).limbs += limbs;
     (*window).low += limbs.xxy * limbs.xyy;

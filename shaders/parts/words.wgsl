@@ -19,7 +19,17 @@ fn words_of(start: u32, first: u32, end: u32, lane: u32) -> vec4<u32> {
     return four_words(clamp(at, vec4<u32>(first / PER_WORD), vec4<u32>((end - 1u) / PER_WORD)));
 }
 
+// The same where none lies before the range: of those behind it all are its last one, and no lane asks which these are.
+fn words_up_to(start: u32, end: u32, lane: u32) -> vec4<u32> {
+    return four_words(min(start + lane + FOUR, vec4<u32>((end - 1u) / PER_WORD)));
+}
+
 // Whether all entries of the workgroup's next four words a lane are ours. The same for all lanes.
 fn all_ours(start: u32, first: u32, end: u32) -> bool {
     return (start * PER_WORD >= first) & ((start + 4u * LANES) * PER_WORD <= end);
+}
+
+// The same of words that begin with the range's first one, or behind it.
+fn are_ours(start: u32, first: u32, end: u32) -> bool {
+    return (PER_WORD == 1u || start * PER_WORD >= first) & ((start + 4u * LANES) * PER_WORD <= end);
 }
