@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     let rows: Vec<f32> = corners.flat_map(|corner| scores(&patch(corner))).collect();
     let tensor = Tensor::from(&rows).with_row_len((PATCH * PATCH) as u64)?;
     let (decision, _) = pruner.mask(&[tensor], &Rule::new().with_granularity(Granularity::Row))?;
-    println!("patches of {PATCH} x {PATCH}: {} of {} pixels kept", decision.kept(), decision.len());
+    println!("patches of {PATCH} x {PATCH}: {} of {} pixels kept", decision.kept(), decision.entries());
     for line in decision.groups().chunks(SIDE / PATCH) {
         println!("  {}", line.iter().map(|patch| format!("{:5.1}", patch.n_eff)).collect::<String>());
     }

@@ -118,7 +118,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{}: {} of {} weights kept in {ROWS} rows, in one submit",
         adapter.get_info().name,
         decision.kept(),
-        decision.len()
+        decision.entries()
     );
     println!("the forward pass behind it made y = {:.3?} ..", &y[..4]);
     Ok(())

@@ -32,7 +32,7 @@ fn main() -> Result<(), Error> {
         let rule = Rule::new().with_granularity(Granularity::Row).with_beta(beta);
         let (decision, masks) = pruner.mask(&[tensor], &rule)?;
 
-        println!("\nbeta {}, {} of {} weights kept", beta.get(), decision.kept(), decision.len());
+        println!("\nbeta {}, {} of {} weights kept", beta.get(), decision.kept(), decision.entries());
         println!("{:<30}{:>10}{:>7}{:>9}{:>9}{:>12}", "row", "N_eff", "kept", "mass", "bound", "threshold");
         for ((name, _), row) in ROWS.iter().zip(decision.groups()) {
             // A row of zeros has no order: it is kept whole, and says so.

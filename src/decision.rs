@@ -64,13 +64,8 @@ impl Decision {
     }
 
     /// Entries that competed, all contests together.
-    pub fn len(&self) -> u64 {
+    pub fn entries(&self) -> u64 {
         self.groups.iter().map(|g| g.len).sum()
-    }
-
-    /// Whether there was no contest.
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
     }
 }
 
@@ -99,13 +94,11 @@ impl Quota {
     }
 
     /// A contest that a device has decided: its count, and the sums that it came from. `None` where those are no sums of scores and of their
-    /// squares: some bytes that were said to be.
+    /// squares, or the count is not what they say: some bytes that were said to be, or what was there before the device had done its work.
     #[cfg(feature = "gpu")]
-    pub(crate) fn decided(moments: &Moments, len: u64, kept: u64) -> Option<Self> {
-        if moments.sum.wide().is_zero() != moments.square.wide().is_zero() || kept > len {
-            return None;
-        }
-        Some(Self { len, kept, effective: Effective::new(moments, len) })
+    pub(crate) fn decided(moments: &Moments, len: u64, kept: u64, rule: &Rule) -> Option<Self> {
+        let are_sums = moments.sum.wide().is_zero() == moments.square.wide().is_zero();
+        are_sums.then(|| Self::new(moments, len, rule)).filter(|quota| quota.kept == kept)
     }
 
     /// The threshold, where there is nothing to look for: all or none are kept of scores that are zero, none of others.

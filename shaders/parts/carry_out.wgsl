@@ -10,9 +10,6 @@
 // Of a tile, a bit for each of the lane's entries: those that are kept, and of them the candidates.
 var<private> my_kept: u32;
 var<private> my_found: u32;
-// Of some words, a bit for each entry, the first one lowest: those that lose, and those that lie below the end of the candidates.
-var<private> my_lost: u32;
-var<private> my_low: u32;
 // Candidates are the keys of so many values from the threshold on.
 var<private> my_width: u32;
 
@@ -24,25 +21,19 @@ fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, f
     let is_limit_apart = ties_lose | ((four + 4u * LANES) * PER_WORD <= limit);
     let least = threshold + u32(ties_lose);
     if (all_ours(four, first, end) & is_limit_apart) {
-        my_lost = 0u;
-        my_low = 0u;
+        begin_four();
         carry_word(words.w, at.w, least);
         carry_word(words.z, at.z, least);
         carry_word(words.y, at.y, least);
         carry_word(words.x, at.x, least);
-        let kept = ~my_lost & FOUR_FLAGS;
-        my_kept |= kept << (i * PER_WORD);
-        my_found |= (kept & my_low) << (i * PER_WORD);
+        note_four(i);
     } else if (MEETS_ENDS && is_limit_apart && first % PER_WORD == 0u && end % PER_WORD == 0u) {
-        my_lost = 0u;
-        my_low = 0u;
+        begin_four();
         carry_ours(words.w, at.w, least, first, end);
         carry_ours(words.z, at.z, least, first, end);
         carry_ours(words.y, at.y, least, first, end);
         carry_ours(words.x, at.x, least, first, end);
-        let kept = ~my_lost & FOUR_FLAGS;
-        my_kept |= kept << (i * PER_WORD);
-        my_found |= (kept & my_low) << (i * PER_WORD);
+        note_four(i);
     } else {
         for (var j = 0u; j < 4u; j += 1u) {
             carry_some(at[j], words[j], i + j, threshold, limit, first, end);
@@ -55,9 +46,15 @@ fn carry_ours(word: u32, word_at: u32, least: u32, first: u32, end: u32) {
     if (word_at * PER_WORD >= first && word_at * PER_WORD < end) {
         carry_word(word, word_at, least);
     } else {
-        my_lost = (my_lost << PER_WORD) | ((1u << PER_WORD) - 1u);
-        my_low = my_low << PER_WORD;
+        pass_word();
     }
+}
+
+// What the four words say goes to the tile's flags.
+fn note_four(i: u32) {
+    let kept = kept_of_four();
+    my_kept |= kept << (i * PER_WORD);
+    my_found |= (kept & low_of_four()) << (i * PER_WORD);
 }
 
 // What follows when a tile's entries are decided. Uniform flow. Leaves the sum of kept scores, of this workgroup and but for candidates, in `wg_digits`.
