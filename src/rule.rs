@@ -233,7 +233,12 @@ impl Beta {
         if !(value > 0.0 && value.is_finite()) {
             return Err(Error::invalid(format!("beta {} is not a positive number", shown(value))));
         }
-        let none = || Error::invalid(format!("beta {} is no ratio of two 64-bit integers", shown(value)));
+        let none = || {
+            Error::invalid(format!(
+                "beta {} is no ratio of two 64-bit integers, as decimals of up to 19 digits are",
+                shown(value)
+            ))
+        };
         let (numerator, denominator) = decimal(value).ok_or_else(none)?;
         Ok(Self { numerator, denominator })
     }
@@ -282,7 +287,12 @@ impl Sparsity {
         if !(0.0..=1.0).contains(&value) {
             return Err(Error::invalid(format!("sparsity {} does not lie between 0 and 1", shown(value))));
         }
-        let none = || Error::invalid(format!("sparsity {} is no ratio of two 64-bit integers", shown(value)));
+        let none = || {
+            Error::invalid(format!(
+                "sparsity {} is no ratio of two 64-bit integers, as decimals of up to 19 digits are",
+                shown(value)
+            ))
+        };
         let (numerator, denominator) = decimal(value.abs()).ok_or_else(none)?;
         Ok(Self { numerator, denominator })
     }
@@ -302,6 +312,16 @@ impl Sparsity {
     /// The nearest `f64`, to print.
     pub fn get(self) -> f64 {
         Wide::from_limbs(&[self.numerator]).ratio(&Wide::from_limbs(&[self.denominator]))
+    }
+
+    /// The numerator, in lowest terms.
+    pub const fn numerator(self) -> u64 {
+        self.numerator
+    }
+
+    /// The denominator, in lowest terms.
+    pub const fn denominator(self) -> u64 {
+        self.denominator
     }
 
     /// This part of `len`, rounded half to even.

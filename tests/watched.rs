@@ -138,7 +138,7 @@ fn a_stream_is_watched_and_ended_too() {
         let decision = backend.pruner.watched(&mut watch).stream(&mut pieces, &rule, EVERYTHING).unwrap();
         assert_eq!(decision.groups(), want.groups, "{}", backend.name);
         assert_eq!(pieces.pruned_bytes(), want.pruned, "{}", backend.name);
-        check_told(&told, decision.len());
+        check_told(&told, decision.entries());
         // In the middle: what is stored by then is stored, and no more.
         let mut pieces = Pieces::new(&tensors, 1 << 20, EVERYTHING);
         let mut stored = 0;

@@ -315,7 +315,7 @@ impl Report {
             weights: network.len(),
             before: network.accuracy(tests),
             after: shown.pruned.accuracy(tests),
-            sparsity: sparsity(shown.decision.kept(), shown.decision.len()),
+            sparsity: sparsity(shown.decision.kept(), shown.decision.entries()),
             backend: cpu.backend().to_string(),
             seconds: shown.seconds,
             layers: LayerReport::all(network, &shown.decision),
@@ -359,7 +359,7 @@ impl RuleReport {
         Self {
             granularity: granularity.map_or("", |(name, _)| name),
             beta: beta(&answer.rule),
-            sparsity: sparsity(answer.decision.kept(), answer.decision.len()),
+            sparsity: sparsity(answer.decision.kept(), answer.decision.entries()),
             accuracy: answer.pruned.accuracy(tests),
         }
     }

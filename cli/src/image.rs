@@ -156,7 +156,7 @@ fn prune<T: Sample>(
                     Err(error) => return Err(error).with_context(|| format!("the {name} channel")),
                 }
             };
-            channel.len += decision.len();
+            channel.len += decision.entries();
             channel.kept += decision.kept();
             channel.contests += decision.groups().len() as u64;
             if let (None, [contest]) = (args.patch, decision.groups()) {

@@ -29,9 +29,11 @@ pub struct SliceBuffers<'a> {
     pub weights: wgpu::BufferBinding<'a>,
     /// `STORAGE`: one `f32` per column, for [`Score::Wanda`]; they must be finite, their sign is ignored.
     pub norms: Option<wgpu::BufferBinding<'a>>,
-    /// `STORAGE`: one score per weight, for [`Score::Given`], stored as [`TensorSpec::scores`] says, in whole words.
+    /// `STORAGE`: one score per weight, for [`Score::Given`], stored as [`TensorSpec::scores`] says, in whole words. They may lie in the weights' buffer, or
+    /// be the weights themselves; nothing else that is read may share bytes with what is written.
     pub scores: Option<wgpu::BufferBinding<'a>>,
-    /// `STORAGE`: receives one bit per entry, entry `i` at bit `i % 32` of word `i / 32`.
+    /// `STORAGE`: receives one bit per entry, entry `i` at bit `i % 32` of word `i / 32`. Of the last word the bits behind the last entry become
+    /// zeros, unless its contest has a score that is no number: then all bits of that contest stay what they were.
     pub mask: wgpu::BufferBinding<'a>,
 }
 

@@ -20,6 +20,7 @@ use std::sync::MutexGuard;
 /// A contest in progress; see `cpu::Contest` for the order of calls.
 pub(crate) struct Contest<'e> {
     engine: &'e Engine,
+    rule: Rule,
     digits: u32,
     /// Digits known so far.
     known: u32,
@@ -84,6 +85,7 @@ impl Engine {
         let digits = digits as u32;
         Ok(Contest {
             engine: self,
+            rule: *rule,
             digits,
             known: 0,
             pieces,
@@ -191,7 +193,7 @@ impl Contest<'_> {
             let piece = piece.ok_or_else(|| Error::new(ErrorKind::Internal, "the cut lies in no piece"))?;
             piece.start + u64::from(record.cut_index)
         };
-        contest_group(&record, &back[1], self.len, cut).ok_or_else(no_sums)
+        contest_group(&record, &back[1], self.len, cut, &self.rule).ok_or_else(no_sums)
     }
 
     fn load(&self, i: usize, keys: &Keys<'_>) -> Result<Loaded, Error> {
@@ -247,17 +249,17 @@ impl Contest<'_> {
 
 /// What no device should leave.
 pub(super) fn no_sums() -> Error {
-    Error::new(ErrorKind::Internal, "the device left sums that no scores have")
+    Error::new(ErrorKind::Internal, "the device left a count or sums that no scores have")
 }
 
 /// A contest, from its record and its counters.
-pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64) -> Option<Group> {
+pub(super) fn contest_group(record: &Record, tally: &[u8], len: u64, cut: u64, rule: &Rule) -> Option<Group> {
     let moments = Moments {
         sum: from_counters::<SUM_LIMBS>(tally, TALLY_SUM..TALLY_SQUARE),
         square: from_counters::<SQUARE_LIMBS>(tally, TALLY_SQUARE..TALLY_KEPT),
     };
     let kept_sum = from_counters::<SUM_LIMBS>(tally, TALLY_KEPT..TALLY_FOCUS);
-    let quota = Quota::decided(&moments, len, record.kept())?;
+    let quota = Quota::decided(&moments, len, record.kept(), rule)?;
     Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }
 

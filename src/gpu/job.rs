@@ -69,12 +69,12 @@ impl Kernels {
     }
 
     /// Bind a plan to buffers: the last step that creates anything (bind groups, a small parameter buffer, and pipelines that no
-    /// [`warm_up`](Self::warm_up) has compiled yet).
+    /// [`warm_up`](Self::warm_up) has compiled yet). The plan may be of other kernels, if they are of the same device, as the buffers are.
     ///
     /// # Errors
     /// `InvalidInput` when a buffer is too small, at an offset that the device does not allow, lacks a usage, or shares bytes with another that
     /// is written, or when norms, scores or keys are missing or superfluous; and for a plan that takes sums, of
-    /// [kernels that leave them out](Self::for_timing_without_sums).
+    /// [kernels that leave them out](Self::for_timing_without_sums). [`Error::tensor`] is the number of the slice, if the error is of one.
     pub fn bind(&self, plan: &Plan, buffers: &Buffers<'_>) -> Result<Job, Error> {
         if buffers.slices.len() != plan.slices.len() {
             let message = format!("buffers for {} slices, the plan has {}", buffers.slices.len(), plan.slices.len());

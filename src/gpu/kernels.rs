@@ -557,7 +557,9 @@ pub fn required_features(adapter: wgpu::Features) -> wgpu::Features {
 /// Whether a device opened with these limits can run the kernels.
 pub(crate) fn check_limits(limits: &wgpu::Limits) -> Result<(), Error> {
     let needs = [
+        ("max_bindings_per_bind_group", 9, limits.max_bindings_per_bind_group),
         ("max_storage_buffers_per_shader_stage", 8, limits.max_storage_buffers_per_shader_stage),
+        ("max_uniform_buffers_per_shader_stage", 1, limits.max_uniform_buffers_per_shader_stage),
         ("max_compute_invocations_per_workgroup", 256, limits.max_compute_invocations_per_workgroup),
         ("max_compute_workgroup_size_x", 256, limits.max_compute_workgroup_size_x),
         ("max_compute_workgroup_storage_size", 16 * 1024, limits.max_compute_workgroup_storage_size),

@@ -207,7 +207,7 @@ impl Plan {
     }
 
     /// Contests, each with a [`Record`]: numbered as in a [`Decision`].
-    pub fn groups(&self) -> u64 {
+    pub fn group_count(&self) -> u64 {
         self.groups
     }
 
@@ -274,7 +274,7 @@ impl Plan {
     ///
     /// # Errors
     /// `InvalidInput` when the plan is not [`with_mass`](Self::with_mass), when there are not as many bytes as it asks for, or when they are
-    /// sums that no scores have;
+    /// sums that no scores have, or whose count is another than the record's: before the job is done, say;
     /// `NonFinite` for the first contest with a score that is no number, its slice for the tensor.
     pub fn decision(&self, records: &[Record], sums: &[u8]) -> Result<Decision, Error> {
         let wanted = self.sums_range().end;
@@ -290,6 +290,10 @@ impl Plan {
             )));
         }
         if let Some(bad) = records.iter().find(|record| record.status != 0) {
+            if bad.status > 3 || bad.bad_slice as usize >= self.slices.len() {
+                let (status, slice, all) = (bad.status, bad.bad_slice, self.slices.len());
+                return Err(Error::invalid(format!("a record has the status {status} and slice {slice} of {all}")));
+            }
             let what = [NonFinite::Nan, NonFinite::Infinity, NonFinite::Product][(bad.status - 1).min(2) as usize];
             return Err(Error::non_finite(bad.bad_slice as usize, bad.bad_index.into(), what));
         }
@@ -303,8 +307,8 @@ impl Plan {
             let sums = &sums[scratch.tally.start as usize..scratch.tally.end as usize];
             // Sums first: where they end, no number is taken from the next batch.
             for (sums, number) in sums.chunks_exact(batch.stride(true) as usize).zip(numbers.by_ref()) {
-                let no_sums = || Error::invalid(format!("contest {number} has sums that no scores have"));
-                groups.push((number, batch.group(&records[number], sums).ok_or_else(no_sums)?));
+                let no_sums = || Error::invalid(format!("contest {number} has a count or sums that no scores have"));
+                groups.push((number, batch.group(&records[number], sums, &self.rule).ok_or_else(no_sums)?));
             }
         }
         groups.sort_unstable_by_key(|&(number, _)| number);
@@ -365,9 +369,9 @@ impl Plan {
 
 impl Batch {
     /// A contest, from what was left of it on the device.
-    fn group(&self, record: &Record, sums: &[u8]) -> Option<Group> {
+    fn group(&self, record: &Record, sums: &[u8], rule: &Rule) -> Option<Group> {
         if self.rows {
-            return row_group(record, sums, self.contest_len);
+            return row_group(record, sums, self.contest_len, rule);
         }
         let mut cut = self.contest_len;
         if record.cut_span != Record::NO_CUT {
@@ -382,7 +386,7 @@ impl Batch {
             }
             cut = before + u64::from(record.cut_index);
         }
-        contest_group(record, sums, self.contest_len, cut)
+        contest_group(record, sums, self.contest_len, cut, rule)
     }
 }
 
@@ -395,11 +399,13 @@ impl Kernels {
     ///
     /// # Errors
     /// `InvalidInput` for an empty slice, more than one where the granularity asks for one, segments, or [`Score::Given`] without
-    /// [`TensorSpec::scores`]; `Limit` when a slice or what the job needs does not fit a binding of this device.
+    /// [`TensorSpec::scores`]; `Limit` when a slice or what the job needs does not fit a binding of this device. [`Error::tensor`] is the
+    /// number of the slice, if the error is of one.
     pub fn plan(&self, slices: &[TensorSpec], rule: &Rule) -> Result<Plan, Error> {
         kernels::check_limits(&self.device().limits())?;
         if slices.is_empty() || (slices.len() > 1 && rule.granularity != Granularity::Global) {
-            let message = format!("{} slices for granularity {}, which takes one", slices.len(), rule.granularity);
+            let wants = if rule.granularity == Granularity::Global { "one or more" } else { "one" };
+            let message = format!("{} slices for granularity {}, which takes {wants}", slices.len(), rule.granularity);
             return Err(Error::invalid(message));
         }
         for (i, spec) in slices.iter().enumerate() {

@@ -82,17 +82,17 @@ impl Engine {
                 bytemuck::pod_read_unaligned(&records[i * size_of::<Record>()..][..size_of::<Record>()]);
             let sums = &sums[i * stride as usize..][..stride as usize];
             if !is_long {
-                return row_group(&record, sums, row_len as u64);
+                return row_group(&record, sums, row_len as u64, rule);
             }
             let cut = if record.cut_span == Record::NO_CUT { row_len as u64 } else { record.cut_index.into() };
-            contest_group(&record, sums, row_len as u64, cut)
+            contest_group(&record, sums, row_len as u64, cut, rule)
         };
         (0..groups).map(|i| row(i).ok_or_else(no_sums)).collect()
     }
 }
 
 /// A row, from its record and its three sums.
-pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Option<Group> {
+pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64, rule: &Rule) -> Option<Group> {
     let words = |from: usize, count: usize| &sums[from * 4..(from + count) * 4];
     let moments = Moments {
         sum: from_words(words(0, ROW_SUM_WORDS)),
@@ -100,7 +100,7 @@ pub(super) fn row_group(record: &Record, sums: &[u8], row_len: u64) -> Option<Gr
     };
     let kept_sum = from_words(words(ROW_SUM_WORDS + ROW_SQUARE_WORDS, ROW_SUM_WORDS));
     let cut = if record.cut_span == Record::NO_CUT { row_len } else { record.cut_index.into() };
-    let quota = Quota::decided(&moments, row_len, record.kept())?;
+    let quota = Quota::decided(&moments, row_len, record.kept(), rule)?;
     Some(quota.settle(record.threshold, cut, moments.mass(&kept_sum)))
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn new(decision: &Decision, masks: &[Mask], pruned: Vec<Vec<u8>>) -> Self {
         let masks = masks.iter().map(|m| m.as_bytes().to_vec()).collect();
-        Self { groups: decision.groups().to_vec(), kept: decision.kept(), len: decision.len(), masks, pruned }
+        Self { groups: decision.groups().to_vec(), kept: decision.kept(), len: decision.entries(), masks, pruned }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Jobs among other work.
 
 use crate::KINDS;
-use crate::common;
 use crate::common::inputs::{self, distribution, mixture, with_norms};
 use crate::common::oracle::{self, Contests, Keep, Kind, Question, Weights};
+use crate::common::{self, skipped};
 use crate::devices::{EVERYTHING, Gpu, adapters, open, open_by_default, turns};
 use crate::task::{Task, ask_one, part, question, specs};
 use emprune::ErrorKind;
@@ -76,6 +76,24 @@ fn the_mass_on_the_device_is_the_pruner_s() {
                 }
             }
             plan.clone().with_mass(false).unwrap().decision(&records, sums).expect_err("there is no mass");
+            // So are records: those of buffers that no job has come to yet, another count, and a status that there is not.
+            let refused = |what: &str, records: &[Record], sums: &[u8]| {
+                let error = plan.decision(records, sums).expect_err(what);
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {what}: {error}", gpu.name);
+            };
+            if keeps {
+                refused("nothing", &vec![Record::default(); records.len()], &vec![0; bytes]);
+            }
+            let last = records.len() - 1;
+            for (what, change) in [
+                ("a count", (|record: &mut Record| record.kept[0] ^= 1) as fn(&mut Record)),
+                ("a status", |record| record.status = 9),
+                ("a slice", |record| (record.status, record.bad_slice) = (1, 77)),
+            ] {
+                let mut wrong = records.clone();
+                change(&mut wrong[last]);
+                refused(what, &wrong, sums);
+            }
         }
     }
 }
@@ -344,7 +362,7 @@ fn recording_allocates_nothing() {
                 .map(|r| (r.allocations.len(), r.total_allocated_bytes, r.total_reserved_bytes))
         };
         if live().is_none() {
-            eprintln!("{}: does not say what it allocates", gpu.name);
+            skipped(&format!("{} does not say what it allocates", gpu.name));
             continue;
         }
         for (contests, wanda) in [
@@ -396,7 +414,12 @@ fn a_pipeline_cache_of_the_caller() {
     let weights = distribution("normal").weights(Kind::F32, 3, 1001, 360);
     let asked = question(Contests::Row, false, 1.0);
     let want = oracle::answer(std::slice::from_ref(&weights), &asked).unwrap();
-    for adapter in adapters().iter().filter(|a| a.features().contains(wgpu::Features::PIPELINE_CACHE)) {
+    for adapter in adapters() {
+        if !adapter.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            skipped(&format!("{} has no pipeline caches", adapter.get_info().name));
+            continue;
+        }
+        let adapter = &adapter;
         let (name, device, queue) = open(adapter, "a cache", wgpu::Features::PIPELINE_CACHE, wgpu::Limits::default());
         let gpu = Gpu { kernels: Kernels::new(&device), name, device, queue };
         let mut data: Option<Vec<u8>> = None;

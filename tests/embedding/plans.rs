@@ -26,7 +26,7 @@ fn a_plan_knows_its_sizes() {
         let gpu = turn.gpu;
         let rows = plan(gpu, &[(Dtype::Bf16, 301 * 27, 27)], ROW).unwrap();
         assert_eq!(
-            (rows.groups(), rows.records_bytes()),
+            (rows.group_count(), rows.records_bytes()),
             (301, 301 * size_of::<Record>() as u64),
             "one record per row"
         );
@@ -40,7 +40,7 @@ fn a_plan_knows_its_sizes() {
         );
         let global = plan(gpu, &[(Dtype::F32, 1000, 10), (Dtype::F16, 77, 7)], GLOBAL).unwrap();
         assert_eq!(
-            (global.groups(), global.weights_bytes(1), global.mask_bytes(1)),
+            (global.group_count(), global.weights_bytes(1), global.mask_bytes(1)),
             (1, Some(156), Some(12)),
             "two slices"
         );
@@ -90,16 +90,16 @@ fn a_plan_of_blocks_knows_its_sizes() {
         let gpu = turn.gpu;
         let (len, columns) = (1 << 20, 1 << 10);
         let all = plan(gpu, &[(Dtype::Bf16, len, columns)], COLUMN).unwrap();
-        assert_eq!((all.groups(), all.keys_bytes(), all.mask_bytes(0)), (columns, 4 * len, Some(len / 8)));
+        assert_eq!((all.group_count(), all.keys_bytes(), all.mask_bytes(0)), (columns, 4 * len, Some(len / 8)));
         // Arranged, decided, brought back, zeroed.
         assert_eq!(all.dispatches(), 4);
         assert_eq!(all.with_mass(true).unwrap().dispatches(), 5);
         let small = plan(gpu, &[(Dtype::Bf16, 64 * 12, 12)], BLOCKS).unwrap();
         let large = plan(gpu, &[(Dtype::Bf16, len, columns)], BLOCKS).unwrap();
-        assert_eq!((small.groups(), large.groups()), (48, len / 16));
+        assert_eq!((small.group_count(), large.group_count()), (48, len / 16));
         assert_eq!(small.dispatches(), large.dispatches(), "however many there are");
         let edges = plan(gpu, &[(Dtype::Bf16, 67 * 13, 13)], BLOCKS).unwrap();
-        assert_eq!((edges.groups(), edges.dispatches()), (17 * 4, small.dispatches() + 3), "blocks of four sizes");
+        assert_eq!((edges.group_count(), edges.dispatches()), (17 * 4, small.dispatches() + 3), "blocks of four sizes");
         // Weights, keys, their mask; the mask again and the weights, to be zeroed.
         let (mask, keys, weights, records) = (len / 8, 4 * len, 2 * len, len / 16 * RECORD);
         assert_eq!(
