@@ -17,9 +17,9 @@ pub enum ErrorKind {
     Cancelled,
     /// No adapter fits what was asked for.
     NoAdapter,
-    /// A limit of the device is too small for the request; or it does not open.
+    /// A limit of the device is too small for the request; or it does not open. Or a source's tensor has more pieces than can be listed.
     Limit,
-    /// The device has no memory left.
+    /// The device has no memory left, or the host none for so many structures.
     OutOfMemory,
     /// The device is gone.
     DeviceLost,

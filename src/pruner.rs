@@ -284,7 +284,8 @@ impl Pruner {
     /// the entries before it taken off the `cut`.
     ///
     /// # Errors
-    /// `InvalidInput` when the groups are not as many or not as long as the contests, or have a threshold that is no score, and as [`stream`](Self::stream).
+    /// `InvalidInput` when the groups are not as many or not as long as the contests, or have a threshold that is no score, and as
+    /// [`stream`](Self::stream), but that scores are compared and no more: one that is no number is above every threshold, and no error.
     pub fn carry_out(&self, source: &mut dyn Source, rule: &Rule, groups: &[Group], want: Want) -> Result<(), Error> {
         carry_out(&mut Streamed::new(source, want), rule, groups)
     }

@@ -25,7 +25,8 @@ pub trait Source {
     /// What there is, in the order in which it competes: among equal scores the earlier entry wins.
     fn tensors(&self) -> &[TensorSpec];
 
-    /// One norm per column of a tensor, for [`Score::Wanda`](crate::Score::Wanda). Asked for before anything is read, and whenever a
+    /// One norm per column of a tensor, for [`Score::Wanda`](crate::Score::Wanda). Asked for before anything is read, whatever the score: norms that
+    /// it does not take are refused, as segments are that the granularity does not. Then whenever a
     /// pass comes to the tensor: those of one tensor are kept meanwhile, so a source need not have all of them in memory.
     ///
     /// # Errors
@@ -56,7 +57,7 @@ pub trait Source {
     }
 
     /// The bytes of the entries `range` of `tensor`, little-endian. Each range is asked for one to six times, ascending
-    /// within a pass. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
+    /// within a pass; with structures more often, where [`structure_bytes`](Self::structure_bytes) is little. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
     /// a time, together with what lies between them where that is little, and then everything once more, ascending.
     ///
     /// # Errors

@@ -262,6 +262,12 @@ impl<'a, T: Element> From<&'a Vec<T>> for Tensor<'a> {
     }
 }
 
+impl<'a, T: Element, const N: usize> From<&'a [T; N]> for Tensor<'a> {
+    fn from(values: &'a [T; N]) -> Self {
+        values.as_slice().into()
+    }
+}
+
 impl<'a, T: Element> From<&'a mut [T]> for TensorMut<'a> {
     fn from(values: &'a mut [T]) -> Self {
         let len = values.len() as u64;
@@ -272,6 +278,12 @@ impl<'a, T: Element> From<&'a mut [T]> for TensorMut<'a> {
 
 impl<'a, T: Element> From<&'a mut Vec<T>> for TensorMut<'a> {
     fn from(values: &'a mut Vec<T>) -> Self {
+        values.as_mut_slice().into()
+    }
+}
+
+impl<'a, T: Element, const N: usize> From<&'a mut [T; N]> for TensorMut<'a> {
+    fn from(values: &'a mut [T; N]) -> Self {
         values.as_mut_slice().into()
     }
 }

@@ -333,6 +333,47 @@ fn a_source_that_lies_about_its_shape() {
     }
 }
 
+/// A header that was made up may say anything. No list is made of what is not there.
+#[test]
+fn a_source_of_more_than_there_can_be() {
+    struct Boaster([TensorSpec; 1]);
+    impl emprune::Source for Boaster {
+        fn tensors(&self) -> &[TensorSpec] {
+            &self.0
+        }
+        fn load(&mut self, _: usize, _: std::ops::Range<u64>) -> std::io::Result<&mut [u8]> {
+            Err(std::io::Error::other("there is nothing to load"))
+        }
+        fn store(&mut self, _: usize, _: std::ops::Range<u64>, _: Option<&Mask>) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let kind = |what: &str, result: Result<(), Error>| {
+        let error = result.expect_err(what);
+        one_line(&error);
+        error.kind()
+    };
+    for backend in backends() {
+        for (len, expected) in [(u64::MAX, ErrorKind::Limit), (1 << 50, ErrorKind::Limit), (1 << 40, ErrorKind::Io)] {
+            let mut source = Boaster([TensorSpec::new(Dtype::F32, len, 1).unwrap()]);
+            for granularity in [Granularity::Row, Granularity::Tensor, Granularity::Global] {
+                let rule = Rule::new().with_granularity(granularity);
+                let streamed = backend.pruner.stream(&mut source, &rule, Want::default()).map(drop);
+                let kind = kind("a tensor that is not there", streamed);
+                // A device refuses what it has no counters for before anything is read.
+                let is_right = kind == expected || (expected == ErrorKind::Io && kind == ErrorKind::Limit);
+                assert!(is_right, "{}: {len} entries by {granularity}: {kind:?}", backend.name);
+            }
+            let (pruner, structure, rule) = (&backend.pruner, emprune::Structure::Row, Rule::new());
+            let rule = rule.with_granularity(Granularity::Tensor);
+            let streamed = pruner.stream_structures(&mut source, structure, emprune::Norm::L2, &rule, Want::default());
+            let kind = kind("rows that are not there", streamed.map(drop));
+            let most = [expected, ErrorKind::OutOfMemory];
+            assert!(most.contains(&kind), "{}: {len} rows: {kind:?}", backend.name);
+        }
+    }
+}
+
 /// A load that gives fewer or more bytes than were asked for is an error, not a wrong answer.
 #[test]
 fn a_source_that_gives_the_wrong_number_of_bytes() {

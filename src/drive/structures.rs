@@ -4,7 +4,7 @@ use super::{Drive, Engine, Judge, Piece, check, cut, drive};
 use crate::cpu::{self, Fates};
 use crate::decision::Decision;
 use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::grid::Grid;
 use crate::mask::Mask;
 use crate::rule::{Granularity, Rule, Score};
@@ -207,7 +207,7 @@ impl Drive<'_> {
         if let Norm::Given(scores) = norm {
             return structure::given(scores[tensor], members.own(), range).map_err(|e| e.of_tensor(tensor));
         }
-        let mut keys = Vec::with_capacity(range.len());
+        let mut keys = list_of(range.len()).map_err(|e| e.of_tensor(tensor))?;
         // Of the structure that the next member is of: the key is enough of the others, a tally takes many times as much.
         let (mut open, of_structure) = (Tally::default(), members.of_structure());
         let add = |member: usize, tally: &Tally| {
@@ -234,13 +234,14 @@ impl Drive<'_> {
         let blame = |e: Error| if members.len() == 1 { e.of_tensor(first) } else { e };
         let count = structure::count(members).map_err(blame)?;
         if let Norm::Given(scores) = norm {
-            let mut keys = vec![0; count];
+            let mut keys = list_of(count)?;
+            keys.resize(count, 0);
             for (tensor, scores) in scores.iter().enumerate().skip(first).take(members.len()) {
                 structure::join_given(scores, &mut keys).map_err(|e| e.of_tensor(tensor))?;
             }
             return Ok(keys);
         }
-        let mut keys = Vec::with_capacity(count);
+        let mut keys = list_of(count)?;
         let at_once = (room / size_of::<Tally>()).max(TALLIES);
         for start in (0..count).step_by(at_once) {
             let mut tallies = vec![Tally::default(); at_once.min(count - start)];
@@ -346,3 +347,11 @@ impl Drive<'_> {
 const TALLIED: u64 = 1 << 17;
 /// Runs, or columns, that are tallied at once: each takes some hundred bytes, and as many again on its way from a thread.
 const TALLIES: usize = 1 << 15;
+
+/// An empty list with room for the keys of so many structures.
+fn list_of(structures: usize) -> Result<Vec<u32>, Error> {
+    let mut keys = Vec::new();
+    let none = |_| Error::new(ErrorKind::OutOfMemory, format!("no memory for the scores of {structures} structures"));
+    keys.try_reserve_exact(structures).map_err(none)?;
+    Ok(keys)
+}
