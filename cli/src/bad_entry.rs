@@ -5,10 +5,16 @@ use crate::overlap::Unwritten;
 use crate::safetensors::{Model, TensorInfo};
 use emprune::Error;
 use std::fmt;
+use std::path::Path;
 
 /// What a tensor is called where several files have some.
 pub(crate) fn of(info: &TensorInfo, shards: &[Model]) -> String {
     format!("tensor {:?} of {}", info.name, shards[info.shard].path.display())
+}
+
+/// What its scores are called: itself, unless a file has them.
+pub(crate) fn of_scores(info: &TensorInfo, shards: &[Model], file: Option<&Path>) -> String {
+    file.map_or_else(|| of(info, shards), |file| format!("the scores of tensor {:?} in {}", info.name, file.display()))
 }
 
 /// A score that is no finite number.
@@ -35,15 +41,43 @@ impl BadEntry {
     }
 }
 
-/// The error of one tensor, of which these entries were looked at, in words for people.
-pub(crate) fn explain(error: Error, info: Option<&TensorInfo>, shards: &[Model], entries: Lines) -> anyhow::Error {
+/// What the library tells as an error of the source of weights, and is one of where they go.
+#[derive(Debug)]
+struct Late(Error);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Unwritten::of(&self.0).map_or(Ok(()), |late| late.fmt(f))
+    }
+}
+
+impl std::error::Error for Late {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Unwritten::of(&self.0)?.source()
+    }
+}
+
+/// The error of one tensor, of which these entries were looked at, in words for people; `scores` is the file that its scores are from, if they are not
+/// made of its weights.
+pub(crate) fn explain(
+    error: Error,
+    info: Option<&TensorInfo>,
+    shards: &[Model],
+    entries: Lines,
+    scores: Option<&Path>,
+) -> anyhow::Error {
     // What was handed over to be written may be of a tensor that the library is done with.
-    let info = Unwritten::of(&error).map(|late| late.tensor.clone()).or(info.cloned());
-    let Some(info) = &info else { return error.into() };
-    let name = of(info, shards);
+    if let Some(late) = Unwritten::of(&error) {
+        let name = of(&late.tensor, shards);
+        return anyhow::Error::new(Late(error)).context(name);
+    }
+    let Some(info) = info else { return error.into() };
     match error.index() {
-        Some(index) => anyhow::Error::new(BadEntry::new(entries, index, &error.to_string())).context(name),
-        _ => anyhow::Error::new(error).context(name),
+        Some(index) => {
+            let bad = BadEntry::new(entries, index, &error.to_string());
+            anyhow::Error::new(bad).context(of_scores(info, shards, scores))
+        }
+        _ => anyhow::Error::new(error).context(of(info, shards)),
     }
 }
 

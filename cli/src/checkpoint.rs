@@ -10,7 +10,7 @@ use crate::table::grouped;
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -129,7 +129,9 @@ impl Directory {
             let shown = path.join(file);
             match fs::metadata(&shown) {
                 Err(error) => {
-                    self.notes.push(format!("{} cannot be looked at ({error}), and so not be copied", shown.display()))
+                    let is_link = fs::symlink_metadata(&shown).is_ok_and(|metadata| metadata.is_symlink());
+                    let what = if is_link { "is a link that leads nowhere" } else { "cannot be looked at" };
+                    self.notes.push(format!("{} {what} ({error}): it cannot be copied to an output", shown.display()))
                 }
                 Ok(metadata) if metadata.is_file() && has_weights(file) => {
                     bytes += metadata.len();
@@ -162,6 +164,15 @@ const MOST_NAMED: usize = 4;
 fn has_weights(file: &Path) -> bool {
     const ENDINGS: [&str; 10] = ["safetensors", "bin", "pt", "pth", "ckpt", "gguf", "onnx", "h5", "msgpack", "ot"];
     file.extension().is_some_and(|end| ENDINGS.iter().any(|weights| end.eq_ignore_ascii_case(weights)))
+}
+
+/// A hint at a file of weights that has another name, as adapters have: it can be given itself.
+fn weights_among(names: &BTreeSet<OsString>) -> String {
+    let is_file = |name: &&OsString| Path::new(name).extension().is_some_and(|end| end == "safetensors");
+    let found = names.iter().find(is_file);
+    found.map_or_else(String::new, |name| {
+        format!("; {} is there, which can be given instead", Path::new(name).display())
+    })
 }
 
 /// Why something in a directory is no part of what is copied.
@@ -218,7 +229,7 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
         ensure!(named || !has_single, "there are {INDEX} and, not named in it, {SINGLE}: two models");
         shards
     } else {
-        ensure!(has_single, "there is neither {INDEX} nor {SINGLE}");
+        ensure!(has_single, "there is neither {INDEX} nor {SINGLE}{}", weights_among(&names));
         vec![Model::open(&path.join(SINGLE))?]
     };
     for shard in &shards {

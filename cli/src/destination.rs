@@ -30,6 +30,8 @@ pub(crate) struct Destination<'a> {
     directory: Option<NewDirectory>,
     /// Those of the directory.
     shards: Vec<File>,
+    /// What the files of weights will be called.
+    names: Vec<PathBuf>,
     journal: Option<Journal>,
     plots: Option<NewDirectory>,
 }
@@ -99,12 +101,16 @@ impl<'a> Destination<'a> {
         };
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
+        // Pictures may be refused: before anything of an earlier run is looked at.
+        let overwrites = |path| paths.overwrite || left(path);
+        let drawn = |path| NewDirectory::create(path, &model.path, overwrites(path), Box::new(is_plots), |_| false);
+        let plots = paths.plots.map(drawn).transpose()?;
         let names = model.output_names();
         let is_ours = Box::new(move |directory: &Path| is_model(directory, &names));
         let directory =
             directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, is_ours, goes_on));
         let directory = directory.transpose()?;
-        // Until it is known what can be gone on from, nothing of an earlier run is lost, whatever happens.
+        // Until all is begun, nothing of an earlier run is lost, whatever happens.
         let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
         let went_on = directory.as_ref().is_some_and(|new| goes_on(new.partial()));
         keep(went_on);
@@ -120,11 +126,9 @@ impl<'a> Destination<'a> {
         masks.iter_mut().for_each(|masks| masks.keep(went_on));
         let open = |new| Journal::open(new, &model.shards, asked, masks.as_ref().map(NewFile::file));
         let journal = directory.as_ref().filter(|_| resumes).map(open).transpose()?;
-        keep(false);
-        masks.iter_mut().for_each(|masks| masks.keep(false));
         if let Some(journal) = journal.as_ref().filter(|journal| journal.count() > 0) {
             let (done, all) = (journal.count(), model.shards.len());
-            events::note(&format!("{done} of {all} shards were finished by a run that was ended, and are taken over"));
+            events::note(&format!("finished by a run that was ended, and taken over: {done} of {all} shards"));
         }
         let open = |new: &NewDirectory, shard: &Model| match &journal {
             Some(journal) if journal.has(shard) => new.old_file(shard.name()),
@@ -134,11 +138,21 @@ impl<'a> Destination<'a> {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
             None => vec![],
         };
-        let overwrites = |path| paths.overwrite || left(path);
-        let drawn = |path| NewDirectory::create(path, &model.path, overwrites(path), Box::new(is_plots), |_| false);
-        let plots = paths.plots.map(drawn);
-        let plots = plots.transpose()?;
-        Ok(Self { model, overwrite: paths.overwrite, masks, report, weights, directory, shards, journal, plots })
+        let names = match (&directory, &weights) {
+            (Some(new), _) => model.shards.iter().map(|shard| new.target().join(shard.name())).collect(),
+            (None, file) => file.iter().map(|new| new.target().to_owned()).collect(),
+        };
+        // What is made of a model is for no other eyes than the model is.
+        for (file, shard) in weights.iter().map(NewFile::file).chain(&shards).zip(&model.shards) {
+            output::permit_as(file, &shard.file);
+        }
+        if let Some(shard) = model.shards.first() {
+            masks.iter().chain(&report).for_each(|new| output::permit_as(new.file(), &shard.file));
+        }
+        keep(false);
+        masks.iter_mut().for_each(|masks| masks.keep(false));
+        let overwrite = paths.overwrite;
+        Ok(Self { model, overwrite, masks, report, weights, directory, shards, names, journal, plots })
     }
 
     /// Of finished shards, where a killed run can be gone on from.
@@ -146,15 +160,15 @@ impl<'a> Destination<'a> {
         self.journal.as_ref()
     }
 
-    /// Before the run ends too early: leave what is finished, if a machine ended it that may come back.
-    pub(crate) fn keep_if_terminated(&mut self) {
+    /// Before the run ends too early: leave what is finished, unless a person at a keyboard wants to be rid of it.
+    pub(crate) fn keep_finished(&mut self) {
         if let (Some(directory), Some(journal)) = (&self.directory, &self.journal)
-            && interrupt::is_termination()
+            && !interrupt::is_by_hand()
             && journal.count() > 0
         {
             let (done, all, place) = (journal.count(), self.model.shards.len(), directory.partial().display());
             events::note(&format!(
-                "{done} of {all} shards are finished and stay in {place}; the same command goes on from there"
+                "finished, and left in {place} for the same command to go on from: {done} of {all} shards"
             ));
             directory.keep(true);
             self.masks.iter_mut().for_each(|masks| masks.keep(true));
@@ -163,7 +177,8 @@ impl<'a> Destination<'a> {
 
     /// One for each shard, or none in a dry run.
     pub(crate) fn outputs(&self) -> Vec<Sink<'_>> {
-        self.weights.iter().map(NewFile::file).chain(&self.shards).map(Sink::Write).collect()
+        let files = self.weights.iter().map(NewFile::file).chain(&self.shards);
+        files.zip(&self.names).map(|(file, name)| Sink::Write(file, name)).collect()
     }
 
     /// Where to draw.
@@ -172,12 +187,12 @@ impl<'a> Destination<'a> {
     }
 
     pub(crate) fn masks(&self) -> Option<Sink<'_>> {
-        self.masks.as_ref().map(|masks| Sink::Write(masks.file()))
+        self.masks.as_ref().map(|masks| Sink::Write(masks.file(), masks.target()))
     }
 
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(mut self, report: &impl Serialize) -> Result<()> {
-        self.complete(report).inspect_err(|_| self.keep_if_terminated())?;
+        self.complete(report).inspect_err(|_| self.keep_finished())?;
         let Self { overwrite, masks, report, weights, mut directory, shards, journal, plots, .. } = self;
         if let (Some(directory), Some(_)) = (&mut directory, journal) {
             directory.remove_at_last(JOURNAL);
@@ -194,13 +209,13 @@ impl<'a> Destination<'a> {
 
     /// Write all that is missing under the temporary names.
     fn complete(&self, report: &impl Serialize) -> Result<()> {
-        let write = |file: &File| -> Result<()> {
+        let write = |file: &File, name: &Path| -> Result<()> {
             let mut out = BufWriter::new(file);
             let written =
                 write_json(&mut out, report).and_then(|()| out.into_inner().map_err(|e| e.into_error()).map(drop));
-            written.context("cannot write the report")
+            written.with_context(|| format!("cannot write the report {}", name.display()))
         };
-        self.report.as_ref().map_or(Ok(()), |report| write(report.file()))?;
+        self.report.as_ref().map_or(Ok(()), |report| write(report.file(), report.target()))?;
         if let Some(directory) = &self.directory {
             let (from, to) = (self.model.path.display(), directory.target().display());
             finish(self.model, directory, &self.shards, write)
@@ -209,7 +224,7 @@ impl<'a> Destination<'a> {
         if let Some(plots) = &self.plots {
             // It says what was drawn, and that the directory is ours to replace.
             let file = plots.file(REPORT.as_ref())?;
-            write(&file)?;
+            write(&file, &plots.target().join(REPORT))?;
             file.sync_all().with_context(|| format!("cannot write {}", plots.target().display()))?;
         }
         Ok(interrupt::check()?)
@@ -296,7 +311,7 @@ fn finish(
     model: &Checkpoint,
     directory: &NewDirectory,
     shards: &[File],
-    report: impl Fn(&File) -> Result<()>,
+    report: impl Fn(&File, &Path) -> Result<()>,
 ) -> Result<()> {
     shards.iter().try_for_each(File::sync_all)?;
     let copy = |name: &Path| -> Result<()> {
@@ -305,7 +320,8 @@ fn finish(
         let copied = || -> Result<()> {
             let from = File::open(&path)?;
             let seen = Seen::of(&from)?;
-            Sink::Write(&to).copy(&from, 0..seen.len)?;
+            output::permit_as(&to, &from);
+            Sink::Write(&to, &directory.target().join(name)).copy(&from, 0..seen.len)?;
             seen.check(&path, &from)?;
             Ok(to.sync_all()?)
         };
@@ -317,7 +333,7 @@ fn finish(
     beside.others.iter().try_for_each(|file| copy(file))?;
     beside.folders.iter().for_each(|folder| directory.sync(folder));
     let file = directory.file(REPORT.as_ref())?;
-    report(&file)?;
+    report(&file, &directory.target().join(REPORT))?;
     file.sync_all()?;
     if beside.has_index { copy(INDEX.as_ref()) } else { Ok(()) }
 }
@@ -345,7 +361,7 @@ pub(crate) fn copy_gaps<'t>(
         }
         Ok(())
     };
-    copy().with_context(|| format!("cannot copy {}", shard.path.display()))
+    copy().with_context(|| format!("cannot {} {}", output.verb(), shard.path.display()))
 }
 
 /// The bytes of a shard, in order: those of each of these tensors, and those between them, which are not rewritten.

@@ -28,7 +28,7 @@ impl std::error::Error for Interrupted {}
 /// From now on a signal is noted. A second one ends the program at once; what that leaves, the next run takes away.
 pub(crate) fn catch() -> Result<()> {
     let again = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up()) {
+    for signal in [SIGINT, SIGTERM].into_iter().chain(HANG_UP).filter(|signal| !is_ignored(*signal)) {
         // In this order: the first signal must not find its own note. That a terminal has gone is often said twice.
         if [SIGINT, SIGTERM].contains(&signal) {
             flag::register_conditional_shutdown(signal, EXIT_CODE.into(), again.clone())
@@ -43,19 +43,17 @@ pub(crate) fn catch() -> Result<()> {
     Ok(())
 }
 
-/// The signal that a terminal has gone, unless somebody has said before, as `nohup` does, that it is to be ignored.
+/// The signal that a terminal has gone.
 #[cfg(target_os = "linux")]
-fn hang_up() -> Option<i32> {
-    use signal_hook::consts::SIGHUP;
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-    let ignored = u64::from_str_radix(ignored.trim(), 16).ok()?;
-    (ignored >> (SIGHUP - 1) & 1 == 0).then_some(SIGHUP)
-}
-
+const HANG_UP: Option<i32> = Some(signal_hook::consts::SIGHUP);
 #[cfg(not(target_os = "linux"))]
-fn hang_up() -> Option<i32> {
-    None
+const HANG_UP: Option<i32> = None;
+
+/// Whether somebody has said before that a signal is to be ignored: `nohup`, or a shell of what it starts in the background.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits >> (signal - 1) & 1 == 1)
 }
 
 /// Whether this is what ended the work, and nothing else.
@@ -70,9 +68,9 @@ pub(crate) fn happened() -> bool {
     SIGNAL.load(Ordering::Relaxed) != 0
 }
 
-/// Whether it was no person at a keyboard who wants to be rid of it, but a machine that is about to go.
-pub(crate) fn is_termination() -> bool {
-    ![0, SIGINT as usize].contains(&SIGNAL.load(Ordering::Relaxed))
+/// Whether it was a person at a keyboard, who wants to be rid of it.
+pub(crate) fn is_by_hand() -> bool {
+    SIGNAL.load(Ordering::Relaxed) == SIGINT as usize
 }
 
 /// An error if the work is to end. Not of the kind `Interrupted`, which means "try again".

@@ -1,7 +1,7 @@
 //! The work on the selected tensors: shard by shard what is decided tensor by tensor, and then the contests over many.
 
 use crate::backend::Workers;
-use crate::bad_entry::{BadEntry, explain, of};
+use crate::bad_entry::{BadEntry, explain, of, of_scores};
 use crate::beside::{Beside, Scores};
 use crate::destination::copy_gaps;
 use crate::events;
@@ -295,7 +295,7 @@ impl<'a> Stream<'a> {
             report.spread = report.spread.filter(|_| is_journaled);
             reports.push(report);
         }
-        if let (Some(journal), Some(hashes), Some(Sink::Write(output))) = (journal, hashes, outputs.get(number)) {
+        if let (Some(journal), Some(hashes), Some(Sink::Write(output, _))) = (journal, hashes, outputs.get(number)) {
             self.finish()?;
             shard.check_unchanged()?;
             let masks = masks.and_then(Sink::file);
@@ -419,7 +419,8 @@ impl<'a> Stream<'a> {
                 continue;
             }
             if let Some(bad) = bad.take() {
-                return Err(anyhow::Error::new(bad).context(of(info, self.job.shards)));
+                let scores = one.settings.scores();
+                return Err(anyhow::Error::new(bad).context(of_scores(info, self.job.shards, scores)));
             }
             if !windows.are_in_order() {
                 self.first.tell()?;
@@ -526,11 +527,16 @@ impl<'a> Stream<'a> {
                 Ok(outcome) => return Ok((outcome, weights.finish())),
                 Err(error) => error,
             };
-            let failed = error.tensor().map(|at| selected[at].info);
+            let at = error.tensor();
+            let failed = at.map(|at| selected[at].info);
             let name = &failed.unwrap_or(info).name;
             match before {
                 Some(before) if workers.fall_back(&error, name, &format!("tensor {name:?}")) => parts = before,
-                _ => return Err(explain(error, failed, shards, entries.first().copied().unwrap_or_default())),
+                _ => {
+                    let entries = entries.first().copied().unwrap_or_default();
+                    let scores = at.and_then(|at| selected[at].settings.scores());
+                    return Err(explain(error, failed, shards, entries, scores));
+                }
             }
         }
     }

@@ -47,7 +47,8 @@ impl Masks {
                 if let Some(shape) = shapes.get(name) {
                     let len = shape.iter().try_fold(1u64, |len, axis| len.checked_mul(*axis));
                     let fits = len.is_some_and(|len| len.div_ceil(8) == mask.len);
-                    ensure!(fits, "the mask of tensor {name:?} has {} bytes for the shape {shape:?}", mask.len);
+                    let wants = len.map_or_else(String::new, |len| format!(", which takes {}", len.div_ceil(8)));
+                    ensure!(fits, "the mask of tensor {name:?} has {} bytes for the shape {shape:?}{wants}", mask.len);
                 }
             }
             Ok(shapes)
@@ -221,6 +222,7 @@ fn shifted(mask: &[u8], first: u64, len: u64, zeros: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn info(name: &str, len: u64) -> TensorInfo {
         TensorInfo { name: name.into(), dtype: "F32".into(), shape: vec![len], len, bytes: 0..0, shard: 0 }
@@ -254,7 +256,7 @@ mod tests {
     fn pieces_of_any_length_make_one_mask() {
         let bit = |i: u64| i.is_multiple_of(3) || i % 7 == 2;
         let file = tempfile::tempfile().unwrap();
-        let sink = Sink::Write(&file);
+        let sink = Sink::Write(&file, Path::new("masks"));
         let (a, b, c) = (info("a \"quoted\" name", 101), info("b", 3), info("c", 7 * 45));
         let places = start(sink, &[&a, &b, &c]).unwrap();
         let mut pieces = Vec::new();
@@ -290,7 +292,7 @@ mod tests {
         assert_eq!(read.tensor("c").unwrap().data(), mask((0..7 * 45).map(bit)).as_bytes());
         assert_eq!((bytes.len() - 13 - 1 - 40) % 8, 0, "the data is aligned");
         // The same bits are there, and others differ where they are other bits.
-        let compared = Sink::Compare(&file, 0);
+        let compared = Sink::Compare(&file, Path::new("masks"), 0);
         places[2].put(compared, Lines::run(11..30), &mask((11..30).map(bit))).unwrap();
         let error =
             places[2].put(compared, Lines::run(11..30), &mask((11..30).map(|i| bit(i) != (i == 29)))).unwrap_err();

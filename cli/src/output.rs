@@ -197,6 +197,10 @@ impl NewFile {
         self.temporary.as_file()
     }
 
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Whether the temporary name is still this file's.
     fn is_held(&self) -> bool {
         is_at(self.file(), self.temporary.path())
@@ -207,12 +211,16 @@ impl NewFile {
         Ok(())
     }
 
+    fn stays(&self) -> String {
+        stays(self.temporary.path(), "", &self.target)
+    }
+
     fn rename(self, overwrite: bool, left: Option<&Unfinished>) -> Result<PathBuf> {
         self.check()?;
         let (from, to) = (self.temporary.path(), &self.target);
         let replaces = overwrite || Unfinished::left(left, to);
         let renamed = if replaces { fs::rename(from, to) } else { rename_to_free(from, to) };
-        renamed.with_context(|| format!("cannot create {}", to.display()))?;
+        renamed.with_context(|| format!("cannot create {}", to.display())).with_context(|| self.stays())?;
         Ok(self.target.clone())
     }
 }
@@ -229,6 +237,11 @@ impl Drop for NewFile {
 /// Without locks a second run clears away what it takes for a killed one's.
 fn taken_away(partial: &Path, target: &Path) -> String {
     format!("another run is writing {} now, and has taken {} away", target.display(), partial.display())
+}
+
+/// What is said of an output that is complete and cannot get its name.
+fn stays(partial: &Path, then: &str, target: &Path) -> String {
+    format!("{} is complete and stays there{then}, for it cannot become {}", partial.display(), target.display())
 }
 
 /// Rename a file to a name that is nobody's.
@@ -337,6 +350,23 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
     }
 }
 
+/// Give a new file the permissions of the one that it is made of, as a copy has them: none that new files do not get here, and the owner's own
+/// always. Some file systems know no permissions.
+pub(crate) fn permit_as(file: &File, from: &File) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |file: &File| Ok::<_, io::Error>(file.metadata()?.permissions().mode());
+        if let (Ok(made), Ok(of)) = (mode(file), mode(from)) {
+            let executable = of & 0o111 & (made >> 2);
+            let wanted = (made & of & 0o666) | 0o600 | executable;
+            let _ = file.set_permissions(fs::Permissions::from_mode(wanted)); // nothing is lost
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (file, from);
+}
+
 /// So that new names survive a power cut. Some file systems cannot do this; the files are complete anyway.
 pub(crate) fn sync_directory(path: &Path) {
     #[cfg(unix)]
@@ -345,23 +375,22 @@ pub(crate) fn sync_directory(path: &Path) {
     let _ = path;
 }
 
-/// Give all the files their names, in order, and then the directories theirs, when the bytes of every one are on the disk.
+/// Give all the files their names, in order, and then the directories theirs, when the bytes of every one are on the disk. From then on no error removes
+/// anything: what does not get its name stays under the temporary one.
 pub(crate) fn commit(
     mut files: Vec<NewFile>,
     directories: impl IntoIterator<Item = NewDirectory>,
     overwrite: bool,
 ) -> Result<()> {
+    let directories: Vec<_> = directories.into_iter().collect();
+    directories.iter().for_each(|directory| directory.keep(true));
     for file in &files {
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
     }
-    let directories: Vec<_> = directories.into_iter().collect();
-    // As long as nothing has its name. Where a directory stays, so does what belongs to it.
+    files.iter_mut().for_each(|file| file.keep(true));
+    // As long as nothing has its name.
     files.iter().try_for_each(NewFile::check)?;
-    if let Err(e) = directories.iter().try_for_each(NewDirectory::check) {
-        directories.iter().for_each(|directory| directory.keep(true));
-        files.iter_mut().for_each(|file| file.keep(true));
-        return Err(e);
-    }
+    directories.iter().try_for_each(NewDirectory::check)?;
     let mut renamed = Vec::new();
     let targets = files.iter().map(|file| &file.target).chain(directories.iter().map(|new| &new.target));
     let last = targets.last();
@@ -375,10 +404,11 @@ pub(crate) fn commit(
         match target {
             Ok(target) => renamed.push(target),
             Err(e) => {
-                // What was there before is gone where it was replaced; where it was not, take back what is new.
-                for target in renamed.iter().filter(|_| !overwrite) {
+                // What was there before is gone where it was replaced; where it was not, what is new goes back to where it was. Who goes on from
+                // there needs it in either case.
+                for target in &renamed {
                     // The error that counts is on its way.
-                    let _ = if target.is_dir() { fs::remove_dir_all(target) } else { fs::remove_file(target) };
+                    let _ = if overwrite { copy_back(target) } else { take_back(target) };
                 }
                 return Err(e);
             }
@@ -389,14 +419,23 @@ pub(crate) fn commit(
     Ok(())
 }
 
-/// Have the bytes of a file that a killed run had given its name already go on under the temporary one.
+/// Have what a run had given its name already go on under the temporary one.
 pub(crate) fn take_back(target: &Path) -> Result<()> {
     let (directory, whole) = place(target)?;
-    let partial = directory.join(affixed(".", &whole, PARTIAL));
+    let partial = directory.join(affixed(if whole.is_dir() { "" } else { "." }, &whole, PARTIAL));
     if exists(&partial)? {
         return Ok(());
     }
     fs::rename(&whole, &partial).with_context(|| format!("cannot rename {}", target.display()))
+}
+
+/// The same of a file that has replaced another one, and so keeps its name too.
+fn copy_back(target: &Path) -> Result<()> {
+    let (directory, whole) = place(target)?;
+    if whole.is_file() {
+        fs::copy(&whole, directory.join(affixed(".", &whole, PARTIAL)))?;
+    }
+    Ok(())
 }
 
 /// Say which outputs are ours, where others may have their names when the last has not.

@@ -191,7 +191,7 @@ impl Unwritten {
 
 impl fmt::Display for Unwritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it cannot be written")
+        f.write_str("in the output")
     }
 }
 
@@ -294,6 +294,7 @@ impl<'f> Writer<'f> {
 mod tests {
     use super::*;
     use crate::positioned::write_all_at;
+    use std::path::Path;
 
     fn file(bytes: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -367,7 +368,7 @@ mod tests {
                 |sink, at, len, tensor, is_early| Piece { sink, bytes: Lines::run(at..at + len), tensor, is_early };
             let mut writer = Writer::start(scope, buffers.clone(), 6);
             for at in 0..10u8 {
-                let there = piece(Sink::Write(&to), 3 * u64::from(at), 3, &a, false);
+                let there = piece(Sink::Write(&to, Path::new("to")), 3 * u64::from(at), 3, &a, false);
                 writer.put(there, buffer(&[at; 3])).unwrap();
             }
             writer.finish().unwrap();
@@ -376,16 +377,16 @@ mod tests {
             assert!(written.iter().enumerate().all(|(i, &byte)| usize::from(byte) == i / 3));
             // Of early pieces the first difference in the file is told, and at the end.
             for (at, bytes) in [(24, [8, 8]), (27, [9, 8]), (15, [5, 6]), (18, [7, 6])] {
-                writer.put(piece(Sink::Compare(&to, 0), at, 2, &b, true), buffer(&bytes)).unwrap();
+                writer.put(piece(Sink::Compare(&to, Path::new("to"), 0), at, 2, &b, true), buffer(&bytes)).unwrap();
             }
             let error = anyhow::Error::new(writer.finish().unwrap_err());
-            assert_eq!(format!("{error:#}"), "it cannot be written: byte 16 differs");
+            assert_eq!(format!("{error:#}"), "in the output: byte 16 differs");
             writer.finish().unwrap();
-            writer.put(piece(Sink::Compare(&to, 0), 0, 2, &a, false), buffer(&[0, 1])).unwrap();
+            writer.put(piece(Sink::Compare(&to, Path::new("to"), 0), 0, 2, &a, false), buffer(&[0, 1])).unwrap();
             // The other thread may have met the difference already: then this piece tells it, else the end does.
-            let later = writer.put(piece(Sink::Compare(&to, 0), 0, 2, &b, false), buffer(&[0, 0]));
+            let later = writer.put(piece(Sink::Compare(&to, Path::new("to"), 0), 0, 2, &b, false), buffer(&[0, 0]));
             let error = anyhow::Error::new(later.and_then(|()| writer.finish()).unwrap_err());
-            assert_eq!(format!("{error:#}"), "it cannot be written: byte 1 differs");
+            assert_eq!(format!("{error:#}"), "in the output: byte 1 differs");
             assert_eq!(Unwritten::of(error.as_ref()).unwrap().tensor.name, "a");
             assert!(crate::sink::Differs::of(&error).is_some());
         });

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &JobArgs, files: &FileArgs, output: Option<&Path>) -> Re
         pictures.as_ref().map_or(Ok(()), |pictures| pictures.finish(&report, &args.input))?;
         Ok(report)
     });
-    let report_of_all = drawn.inspect_err(|_| destination.keep_if_terminated())?;
+    let report_of_all = drawn.inspect_err(|_| destination.keep_finished())?;
     destination.commit(&report_of_all)?;
 
     let seconds = start.elapsed().as_secs_f64();

@@ -7,16 +7,17 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 /// Bytes that are copied or compared at once.
 const PIECE: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sink<'a> {
-    /// Write them.
-    Write(&'a File),
+    /// Write them, to what will have this name.
+    Write(&'a File, &'a Path),
     /// Fail at the first that is not there already. The number is the file's, for [`Differs`].
-    Compare(&'a File, usize),
+    Compare(&'a File, &'a Path, usize),
 }
 
 /// A byte is not what it should be.
@@ -104,7 +105,7 @@ impl<'a> Sink<'a> {
     /// here.
     pub(crate) fn begin_flush(self, bytes: Range<u64>) {
         #[cfg(target_os = "linux")]
-        if let (Self::Write(file), len) = (self, std::num::NonZero::new(bytes.end - bytes.start)) {
+        if let (Self::Write(file, _), len) = (self, std::num::NonZero::new(bytes.end - bytes.start)) {
             // What is not yet on the disk is sent there, and stays in memory.
             let _ = rustix::fs::fadvise(file, bytes.start, len, rustix::fs::Advice::DontNeed); // advice
         }
@@ -115,16 +116,33 @@ impl<'a> Sink<'a> {
     /// The file that is written to.
     pub(crate) fn file(self) -> Option<&'a File> {
         match self {
-            Sink::Write(file) => Some(file),
+            Sink::Write(file, _) => Some(file),
             Sink::Compare(..) => None,
+        }
+    }
+
+    /// An error of the file, and not of what goes there.
+    fn failed(self) -> impl FnOnce(io::Error) -> io::Error {
+        let (what, path) = match self {
+            Sink::Write(_, path) => ("write", path),
+            Sink::Compare(_, path, _) => ("read", path),
+        };
+        of(format!("cannot {what} {}", path.display()))
+    }
+
+    /// What is done with another file's bytes, for who says that it cannot be done.
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Sink::Write(..) => "copy",
+            Sink::Compare(..) => "compare",
         }
     }
 
     /// The file has this many bytes.
     pub(crate) fn set_len(self, len: u64) -> io::Result<()> {
         match self {
-            Sink::Write(file) => file.set_len(len),
-            Sink::Compare(file, _) => match file.metadata()?.len() {
+            Sink::Write(file, _) => file.set_len(len).map_err(self.failed()),
+            Sink::Compare(file, ..) => match file.metadata()?.len() {
                 has if has == len => Ok(()),
                 has => Err(io::Error::other(format!("it has {has} bytes, and should have {len}"))),
             },
@@ -134,13 +152,13 @@ impl<'a> Sink<'a> {
     /// The file has these bytes there.
     pub(crate) fn put(self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let (file, number) = match self {
-            Sink::Write(file) => return write_all_at(file, bytes, offset),
-            Sink::Compare(file, number) => (file, number),
+            Sink::Write(file, _) => return write_all_at(file, bytes, offset).map_err(self.failed()),
+            Sink::Compare(file, _, number) => (file, number),
         };
         let mut there = vec![0; bytes.len().min(PIECE)];
         for (i, wanted) in bytes.chunks(PIECE).enumerate() {
             let (there, start) = (&mut there[..wanted.len()], offset + (i * PIECE) as u64);
-            read_exact_at(file, there, start)?;
+            read_exact_at(file, there, start).map_err(self.failed())?;
             if let Some(at) = (0..wanted.len()).find(|&at| there[at] != wanted[at]) {
                 let differs = Differs { file: number, at: start + at as u64, bits: there[at] ^ wanted[at] };
                 return Err(io::Error::other(differs));
@@ -151,9 +169,9 @@ impl<'a> Sink<'a> {
 
     /// The byte that the file has there.
     pub(crate) fn byte(self, offset: u64) -> io::Result<u8> {
-        let (Sink::Write(file) | Sink::Compare(file, _)) = self;
+        let (Sink::Write(file, _) | Sink::Compare(file, ..)) = self;
         let mut byte = [0];
-        read_exact_at(file, &mut byte, offset)?;
+        read_exact_at(file, &mut byte, offset).map_err(self.failed())?;
         Ok(byte[0])
     }
 

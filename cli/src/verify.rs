@@ -32,10 +32,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         let (has, len) = (file.metadata()?.len(), shard.len);
         ensure!(has == len, "{} has {has} bytes, and should have {len}", path.display());
     }
-    let outputs: Vec<_> = files.iter().enumerate().map(|(number, file)| Sink::Compare(file, number)).collect();
+    let outputs = paths.iter().zip(&files).enumerate();
+    let outputs: Vec<_> = outputs.map(|(number, (path, file))| Sink::Compare(file, path, number)).collect();
     // Masks are named by the number after the last shard's.
-    let masks = args.masks.as_deref().map(open).transpose()?;
-    let masks = masks.as_ref().map(|file| Sink::Compare(file, files.len()));
+    let masks = args.masks.as_deref().map(|path| open(path).map(|file| (path, file))).transpose()?;
+    let masks = masks.as_ref().map(|(path, file)| Sink::Compare(file, path, files.len()));
 
     if let Some(directory) = &model.directory {
         let index = directory.has_index.then_some(Path::new(INDEX));
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
         for name in beside {
             let (path, from) = (output_path.join(name), open(&model.path.join(name))?);
             let file = open(&path)?;
-            let (sink, len) = (Sink::Compare(&file, 0), from.metadata()?.len());
+            let (sink, len) = (Sink::Compare(&file, &path, 0), from.metadata()?.len());
             let same = sink.set_len(len).and_then(|()| sink.copy(&from, 0..len));
             same.with_context(|| format!("{} is not that of the input", path.display()))?;
         }

@@ -79,22 +79,22 @@ impl NewDirectory {
             let shown = partial.display();
             ensure!(owner == we, "{shown} is user {owner}'s, and this run is user {we}'s: have it removed first");
         }
-        let goes_on = left.is_some() && goes_on(&partial);
-        if !goes_on {
-            remove_directory(&partial)?;
-        }
-        // A run was killed while it replaced the output: what was there before comes back, and is looked at below.
+        // A run was killed while it replaced the output: what was there before comes back, and is looked at.
         if !exists(&place)? && exists(&old)? {
             fs::rename(&old, &place).with_context(|| format!("cannot rename {}", old.display()))?;
-        }
-        if exists(&old)? {
-            discard(&old, &partial)?;
         }
         let mut replaces = None;
         if exists(&place)? && !is_empty(&place)? {
             ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
             replaces = Some(Seen::new(&place));
             is_ours(&place).with_context(|| format!("{out} is not emprune's to replace"))?;
+        }
+        // A run that is refused has removed nothing.
+        if !(left.is_some() && goes_on(&partial)) {
+            remove_directory(&partial)?;
+        }
+        if exists(&old)? {
+            discard(&old, &partial)?;
         }
         if !exists(&partial)? {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
@@ -181,14 +181,17 @@ impl NewDirectory {
 
     /// All of it is written: see whether it may get its name. If not, it stays what it is.
     pub(super) fn check(&self) -> Result<()> {
-        let (target, partial) = (self.target.display(), self.partial.display());
         let is_held = self.is_locked() && self.seen.is_at(&self.partial);
         ensure!(is_held, taken_away(&self.partial, &self.target));
-        self.check_place().inspect_err(|_| self.keep(true)).with_context(|| {
-            // What passes is the journal.
-            let then = if self.passing.is_empty() { "" } else { ", where the same command goes on" };
-            format!("{partial} is complete and stays there{then}, for it cannot become {target}")
-        })
+        self.check_place().with_context(|| self.stays())
+    }
+
+    /// What is said where it cannot get its name.
+    fn stays(&self) -> String {
+        let is_there = |name: &&str| self.partial.join(name).exists();
+        // What passes is the journal.
+        let then = if self.passing.iter().any(is_there) { ", where the same command goes on" } else { "" };
+        super::stays(&self.partial, then, &self.target)
     }
 
     /// Nothing is where it will be but what was there when it was begun, or what nobody misses.
@@ -205,26 +208,25 @@ impl NewDirectory {
     /// Give it its name. Everything in it is on the disk already.
     pub(super) fn rename(self) -> Result<PathBuf> {
         self.check()?;
-        let (target, cannot) = (self.target.clone(), || format!("cannot create {}", self.target.display()));
-        self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name))).with_context(cannot)?;
-        sync_directory(&self.partial);
+        let target = self.target.clone();
         let old = target.with_file_name(affixed("", &target, OLD));
         let there = exists(&target)?;
         let replaces = there && !is_empty(&target)?;
         if replaces {
-            fs::rename(&target, &old).with_context(cannot)?;
+            let cannot = || format!("cannot rename {}", target.display());
+            fs::rename(&target, &old).with_context(cannot).with_context(|| self.stays())?;
         } else if there {
-            fs::remove_dir(&target).with_context(cannot)?;
+            let cannot = || format!("cannot remove {}", target.display());
+            fs::remove_dir(&target).with_context(cannot).with_context(|| self.stays())?;
         }
         // A directory replaces none that has files: what has come to be there in this moment stays.
         let is_known = !replaces || self.replaces.as_ref().is_some_and(|seen| seen.is_at(&old));
-        let renamed =
-            if is_known { fs::rename(&self.partial, &target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        let renamed = if is_known { self.rename_last() } else { Err(io::ErrorKind::AlreadyExists.into()) };
         if let Err(e) = renamed {
             if replaces {
                 let _ = fs::rename(&old, &target); // the error that counts is on its way
             }
-            return Err(e).with_context(cannot);
+            return Err(e).with_context(|| format!("cannot create {}", target.display())).with_context(|| self.stays());
         }
         // The new name first on the disk, then the old directory gone.
         target.parent().into_iter().for_each(sync_directory);
@@ -232,6 +234,15 @@ impl NewDirectory {
             events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
         }
         Ok(target)
+    }
+}
+
+impl NewDirectory {
+    /// Without what is of use only as long as it has another name.
+    fn rename_last(&self) -> io::Result<()> {
+        self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name)))?;
+        sync_directory(&self.partial);
+        fs::rename(&self.partial, &self.target)
     }
 }
 

@@ -31,8 +31,12 @@ fn start(desk: &Desk, input: &str) -> Child {
 }
 
 fn start_with(desk: &Desk, input: &str, options: &[&str]) -> Child {
+    begin(Command::new(env!("CARGO_BIN_EXE_emprune")), desk, input, options)
+}
+
+fn begin(mut program: Command, desk: &Desk, input: &str, options: &[&str]) -> Child {
     let args = ["prune", input, "-o", "out", "--masks", "masks", "--granularity", "global", "--backend", "cpu"];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"))
+    let mut child = program
         .args(args)
         .args(options)
         .current_dir(desk.path("."))
@@ -70,6 +74,20 @@ fn signals_leave_no_debris() {
             assert_eq!(desk.names(), ["in", "small"], "after {name}");
         }
     }
+}
+
+/// As a shell has it of what it starts in the background.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_to_be_ignored_is() {
+    let desk = big();
+    let mut program = Command::new("sh");
+    program.args(["-c", "trap '' INT; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_emprune")]);
+    let child = begin(program, &desk, "in", &[]);
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", texts(&output).1);
+    assert_eq!(desk.names(), ["in", "masks", "out", "small"]);
 }
 
 /// A tensor is drawn when it is done, and who ends the run then does not wait for the pictures of the others.
@@ -212,8 +230,11 @@ fn a_killed_replacement_gives_the_old_directory_back() {
     fs::create_dir(desk.path("out.emprune-partial")).unwrap();
     let output = desk.run(&["prune", "in", "-o", "out", "--backend", "cpu"]);
     assert!(texts(&output).1.contains("out exists"), "{output:?}");
-    assert_eq!(desk.names(), ["in", "out"]);
+    // Refused, it has removed nothing.
+    assert_eq!(desk.names(), ["in", "out", "out.emprune-partial"]);
     assert!(desk.path("out/emprune_report.json").exists());
+    desk.succeed(&["prune", "in", "-o", "out", "--overwrite"]);
+    assert_eq!(desk.names(), ["in", "out"]);
 }
 
 #[cfg(unix)]

@@ -2,9 +2,8 @@
 
 mod trusted;
 
-use crate::desk::{Desk, f32s, model, texts, tree, with_header};
+use crate::desk::{Desk, f32s, model, skipped, texts, tree, with_header};
 use std::fs::{self, File};
-use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -132,7 +131,7 @@ fn finished_shards_of_a_killed_run_are_not_computed_again() {
     let desk = killed();
     let mut marked = mark(&desk);
     let stderr = go_on(&desk, &[]);
-    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards"), "{stderr}");
     assert!(desk.read("out/a.safetensors") == marked, "it was computed again");
     *marked.last_mut().unwrap() ^= 1;
     desk.write("out/a.safetensors", &marked);
@@ -155,7 +154,7 @@ fn columns_that_are_decided_in_several_runs_are_known_again() {
     desk.write("in/c.safetensors", &self::shard(2));
     let written = fs::metadata(desk.path(&format!("{PARTIAL}/a.safetensors"))).unwrap().modified().unwrap();
     let stderr = go_on(&desk, &BY_COLUMN);
-    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards"), "{stderr}");
     assert_eq!(fs::metadata(desk.path("out/a.safetensors")).unwrap().modified().unwrap(), written);
     assert!(is_whole(&desk, &BY_COLUMN));
     // Another input is no longer that one.
@@ -166,7 +165,7 @@ fn columns_that_are_decided_in_several_runs_are_known_again() {
     desk.write("in/c.safetensors", &self::shard(2));
     desk.write("in/a.safetensors", &shard(1));
     let stderr = go_on(&desk, &BY_COLUMN);
-    assert!(stderr.contains("1 of another input") && stderr.contains("1 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("1 of another input") && stderr.contains("taken over: 1 of 3 shards"), "{stderr}");
     assert!(is_whole(&desk, &BY_COLUMN));
 }
 
@@ -188,7 +187,7 @@ fn a_shard_that_was_written_some_columns_at_a_time_is_written_anew() {
     child.kill().unwrap();
     child.wait().unwrap();
     let stderr = go_on(&desk, &MASKED);
-    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards"), "{stderr}");
     let (out, masks) = (tree(&desk.path("out")), desk.read("masks"));
     fs::remove_dir_all(desk.path("out")).unwrap();
     fs::remove_file(desk.path("masks")).unwrap();
@@ -233,7 +232,10 @@ fn a_contest_over_all_shards_goes_on_too() {
                 desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], values)]));
             }
             let stderr = go_on(&desk, &options);
-            assert!(stderr.contains("note: 2 of 3 shards were finished"), "{options:?}: {stderr}");
+            assert!(
+                stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards"),
+                "{options:?}: {stderr}"
+            );
             assert_eq!(stderr.contains("is written anew"), changes, "{options:?}: {stderr}");
             assert_eq!(desk.read("out/a.safetensors") == marked, !changes, "{options:?}: {stderr}");
             if !changes {
@@ -255,7 +257,7 @@ fn plots_are_those_of_a_run_that_nobody_ended() {
     child.wait().unwrap();
     desk.write("in/c.safetensors", &shard(2));
     let stderr = go_on(&desk, &PLOT);
-    assert!(stderr.contains("note: 2 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards"), "{stderr}");
     assert_eq!(desk.names(), ["in", "out", "plots"]);
     let drawn = |desk: &Desk| {
         let mut files = tree(&desk.path("plots"));
@@ -271,7 +273,7 @@ fn plots_are_those_of_a_run_that_nobody_ended() {
 
     let desk = killed();
     let stderr = go_on(&desk, &PLOT);
-    assert!(!stderr.contains("were finished"), "{stderr}");
+    assert!(!stderr.contains("taken over"), "{stderr}");
     assert!(drawn(&desk) == gone_on, "other pictures");
 }
 
@@ -299,7 +301,7 @@ fn a_shard_that_is_being_written_anew_is_trusted_no_more() {
     assert!(of_a.contains(r#""settings":"""#), "{of_a}");
     fs::rename(desk.path("large"), desk.path("in/c.safetensors")).unwrap();
     let stderr = go_on(&desk, &GLOBAL);
-    assert!(stderr.contains("note: 1 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 1 of 3 shards"), "{stderr}");
     assert!(is_whole(&desk, &GLOBAL));
 }
 
@@ -319,10 +321,12 @@ fn a_machine_that_goes_leaves_finished_shards_and_a_person_does_not() {
         let (_, stderr) = texts(&output);
         assert_eq!(output.status.code(), Some(130), "{stderr}");
         assert_eq!(desk.names(), names, "after {name}");
-        assert_eq!(stderr.contains("note: 2 of 3 shards are finished and stay in"), name == "-TERM", "{stderr}");
+        assert_eq!(stderr.contains("note: finished, and left in "), name == "-TERM", "{stderr}");
         if name == "-TERM" {
             desk.write("in/c.safetensors", &shard(2));
-            assert!(go_on(&desk, &[]).contains("note: 2 of 3 shards were finished"));
+            assert!(
+                go_on(&desk, &[]).contains("note: finished by a run that was ended, and taken over: 2 of 3 shards")
+            );
             assert!(is_whole(&desk, &[]));
         }
     }
@@ -343,7 +347,9 @@ fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
     let two = "note: 2 finished shards do not fit this command and will be removed from ";
     let desk = stopped();
     let journal = desk.read(JOURNAL);
-    let partial: Vec<_> = tree(&desk.path(PARTIAL)).into_keys().map(|name| format!("{PARTIAL}/{name}")).collect();
+    // Not what there is of the third, which is large.
+    let partial = tree(&desk.path(PARTIAL)).into_keys().filter(|name| name != "c.safetensors");
+    let partial: Vec<_> = partial.map(|name| format!("{PARTIAL}/{name}")).collect();
     let partial = taken(&desk, partial.iter().map(String::as_str));
     let stderr = go_on(&desk, &["--beta", "0.5"]);
     assert!(stderr.contains(two) && stderr.contains("out.emprune-partial: 2 with other settings\n"), "{stderr}");
@@ -371,7 +377,7 @@ fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
         stderr.contains("note: 1 finished shard does not fit") && stderr.contains(": 1 of another input\n"),
         "{stderr}"
     );
-    assert!(stderr.contains("note: 1 of 3 shards were finished"), "{stderr}");
+    assert!(stderr.contains("note: finished by a run that was ended, and taken over: 1 of 3 shards"), "{stderr}");
 
     // Another command that writes to the same place.
     desk.succeed(&["inspect", "in", "--masks", "masks"]);
@@ -383,7 +389,11 @@ fn finished_shards_that_do_not_fit_are_not_removed_without_a_word() {
     desk.write("in/a.safetensors", &shard(0));
     again(&journal);
     let stderr = go_on(&desk, &[]);
-    assert!(stderr.contains("note: 2 of 3 shards were finished") && !stderr.contains("removed"), "{stderr}");
+    assert!(
+        stderr.contains("note: finished by a run that was ended, and taken over: 2 of 3 shards")
+            && !stderr.contains("removed"),
+        "{stderr}"
+    );
 }
 
 /// What somebody puts where the output will be while it is written is theirs.
@@ -405,6 +415,53 @@ fn a_directory_that_appears_while_shards_are_written_stays_and_so_does_the_work(
     assert_eq!(desk.names(), [MASKS_PARTIAL, "in", "out", PARTIAL]);
     assert_eq!(tree(&desk.path("out")).into_iter().collect::<Vec<_>>(), [("precious".to_owned(), b"x".to_vec())]);
     fs::rename(desk.path("out"), desk.path("theirs")).unwrap();
-    assert!(go_on(&desk, &MASKS).contains("note: 3 of 3 shards were finished"));
+    assert!(go_on(&desk, &MASKS).contains("note: finished by a run that was ended, and taken over: 3 of 3 shards"));
     assert_eq!(desk.names(), ["in", "masks", "out", "theirs"]);
+}
+
+/// Shards stay that were finished before something failed which is none of theirs.
+#[test]
+fn what_fails_leaves_finished_shards() {
+    let desk = killed();
+    desk.write("in/c.safetensors", &model(&[("w2", "F32", &[4, 16], f32s(&[f32::NAN; 64]))]));
+    let output = desk.run(&[&PRUNE[..], contests(&[])].concat());
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("entry 0 is NaN") && stderr.contains("note: finished, and left in "), "{stderr}");
+    let stderr = go_on(&desk, &["--ignore", "w2"]);
+    assert!(stderr.contains("taken over: 2 of 3 shards"), "{stderr}");
+    assert_eq!(desk.names(), ["in", "out"]);
+}
+
+/// A command that is refused has removed nothing of another one's, and one that cannot begin nothing of its own.
+#[test]
+fn a_run_that_does_not_begin_leaves_finished_shards() {
+    let desk = killed();
+    // An output of an earlier run, which this one may not replace.
+    fs::create_dir(desk.path("out")).unwrap();
+    desk.write("out/emprune_report.json", b"{}");
+    desk.write("small", &shard(0));
+    // What a killed run leaves beside it is anybody's to take away.
+    fs::remove_file(desk.path(&format!(".{PARTIAL}"))).unwrap();
+    let refused: [&[&str]; 3] = [
+        &["prune", "in", "-o", "out", "--backend", "cpu", "--beta", "0.5"],
+        &["inspect", "small", "--plot", "out", "--backend", "cpu"],
+        &[&PRUNE[..], contests(&[])].concat(),
+    ];
+    for args in refused {
+        desk.fail(args, 1, &["out exists and is not empty; --overwrite replaces it"]);
+    }
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    // Nor has one that may not draw.
+    fs::create_dir(desk.path("plots")).unwrap();
+    desk.write("plots/precious", b"x");
+    let plots = ["--plot", "plots"];
+    let args = [&PRUNE[..], contests(&[]), &plots].concat();
+    let output = desk.run(&args);
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("plots exists and is not empty"), "{stderr}");
+    assert!(desk.path(&format!("{PARTIAL}/a.safetensors")).exists(), "{stderr}");
+    let stderr = go_on(&desk, &[]);
+    assert!(stderr.contains("taken over: 2 of 3 shards"), "{stderr}");
 }

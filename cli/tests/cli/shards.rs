@@ -106,6 +106,13 @@ fn a_directory_with_one_file_needs_no_index() {
     let files: Vec<_> = tree(&desk.path("out")).into_keys().collect();
     assert_eq!(files, ["emprune_report.json", "model.safetensors"]);
     assert_eq!(desk.read("out/model.safetensors"), shard_a(&PRUNED));
+    // An adapter's has another name, and is given itself.
+    fs::rename(desk.path("in/model.safetensors"), desk.path("in/adapter_model.safetensors")).unwrap();
+    desk.fail(
+        &["inspect", "in"],
+        1,
+        &["nor model.safetensors; adapter_model.safetensors is there, which can be given"],
+    );
 }
 
 #[test]
@@ -403,7 +410,7 @@ fn a_link_that_leads_nowhere_stops_copies_alone() {
         let link = desk.path(&format!("in/{name}"));
         symlink("nowhere", &link).unwrap();
         let (_, stderr) = desk.succeed(&["inspect", "in", "--masks", "masks"]);
-        assert!(stderr.contains(&format!("note: in/{name} cannot be looked at (")), "{stderr}");
+        assert!(stderr.contains(&format!("note: in/{name} is a link that leads nowhere (")), "{stderr}");
         // Weights that cannot be pruned: nobody has come so far.
         desk.write(&format!("in/{A}"), &shard_a(&MATRIX.map(|_| f32::NAN)));
         let before = desk.names();
@@ -592,4 +599,31 @@ fn more_shards_than_files_may_be_open_at_first() {
     let line = format!("ulimit -S -n 64 && exec {program} prune in -o out --backend cpu");
     let output = std::process::Command::new("sh").args(["-c", &line]).current_dir(desk.path(".")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// As a copy has them.
+#[cfg(unix)]
+#[test]
+fn what_is_made_of_a_model_is_for_no_other_eyes_than_the_model_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = checkpoint();
+    let set = |name: &str, mode| fs::set_permissions(desk.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    desk.write("in/run.sh", b"#!/bin/sh\n");
+    desk.write("new", b"");
+    set("in/run.sh", 0o755);
+    set(&format!("in/{A}"), 0o600);
+    desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks", "--report", "report"]);
+    for name in [&format!("out/{A}"), "masks", "report"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    let readable = mode("new");
+    assert_eq!(mode("out/run.sh"), readable | (readable & 0o444) >> 2);
+    assert_eq!(mode(&format!("out/{INDEX}")), readable);
+    // What nobody may write to can be written nonetheless, and once more.
+    set(&format!("in/{A}"), 0o400);
+    for _ in 0..2 {
+        desk.succeed(&["prune", &format!("in/{A}"), "-o", "file", "--overwrite"]);
+        assert_eq!(mode("file"), 0o600);
+    }
 }

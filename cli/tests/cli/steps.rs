@@ -340,10 +340,72 @@ fn an_error_that_a_signal_did_not_make_is_told_as_what_it_is() {
     let (output, _) = trace(&desk, "rename", Some("rename:error=EIO:signal=INT:when=2"), &args);
     let (_, stderr) = texts(&output);
     assert_eq!(output.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("error: cannot create ") && stderr.contains("Input/output error"), "{stderr}");
+    assert!(stderr.contains(": cannot create ") && stderr.contains("Input/output error"), "{stderr}");
     let (output, _) = trace(&desk, "fdatasync", Some("fdatasync:signal=INT:when=1"), &args);
     assert_eq!((output.status.code(), texts(&output).1.lines().last()), (Some(130), Some("error: interrupted")));
     assert_eq!(desk.names(), ["in"]);
+}
+
+/// When all is written, no error takes it away: neither that of a directory which cannot be moved aside, nor that of one which cannot get its name.
+#[test]
+fn a_complete_output_stays_where_it_cannot_get_its_name() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let args = ["prune", "in", "-o", "out", "--overwrite", "--masks", "masks", "--report", "report"];
+    desk.succeed(&args);
+    let of_old = outcome(&desk);
+    let args = [&args[..], &["--granularity", "tensor"]].concat();
+    let partial = format!("out{PARTIAL}");
+    let (mut aside, mut last) = (0, 0);
+    for nth in 1..20 {
+        let (output, calls) = trace(&desk, "rename", Some(&format!("rename:error=EACCES:when={nth}")), &args);
+        let (_, stderr) = texts(&output);
+        let Some(failed) = calls.iter().find(|call| call.contains("EACCES")) else {
+            assert!(output.status.success(), "{stderr}");
+            break;
+        };
+        if failed.contains("/out.emprune-old\", ") {
+            // It has its name, and what was there before is not gone.
+            assert!(output.status.success() && stderr.contains("warning: "), "{failed}: {stderr}");
+            desk.succeed(&args[..args.len() - 2]);
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(1), "{failed}: {stderr}");
+        assert!(outcome(&desk) == of_old, "{failed}: {stderr}");
+        // Before that it is the journal's own, and what gets its name first.
+        let is_of_output = failed.contains("/out.emprune-partial\", ") || failed.contains("/out\", ");
+        if is_of_output {
+            let then = "is complete and stays there, where the same command goes on, for it cannot become ";
+            let is_aside = failed.contains("/out.emprune-old\"");
+            let said = if is_aside { then } else { "is complete and stays there, for it cannot become " };
+            assert!(stderr.contains(said), "{failed}: {stderr}");
+            let there = tree(&desk.path(&partial));
+            assert!(of_old.keys().all(|name| there.contains_key(name)), "{failed}: {:?}", there.keys());
+            (aside, last) = (aside + usize::from(is_aside), last + usize::from(!is_aside));
+        }
+        if failed.contains("/out\", ") {
+            let (output, _) = trace(&desk, "rename", None, &args);
+            let (_, stderr) = texts(&output);
+            assert!(output.status.success() && stderr.contains("taken over: "), "{stderr}");
+            assert_eq!(desk.names(), ["in", "masks", "out", "report"]);
+            // Back to the old one, for what comes next.
+            desk.succeed(&args[..args.len() - 2]);
+        }
+    }
+    assert_eq!((aside, last), (1, 1));
+    // Nor do files go that others came before.
+    fs::remove_file(desk.path("masks")).unwrap();
+    let file = format!("in/{A}");
+    let args = ["prune", &file, "-o", "file", "--masks", "masks", "--report", "another"];
+    let (output, _) = trace(&desk, "renameat2", Some("renameat2:error=EEXIST:when=3"), &args);
+    let (_, stderr) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(".file.emprune-partial is complete and stays there, for it cannot become "), "{stderr}");
+    assert!([".file", ".masks", ".another"].iter().all(|name| desk.path(&format!("{name}{PARTIAL}")).exists()));
+    desk.succeed(&args);
+    assert_eq!(desk.names(), ["another", "file", "in", "masks", "out", "report"]);
 }
 
 /// To be told to end before it is known what can be trusted is not to know that nothing can.
@@ -538,5 +600,5 @@ fn a_file_gets_its_name_where_no_rename_spares_what_is_there() {
     }
     let (output, _) = trace(&desk, "renameat2", Some("renameat2:error=EEXIST"), &args);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(desk.names(), ["in"]);
+    assert_eq!(desk.names(), [".out.emprune-partial", "in"]);
 }
