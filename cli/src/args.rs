@@ -255,7 +255,7 @@ pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
 
-    /// The most memory to take, as KiB, MiB, GiB or TiB. What grows with a shape, such as norms and
+    /// The most memory to take, as KiB, MiB, GiB or TiB: 64MiB or more. What grows with a shape, such as norms and
     /// structures, may have half of it; contests are decided as many at a time as fit. Each tensor
     /// of a checkpoint takes some two kilobytes beside it
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]

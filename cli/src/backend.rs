@@ -115,7 +115,11 @@ impl BackendArgs {
             Some(part) => options.with_adapter(part),
             None => options,
         };
-        Ok(Pruner::gpu(&options)?)
+        Pruner::gpu(&options).map_err(|error| match error.kind() {
+            ErrorKind::NoAdapter => anyhow::Error::new(error)
+                .context("no GPU can be asked; without --backend gpu and --adapter the CPU does the work"),
+            _ => error.into(),
+        })
     }
 
     #[cfg(not(feature = "gpu"))]

@@ -87,7 +87,7 @@ impl Beside {
         let own = matches!(self.scores(weight, settings)?, Some(Scores::Structures(..)));
         match settings.norm.filter(|_| own).and_then(|norm| norm.to_possible_value()) {
             Some(norm) => bail!(
-                "the structures of tensor {:?} have scores of their own in {}, and --norm {} would make them of its weights",
+                "the structures of tensor {:?} have scores of their own in {}, and --norm {} would make them of its weights: leave it out",
                 weight.name,
                 settings.scores().unwrap_or(Path::new("")).display(),
                 norm.get_name()

@@ -7,8 +7,8 @@ use crate::masks::Masks;
 use crate::positioned::read_exact_at;
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
-use crate::table::{grouped, named, percent, printable, short, times};
-use anyhow::{Context, Result};
+use crate::table::{counted, grouped, named, percent, printable, short, times};
+use anyhow::{Context, Result, ensure};
 use emprune::{Dtype, Mask};
 use serde::Serialize;
 use std::ops::Range;
@@ -77,6 +77,14 @@ pub(crate) fn run(args: &DiffArgs) -> Result<()> {
         let alone = this.tensors().iter().filter(|tensor| other.get(&tensor.name).is_none());
         alone.map(|tensor| tensor.name.clone()).collect()
     };
+    ensure!(
+        !tensors.is_empty(),
+        "nothing to compare: of {} in {} and {} in {} none have one name",
+        counted(a.tensors().len(), "tensor"),
+        args.a.display(),
+        counted(b.tensors().len(), "tensor"),
+        args.b.display()
+    );
     let mut totals = Common { len: Some(0), ..Common::default() };
     for Common { len, kept_a, kept_b, both, .. } in
         tensors.iter().filter(|tensor| tensor.skipped.is_none()).map(|tensor| &tensor.common)

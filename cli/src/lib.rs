@@ -79,12 +79,19 @@ pub fn main() -> ExitCode {
     // Every shard takes two files. Where there may be no more, opening one says so.
     #[cfg(unix)]
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    if let Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) = &cli.command
-        && files.report.json
-    {
+    let is_for_machines = match &cli.command {
+        Command::Prune(PruneArgs { files, .. }) | Command::Inspect(InspectArgs { files, .. }) => files.report.json,
+        Command::Apply(args) => args.report.json,
+        Command::Image(args) => args.report.json,
+        Command::Diff(args) => args.json,
+        Command::Devices(args) => args.json,
+        Command::Bench(args) => args.json,
+        _ => false,
+    };
+    if is_for_machines {
         events::for_machines();
     }
-    match run(&cli.command) {
+    match start_threads().and_then(|()| run(&cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if interrupt::is(&error) => {
             events::failed("interrupted", interrupt::EXIT_CODE);
@@ -118,6 +125,12 @@ fn refuse(refused: &clap::Error) -> ExitCode {
         events::failed(message.strip_prefix("error: ").unwrap_or(&message), code);
     }
     ExitCode::from(code)
+}
+
+/// One for each processor, or as many as RAYON_NUM_THREADS says. Where there may be no more threads, whoever asked for the first piece of work would panic.
+fn start_threads() -> Result<()> {
+    let started = rayon::ThreadPoolBuilder::new().build_global();
+    started.context("cannot start threads; a limit on processes may be in the way (ulimit -u)")
 }
 
 fn run(command: &Command) -> Result<()> {

@@ -116,7 +116,10 @@ impl Norms {
             let path = self.path().display();
             let called = if called == name { String::new() } else { format!(", there called {called:?}") };
             let others = counted(has, "other name");
-            format!("{path} has no norms for tensor {name:?}{called}: it needs {row_len}, and the file has {others}")
+            format!(
+                "{path} has no norms for tensor {name:?}{called}: it needs {row_len}, and the file has {others}; \
+                 --norm-map FILE says what it is called there"
+            )
         };
         // Where there are fewer than two axes one norm serves all; one for each entry is understood too.
         let fits = |len: u64| len == row_len || (weight.shape.len() < 2 && len == 1);

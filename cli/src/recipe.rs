@@ -106,8 +106,11 @@ fn settings(options: &toml::Table, defaults: &Settings) -> Result<Settings, Stri
     if says(&["beta", "count", "sparsity", "nm"]) {
         settings = Settings { count: None, sparsity: None, nm: None, ..settings };
     }
-    if says(&["granularity", "structure"]) {
-        settings.nm = None;
+    if says(&["granularity", "structure"]) && settings.nm.is_some() {
+        // N:M says who competes. Without it nobody has said how many are kept.
+        return Err(
+            "it says who competes, as the command line's --nm does: it needs a beta, count or sparsity too".into()
+        );
     }
     if says(&["nm"]) {
         settings = Settings { granularity: None, structure: None, norm: None, ..settings };

@@ -110,16 +110,17 @@ fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)
     let mut prefix = [0; PREFIX as usize];
     read_exact_at(file, &mut prefix, 0).context("cannot read the header length")?;
     let header_len = u64::from_le_bytes(prefix);
-    if header_len > MAX_HEADER {
-        let mut head = vec![0; file_len.min(MOST_OF_HEAD) as usize];
-        read_exact_at(file, &mut head, 0).context("cannot read it")?;
-        match known_as(&head) {
-            Some(what) => bail!("not a safetensors file, but {what}"),
-            None => {
-                bail!("not a safetensors file: its header would have {header_len} bytes, and {MAX_HEADER} are the most")
-            }
-        }
+    let mut head = vec![0; file_len.min(MOST_OF_HEAD) as usize];
+    read_exact_at(file, &mut head, 0).context("cannot read it")?;
+    if head.get(PREFIX as usize) != Some(&b'{')
+        && let Some(what) = known_as(&head)
+    {
+        bail!("not a safetensors file, but {what}");
     }
+    ensure!(
+        header_len <= MAX_HEADER,
+        "not a safetensors file: its header would have {header_len} bytes, and {MAX_HEADER} are the most"
+    );
     let rest = file_len - PREFIX;
     ensure!(header_len <= rest, "truncated: the header has {header_len} bytes, and only {rest} follow its length");
     let mut header = vec![0; header_len as usize];
@@ -132,7 +133,7 @@ const MOST_OF_HEAD: u64 = 512;
 
 /// What a file is that begins like this, and is often given for the one that is meant.
 fn known_as(head: &[u8]) -> Option<&'static str> {
-    // A header's length in front of these would be too large.
+    // A header's length that began like these would be too large, or what follows it would be no header.
     let known: [(&[u8], &str); 9] = [
         (b"{", "JSON: of a model in shards, give the directory that holds the index"),
         (b"GGUF", "GGUF, llama.cpp's format: a model is pruned before it is converted"),

@@ -4,14 +4,14 @@ use crate::patterns::Pattern;
 use crate::recipe::Recipe;
 use crate::safetensors::TensorInfo;
 use anyhow::{Result, bail, ensure};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Whether a rule is about a name, given as its parts in lower case: what stands between the dots.
 type Applies = fn(&[&str]) -> bool;
 
 /// Names that are left alone unless `--targets` says otherwise: pruning them costs far more than it saves.
-const DEFAULT_IGNORES: [(&str, Applies); 8] = [
+const DEFAULT_IGNORES: [(&str, Applies); 9] = [
     ("embedding", is_embedding),
     // The last module: a linear layer inside an adaptive norm is an ordinary linear layer. norm1, LayerNorm, ln_f, q_norm,
     // norm_q, layer_norm_2.
@@ -32,6 +32,8 @@ const DEFAULT_IGNORES: [(&str, Applies); 8] = [
     }),
     // Of a Mamba layer: logarithms of rates, of which a small one is as telling as a large one.
     ("state matrix", |path| matches!(path, [.., "a_log"])),
+    // Of a Kolmogorov-Arnold network: where its splines have their knots, and which of its edges there are.
+    ("grid or mask", |path| matches!(path, [.., "grid" | "mask"])),
     // Numbers that give others their size, in quantised files.
     ("quantisation scale", |path| path.last().is_some_and(|part| is_scale(part))),
 ];
@@ -66,8 +68,9 @@ fn is_embedding(path: &[&str]) -> bool {
 fn is_head(path: &[&str]) -> bool {
     matches!(
         inside(path),
-        ["output" | "head" | "classifier" | "score" | "qa_outputs" | "vocab_projector"]
+        ["output" | "head" | "classifier" | "score" | "qa_outputs" | "vocab_projector" | "proj_out" | "fc"]
             | ["head", "fc"]
+            | ["decoder", "output_projection"]
             | ["heads", "head"]
             | ["classifier" | "classification_head", "out_proj"]
             | ["cls", ..]
@@ -144,6 +147,8 @@ pub(crate) fn select(
         selection.skipped.push(skipped);
         selection.rules.push(rule);
     }
+    let hidden = asked.hidden(tensors, &selection.rules);
+    selection.warnings.extend(hidden);
     if selection.skipped.iter().all(Option::is_some) {
         let why = match summary(selection.skipped.iter().flatten()) {
             why if why.is_empty() => "the file has no tensors".to_owned(),
@@ -170,6 +175,21 @@ impl Asked {
         let all = options.into_iter().chain(rules).flat_map(|(who, ps)| ps.iter().map(move |p| (who.clone(), p)));
         let idle = all.filter(|(_, pattern)| !tensors.iter().any(|tensor| pattern.matches(&tensor.name)));
         idle.map(|(who, pattern)| format!("{who} {:?} matches no tensor", pattern.text())).collect()
+    }
+
+    /// Warnings about rules that match some tensors, and of all of them come too late.
+    fn hidden<'s>(
+        &'s self,
+        tensors: &'s [TensorInfo],
+        applied: &[Option<usize>],
+    ) -> impl Iterator<Item = String> + use<'s> {
+        let used: BTreeSet<_> = applied.iter().flatten().copied().collect();
+        let matches = |at: &usize| {
+            let patterns = &self.rules[*at].0;
+            tensors.iter().any(|tensor| patterns.iter().any(|pattern| pattern.matches(&tensor.name)))
+        };
+        let hidden = (0..self.rules.len()).filter(move |at| !used.contains(at)).filter(matches);
+        hidden.map(|at| format!("{} applies to no tensor: all that it matches are an earlier rule's", recipe_rule(at)))
     }
 
     /// The first rule that matches a name.

@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "WHAT", value_parser = structure)]
     pub(crate) structure: Option<Structure>,
 
-    /// With --structure, the score of one from those of its weights; not used where a file has a score for each structure
+    /// With --structure, the score of one from those of its weights; refused where a file has a score for each structure
     /// [default: l2]
     #[arg(long, value_enum)]
     pub(crate) norm: Option<Norm>,
@@ -185,7 +185,14 @@ impl Settings {
         match (&self.structure, self.granularity()) {
             _ if self.fixed().is_some_and(|count| count < self.min_kept) => {
                 let (count, least) = (self.fixed().unwrap_or_default(), self.min_kept);
-                return Err(Usage(format!("{count} are to be kept, and --min-kept is {least}")));
+                let what = self.nm.map_or_else(|| format!("--count {count}"), |nm| format!("--nm {nm}"));
+                return Err(Usage(format!(
+                    "{what} keeps {count}, fewer than --min-kept {least}: leave one of them out"
+                )));
+            }
+            (None, Granularity::Chunks(len)) if self.fixed().is_some_and(|count| count > len) => {
+                let count = self.fixed().unwrap_or_default();
+                return Err(Usage(format!("a chunk:{len} has no {count} weights that --count {count} could keep")));
             }
             (None, _) if self.norm.is_some() => return Err(Usage("--norm is for --structure".into())),
             (None, _) => {}

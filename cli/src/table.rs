@@ -5,9 +5,10 @@ use crate::select::summary;
 use comfy_table::{CellAlignment, Table, presets};
 use emprune::Backend;
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-/// Characters of a line. Names that would make it longer lose their middle: the report has them whole.
+/// Characters of a line on a terminal. Names that would make it longer lose their middle there: the report has them whole.
 const WIDTH: usize = 120;
 /// Between two columns.
 const GAP: usize = 2;
@@ -74,8 +75,10 @@ pub(crate) fn named(columns: &[&str], numbers: usize, mut lines: Vec<Vec<String>
         cells.chain([columns[at].len()]).max().unwrap_or_default()
     };
     let others: usize = (1..columns.len()).map(|at| width(at) + GAP).sum();
-    let room = WIDTH.saturating_sub(others).max(NARROWEST_NAME);
-    lines.iter_mut().for_each(|line| line[0] = shortened(&line[0], room));
+    if io::stdout().is_terminal() {
+        let room = WIDTH.saturating_sub(others).max(NARROWEST_NAME);
+        lines.iter_mut().for_each(|line| line[0] = shortened(&line[0], room));
+    }
 
     let mut table = new_table();
     table.set_header(columns.to_vec()).add_rows(lines);
@@ -131,7 +134,7 @@ fn lines(
     for (of, one) in report.global.iter().map(|one| (String::new(), one)).chain(rules) {
         let share = one.n_eff / one.len as f64;
         write!(text, "contest{of} N_eff/N {share:.4}, mass {:.4}, bound {:.4}", one.mass, one.mass_bound)?;
-        let threshold = one.threshold.map_or("none".into(), |threshold| format!("{:e}", threshold as f32));
+        let threshold = one.threshold.map_or("none".into(), |threshold| format!("{:?}", threshold as f32));
         writeln!(text, ", threshold {threshold}{}", if one.degenerate { "; all zero" } else { "" })?;
     }
     let totals = &report.totals;

@@ -60,7 +60,7 @@ pipes and the like, what a killed run left, and a report that the input has itse
 A row is what has one index of the first axis: of a linear layer [outputs, inputs] the weights of an output, of a \
 convolution [outputs, inputs, height, width] a filter, of stacked experts [experts, outputs, inputs] an expert, or with \
 --row-axes 2 an output of an expert. A layer that is stored transposed, such as GPT-2's Conv1D [inputs, outputs], has the \
-weights of an input in a row. With fewer than two axes a tensor is one row.
+weights of an input in a row. With fewer than two axes a tensor is one row, and one contest by row or column.
 
 Groups are for what must be cut together. --structure groups:FILE names a safetensors file that has, under each weight's \
 name, integers: the number of every row's group in the shape [rows], or of every column's in the shape [1, columns]. Groups are \
@@ -72,7 +72,8 @@ each; of what several tensors say about a group that they share, the largest cou
 A recipe is a list of rules. The first that matches a tensor gives it its settings, under the names of the options; what \
 a rule does not say is as on the command line. Rules do not select, but for skip = true, which leaves alone, and skip = \
 false, which asks for its tensors as --targets does, in addition to it, even if they have one axis or are exceptions by \
-name. All tensors of one rule whose granularity is global are one contest.
+name. All tensors of one rule whose granularity is global are one contest. Files that a rule names are looked for \
+where the command runs, not beside the recipe.
 
   [[rule]]
   pattern = [\"*.0.*\", \"*.23.*\"]
@@ -88,6 +89,8 @@ tensors, bytes, backend), progress (bytes_done, bytes_total, and pass where all 
 part of the report), note or warning (message), finished (seconds), or failed (message, exit_code). Progress comes once \
 a second at most. One of finished, after the report is printed, and failed comes last; failed also where the command line \
 is refused.
+
+RAYON_NUM_THREADS says how many threads compute, all processors' by default; the answer is the same.
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
@@ -142,4 +145,5 @@ Examples:
 
 The score of a pixel is |pixel - mean|, exactly, for each channel by itself. Pixels that lose become the mean, rounded to \
 the nearest integer and halves to the even one. Alpha is kept. Patches at the right and lower edges may be smaller; one \
-whose pixels are all alike is kept as it is. The picture is written upright, with its colour profile.";
+whose pixels are all alike is kept as it is. The picture is written upright, with its ICC profile; what else a PNG \
+says of its colours (gAMA, cHRM, sRGB, cICP) is not.";

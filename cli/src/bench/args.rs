@@ -79,7 +79,7 @@ pub(crate) struct BenchArgs {
 
     /// Print JSON instead of a table
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -86,6 +86,13 @@ fn the_names_of_real_models_are_told_apart() {
         ("lm_header.weight", None),
         ("normal.weight", None),
         ("scaler.weight", None),
+        ("proj_out.weight", Some("output head")),
+        ("fc.weight", Some("output head")),
+        ("decoder.output_projection.weight", Some("output head")),
+        ("layers.0.fc.weight", None),
+        ("transformer_blocks.0.proj_out.weight", None),
+        ("act_fun.0.grid", Some("grid or mask")),
+        ("act_fun.0.coef", None),
     ] {
         assert_eq!(default_ignore(name), reason, "{name}");
     }

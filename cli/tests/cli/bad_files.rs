@@ -38,6 +38,8 @@ fn files_of_other_formats_are_told_by_what_they_are() {
     refuse_bytes(b"{\n  \"weight_map\": {}}", &["but JSON"]);
     refuse_bytes(b"GGUF\x03\0\0\0\0\0\0\0", &["but GGUF"]);
     refuse_bytes(b"PK\x03\x04\0\0\x08\x08\0\0", &["but a zip archive", "convert it to safetensors"]);
+    // Of a length that a header could have.
+    refuse_bytes(&[&b"PK\x03\x04\0\0\0\0\0\0"[..], &[0; 200]].concat(), &["but a zip archive"]);
     refuse_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", &["but a pointer of Git LFS"]);
     let name = b"blk.0.attn_q.weight";
     let old = [&2i32.to_le_bytes()[..], &(name.len() as i32).to_le_bytes(), name, &[1, 0, 0, 0, 4, 0, 0, 0]].concat();

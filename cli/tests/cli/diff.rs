@@ -140,3 +140,16 @@ fn masks_of_another_tool_leave_unknown_what_they_do_not_say() {
     desk.fail(&["diff", "a", "gone"], 1, &["gone", "cannot open"]);
     desk.fail(&["diff", "a"], 2, &["<B>"]);
 }
+
+/// They keep nothing in common, and are not alike.
+#[test]
+fn files_without_a_name_in_common_are_not_compared() {
+    let desk = Desk::new();
+    desk.write("a", &model(&[("w", "F32", &[4], f32s(&[1.0; 4]))]));
+    desk.write("b", &model(&[("v", "F32", &[4], f32s(&[1.0; 4])), ("u", "F32", &[4], f32s(&[1.0; 4]))]));
+    desk.fail(&["diff", "a", "b"], 1, &["nothing to compare: of 1 tensor in a and 2 tensors in b none have one name"]);
+    // Machines are told so in their own words.
+    let (stdout, stderr) = texts(&desk.run(&["diff", "a", "b", "--json"]));
+    let failed: Value = serde_json::from_str(&stderr).unwrap();
+    assert_eq!((stdout.as_str(), &failed["event"], &failed["exit_code"]), ("", &json!("failed"), &json!(1)));
+}

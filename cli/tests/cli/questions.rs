@@ -111,7 +111,11 @@ fn scores_from_a_file() {
     desk.write("short", &model(&[("w", "F32", &[3, 2], f32s(&[0.0; 6]))]));
     desk.fail(&["prune", "in", "-o", "new", "--score", "short", "--targets", "w"], 1, &["[3, 2]", "[2, 3]", "\"w\""]);
     desk.write("bad", &model(&[("w", "F32", &[2, 3], f32s(&[0.0, 1.0, 0.0, 0.0, f32::INFINITY, 0.0]))]));
-    desk.fail(&["prune", "in", "-o", "new", "--score", "bad", "--targets", "w"], 1, &["\"w\"", "entry 4", "infinity"]);
+    desk.fail(
+        &["prune", "in", "-o", "new", "--score", "bad", "--targets", "w"],
+        1,
+        &["the scores of tensor \"w\" in bad: entry 4 is infinity"],
+    );
     assert_eq!(names(&desk.read("out")), ["u", "w"]);
 }
 
@@ -157,8 +161,9 @@ fn questions_that_cannot_be_meant() {
         (&["--nm", "2:4", "--beta", "1"], "--beta"),
         (&["--sparsity", "0.5", "--nm", "2:4"], "nm"),
         (&["--nm", "5:4"], "5 of every 4"),
-        (&["--nm", "2:4", "--min-kept", "3"], "2 are to be kept, and --min-kept is 3"),
-        (&["--count", "2", "--min-kept", "3"], "2 are to be kept, and --min-kept is 3"),
+        (&["--nm", "2:4", "--min-kept", "3"], "--nm 2:4 keeps 2, fewer than --min-kept 3"),
+        (&["--count", "10", "--granularity", "chunk:4"], "a chunk:4 has no 10 weights that --count 10 could keep"),
+        (&["--count", "2", "--min-kept", "3"], "--count 2 keeps 2, fewer than --min-kept 3"),
         (&["--nm", "2"], "2:4"),
         (&["--nm", "2:4", "--granularity", "row"], "granularity"),
         (&["--granularity", "head:2"], "3 rows"),

@@ -97,6 +97,23 @@ fn patterns_that_match_nothing_are_warned_about() {
         lines,
         ["warning: --recipe rule 1 \"x*\" matches no tensor", "warning: --recipe rule 2 \"nope\" matches no tensor"]
     );
+    desk.write("recipe", b"[[rule]]\npattern = '*'\nbeta = 0.5\n[[rule]]\npattern = 'a'\nskip = true\n");
+    let (_, stderr) = desk.succeed(&["inspect", "in", "--recipe", "recipe"]);
+    assert_eq!(stderr, "warning: --recipe rule 2 applies to no tensor: all that it matches are an earlier rule's\n");
+}
+
+/// N:M says who competes, and how many are kept. Who takes back the one has to say the other.
+#[test]
+fn a_rule_takes_back_n_of_m_by_a_budget_of_its_own() {
+    let desk = Desk::new();
+    desk.write("in", &file(&["a"]));
+    let args = ["inspect", "in", "--nm", "2:4", "--recipe", "recipe", "--backend", "cpu"];
+    for what in ["granularity = 'tensor'", "structure = 'row'"] {
+        desk.write("recipe", format!("[[rule]]\npattern = 'a'\n{what}\n").as_bytes());
+        desk.fail(&args, 2, &["rule 1: it says who competes, as the command line's --nm does"]);
+        desk.write("recipe", format!("[[rule]]\npattern = 'a'\n{what}\nbeta = 1\n").as_bytes());
+        desk.succeed(&args[..6]);
+    }
 }
 
 /// A rule asks as `--targets` does, and beside it.

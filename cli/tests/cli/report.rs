@@ -1,7 +1,8 @@
 //! The report: field names that scripts rely on, and numbers that can be checked on paper.
 
-use crate::desk::{Desk, f32s, model, texts};
+use crate::desk::{self, Desk, f32s, model, texts};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// Rows: S = 6, Q = 12 (three are kept); all zero; all alike.
 const WEIGHTS: [f32; 12] = [1.0, -3.0, 1.0, 1.0, 0.0, -0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0];
@@ -285,10 +286,30 @@ fn the_table_has_a_line_for_every_pruned_tensor_and_fits_a_terminal() {
     let big = vec![0x3c; 2 * 4096 * 300];
     desk.write("in", &model(&[(name, "BF16", &[4096, 10, 30], big)]));
     for granularity in ["row", "tensor", "global"] {
+        // Who reads a pipe looks for names.
         let (stdout, _) = desk.succeed(&["inspect", "in", "--granularity", granularity]);
-        let widest = stdout.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(stdout.contains("model.language_model.layers.23.mlp.experts.gate_up_proj "), "{stdout}");
+        let Some(stdout) = on_a_terminal(&desk, &format!("inspect in --backend cpu --granularity {granularity}"))
+        else {
+            continue;
+        };
+        let widest = stdout.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
         assert!(widest <= 120, "{widest} columns:\n{stdout}");
         assert!(stdout.contains("gate_up_proj"), "the end of a long name must be seen:\n{stdout}");
+        assert_eq!(stdout.contains('…'), granularity != "global", "{stdout}");
+    }
+}
+
+/// What a terminal shows, where there is a program that makes one.
+fn on_a_terminal(desk: &Desk, args: &str) -> Option<String> {
+    let line = format!("{} {args} 2>/dev/null", env!("CARGO_BIN_EXE_emprune"));
+    let shown = Command::new("script").args(["-qec", &line, "/dev/null"]).current_dir(desk.path(".")).output();
+    match shown {
+        Ok(shown) if shown.status.success() => Some(String::from_utf8(shown.stdout).unwrap()),
+        other => {
+            desk::skipped(&format!("no program `script` that makes a terminal: {other:?}"));
+            None
+        }
     }
 }
 

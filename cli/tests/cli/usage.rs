@@ -1,6 +1,7 @@
 //! Exit codes and the words around the work.
 
 use crate::desk::{Desk, f32s, model, texts};
+use std::process::Command;
 
 fn desk() -> Desk {
     let desk = Desk::new();
@@ -92,4 +93,31 @@ fn devices_lists_the_cpu_and_every_adapter() {
         assert!(adapter["max_binding_bytes"].as_u64() >= Some(128 << 20), "{adapter}");
     }
     assert_eq!(adapters.is_empty(), stdout.contains("no adapter"), "{stdout}");
+}
+
+/// A container may have a limit on processes, which are threads too. It is no bound for root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_machine_without_threads_is_an_error() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    std::fs::set_permissions(desk.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let limited = "me=$(id -u); ulimit -u 1; \
+                   if [ \"$me\" = 0 ]; then exec setpriv --reuid=65534 --clear-groups \"$0\" \"$@\"; fi; exec \"$0\" \"$@\"";
+    let run = |args: &[&str]| {
+        let mut command = Command::new("bash");
+        command.args(["-c", limited, env!("CARGO_BIN_EXE_emprune")]).args(args).current_dir(desk.path("."));
+        command.output().unwrap()
+    };
+    let help = run(&["--version"]);
+    if !help.status.success() {
+        crate::desk::skipped(&format!("another user cannot run the program here: {}", texts(&help).1));
+        return;
+    }
+    desk.write("in", &model(&[("w", "F32", &[2, 2], f32s(&[1.0, 2.0, 3.0, 4.0]))]));
+    let (stdout, stderr) = texts(&run(&["inspect", "in", "--backend", "cpu"]));
+    assert!(stdout.is_empty() && stderr.starts_with("error: cannot start threads; "), "{stdout} {stderr}");
+    let output = run(&["inspect", "in", "--backend", "cpu", "--json"]);
+    assert!(texts(&output).1.contains(r#"{"event":"failed""#), "{}", texts(&output).1);
+    assert_eq!(output.status.code(), Some(1));
 }
