@@ -7,12 +7,12 @@ struct Ahead {
     b: vec4<u32>,
 }
 
-fn ask_ahead(start: u32, first: u32, end: u32, lane: u32) -> Ahead {
+fn ask_ahead(start: u32, end: u32, lane: u32) -> Ahead {
     return Ahead(words_up_to(start, end, lane), words_up_to(start + 4u * LANES, end, lane));
 }
 
-// Work on eight words a lane from `at` on, which have been asked for, and ask for those behind them. The round has begun at `start`. Both fours are
-// asked for at once, and neither is moved while it is under way: that would be to wait for it.
+// Work on eight words a lane from `at` on, which have been asked for, and ask for those behind them. The first is number `j` of a lane's in its round. Both
+// fours are asked for at once, and neither is moved while it is under way: that would be to wait for it.
 fn read_ahead(
     window: ptr<function, Window>,
     next: ptr<function, Ahead>,
@@ -23,7 +23,7 @@ fn read_ahead(
     lane: u32,
 ) {
     let words = *next;
-    *next = ask_ahead(at + 8u * LANES, first, end, lane);
+    *next = ask_ahead(at + 8u * LANES, end, lane);
     let whole = are_ours(at, first, end) & ((at + 8u * LANES) * PER_WORD <= end);
     for (var half = 0u; half < PER_WORD; half += 1u) {
         let entries = (at + lane + FOUR) * PER_WORD + half;
@@ -32,7 +32,7 @@ fn read_ahead(
         let places_b = places_of(words.b, half, entries_b);
         // Nearly always.
         if (whole & (max(highest_of(places), highest_of(places_b)) < my_span)) {
-            // Half a place has the mantissa of its key. The word has it too, but would have to be kept for that.
+            // A word of f32 has its mantissa too, but would have to be kept for that.
             take_four(window, places >> vec4<u32>(1u), places);
             take_four(window, places_b >> vec4<u32>(1u), places_b);
         } else {

@@ -3,11 +3,11 @@
 const AHEAD_WORDS: u32 = 4u;
 alias Ahead = vec4<u32>;
 
-fn ask_ahead(start: u32, first: u32, end: u32, lane: u32) -> Ahead {
+fn ask_ahead(start: u32, end: u32, lane: u32) -> Ahead {
     return words_up_to(start, end, lane);
 }
 
-// Work on four words a lane from `at` on, which have been asked for, and ask for those behind them. The round has begun at `start`.
+// Work on four words a lane from `at` on, which have been asked for, and ask for those behind them. The first is number `j` of a lane's in its round.
 fn read_ahead(
     window: ptr<function, Window>,
     next: ptr<function, Ahead>,
@@ -18,14 +18,14 @@ fn read_ahead(
     lane: u32,
 ) {
     let words = *next;
-    *next = ask_ahead(at + 4u * LANES, first, end, lane);
+    *next = ask_ahead(at + 4u * LANES, end, lane);
     let whole = are_ours(at, first, end);
     for (var half = 0u; half < PER_WORD; half += 1u) {
         let entries = (at + lane + FOUR) * PER_WORD + half;
         let places = places_of(words, half, entries);
         // Nearly always.
         if (whole & (highest_of(places) < my_span)) {
-            take_four(window, keys_of(words, half, entries), places);
+            take_four(window, mantissas_of(words, places), places);
         } else {
             var strays = 0u;
             if (whole) {

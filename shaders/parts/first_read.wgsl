@@ -40,7 +40,7 @@ fn first_read(first: u32, end: u32, lane: u32) {
     clear_strays(lane);
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
-    var next = ask_ahead(start, first, end, lane);
+    var next = ask_ahead(start, end, lane);
     let best = common_exponent(REACH - HEADROOM, HEADROOM, first, end, lane);
     // No higher than the largest exponent of a number: what is none must not fit.
     window.top = min(best + HEADROOM, 254u);
@@ -158,21 +158,22 @@ fn keys_at(places: vec4<u32>) -> vec4<u32> {
     return ((places >> vec4<u32>(1u)) + my_focus) & vec4<u32>(0x7fffffffu);
 }
 
-// Keys that are all in focus and in the window, and their places.
-fn take_four(window: ptr<function, Window>, keys: vec4<u32>, places: vec4<u32>) {
+// Keys that are all in focus and in the window, by their places; of their mantissas, which half a place has too, each has a number that has it.
+fn take_four(window: ptr<function, Window>, mantissas: vec4<u32>, places: vec4<u32>) {
     count_four(places);
-    take_normal(window, keys.x, places.x, my_lead);
-    take_normal(window, keys.y, places.y, my_lead);
-    take_normal(window, keys.z, places.z, my_lead);
-    take_normal(window, keys.w, places.w, my_lead);
+    take_normal(window, mantissas.x, places.x, my_lead);
+    take_normal(window, mantissas.y, places.y, my_lead);
+    take_normal(window, mantissas.z, places.z, my_lead);
+    take_normal(window, mantissas.w, places.w, my_lead);
 }
 
-fn keys_of(words: vec4<u32>, half: u32, at: vec4<u32>) -> vec4<u32> {
+fn mantissas_of(words: vec4<u32>, places: vec4<u32>) -> vec4<u32> {
+    let halves = places >> vec4<u32>(1u);
     return vec4<u32>(
-        key_of(widen(words.x, half), at.x),
-        key_of(widen(words.y, half), at.y),
-        key_of(widen(words.z, half), at.z),
-        key_of(widen(words.w, half), at.w),
+        with_mantissa_of_key(words.x, halves.x),
+        with_mantissa_of_key(words.y, halves.y),
+        with_mantissa_of_key(words.z, halves.z),
+        with_mantissa_of_key(words.w, halves.w),
     );
 }
 

@@ -45,8 +45,9 @@ fn window_took(window: ptr<function, Window>, keys: vec4<u32>, lowest: u32, lead
     return true;
 }
 
-fn take_normal(window: ptr<function, Window>, key: u32, twice: u32, lead: u32) {
-    let m = (key & 0x7fffffu) | lead;
+// A score by twice how far its key lies above the window's lowest, and by a number that has its mantissa.
+fn take_normal(window: ptr<function, Window>, mantissa: u32, twice: u32, lead: u32) {
+    let m = (mantissa & 0x7fffffu) | lead;
     let up = twice >> 24u;
     let shifted = m << up; // its lowest 32 bits
     let limbs = vec3<u32>(shifted & LIMB_MASK, (shifted >> LIMB) & LIMB_MASK, m >> (2u * LIMB - up));
