@@ -20,6 +20,8 @@ use host::Peer;
 use indicatif::{ProgressBar, ProgressStyle};
 use inputs::{Entry, InputKind};
 use report::{Adapter, Case, Line, Report, Skipped, median};
+#[cfg(feature = "gpu")]
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// A backend on a device, and the device again, to record jobs of our own on.
@@ -448,7 +450,14 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
         (BenchBackend::All, part) => {
             let part = part.as_deref().unwrap_or_default().to_lowercase();
             let texts = |a: &gpu::Adapter| format!("{a} {}", a.driver).to_lowercase();
-            let adapters: Vec<_> = gpu::adapters().into_iter().filter(|a| texts(a).contains(&part)).collect();
+            let mut adapters: Vec<_> = gpu::adapters().into_iter().filter(|a| texts(a).contains(&part)).collect();
+            // Opened by what it is called, one of several equal cards would be the first each time.
+            let all = adapters.len();
+            let mut seen = BTreeSet::new();
+            adapters.retain(|a| seen.insert(texts(a)));
+            if adapters.len() < all {
+                events::note("of several equal adapters one is timed");
+            }
             ensure!(part.is_empty() || !adapters.is_empty(), "no adapter has {part:?} in its name, driver or backend");
             adapters.iter().map(|a| open(&any.clone().with_adapter(a.to_string()).with_software(true))).collect()
         }

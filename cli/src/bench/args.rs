@@ -69,7 +69,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "S", default_value = "0.3", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) seconds: f64,
 
-    /// Make so many runs, however long they take
+    /// Make so many runs, however long they take; on a device so many batches of runs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) repeats: Option<u32>,
 
