@@ -102,6 +102,16 @@ impl Desk {
     }
 }
 
+/// The program as it is started at a keyboard: what a shell runs in the background, a test too, ignores Ctrl-C, and what that starts does.
+pub(crate) fn program() -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(env!("CARGO_BIN_EXE_emprune"));
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_emprune")]);
+    command
+}
+
 /// All that is in a directory, with its bytes where it is a file.
 pub(crate) fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Runs that end before their time, and two at once: no debris, nothing half done.
 
-use crate::desk::{Desk, f32s, model, texts, tree, with_header};
+use crate::desk::{Desk, f32s, model, program, texts, tree, with_header};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::process::{Child, Command, Stdio};
@@ -31,7 +31,7 @@ fn start(desk: &Desk, input: &str) -> Child {
 }
 
 fn start_with(desk: &Desk, input: &str, options: &[&str]) -> Child {
-    begin(Command::new(env!("CARGO_BIN_EXE_emprune")), desk, input, options)
+    begin(program(), desk, input, options)
 }
 
 fn begin(mut program: Command, desk: &Desk, input: &str, options: &[&str]) -> Child {
@@ -98,7 +98,7 @@ fn pictures_are_drawn_on_the_way_and_are_no_debris_either() {
     desk.write("in/a.safetensors", &model(&[("a", "F32", &[2, 2], f32s(&[1.0; 4]))]));
     let map = r#"{"weight_map":{"a":"a.safetensors","w":"model.safetensors"}}"#;
     desk.write("in/model.safetensors.index.json", map.as_bytes());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_emprune"))
+    let mut child = program()
         .args(["inspect", "in", "--plot", "plots", "--granularity", "tensor", "--backend", "cpu"])
         .current_dir(desk.path("."))
         .stdout(Stdio::piped())

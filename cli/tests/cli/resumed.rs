@@ -2,7 +2,7 @@
 
 mod trusted;
 
-use crate::desk::{Desk, f32s, model, skipped, texts, tree, with_header};
+use crate::desk::{Desk, f32s, model, program, skipped, texts, tree, with_header};
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -51,7 +51,7 @@ fn start_on(desk: &Desk, [rows, columns]: [u64; 2], options: &[&str]) -> Child {
     desk.write("in/c.safetensors", &with_header(&header, &[]));
     let file = File::options().write(true).open(desk.path("in/c.safetensors")).unwrap();
     file.set_len(8 + header.len() as u64 + bytes).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    let mut command = program();
     command.args(PRUNE).args(contests(options)).args(options).current_dir(desk.path("."));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -34,6 +34,9 @@ pub(crate) fn trace(desk: &Desk, calls: &str, inject: Option<&str>, args: &[&str
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-y", "-s0", "-e", &format!("trace={calls}"), "-o"]).arg(log.path());
     inject.map(|inject| command.args(["-e", &format!("inject={inject}")]));
+    if inject.is_some_and(|inject| inject.contains("signal=INT")) {
+        command.args(["env", "--default-signal=INT"]);
+    }
     command.arg(env!("CARGO_BIN_EXE_emprune")).args(args).current_dir(desk.path("."));
     if args[0] == "prune" && !args.contains(&"--backend") {
         command.args(["--backend", "cpu"]);
