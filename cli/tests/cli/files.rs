@@ -190,3 +190,32 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!((output.status.code(), texts(&output).1.as_str()), (Some(0), ""));
     assert_eq!(tensor(&desk.read("out"), "w"), f32s(&PRUNED));
 }
+
+/// As a copy has them.
+#[cfg(unix)]
+#[test]
+fn what_is_made_of_a_model_is_for_no_other_eyes_than_the_model_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let (shard, index) = (crate::shards::A, crate::shards::INDEX);
+    let desk = crate::shards::checkpoint();
+    let set =
+        |name: &str, mode| std::fs::set_permissions(desk.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    desk.write("in/run.sh", b"#!/bin/sh\n");
+    desk.write("new", b"");
+    set("in/run.sh", 0o755);
+    set(&format!("in/{shard}"), 0o600);
+    desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks", "--report", "report"]);
+    for name in [&format!("out/{shard}"), "masks", "report"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    let readable = mode("new");
+    assert_eq!(mode("out/run.sh"), readable | (readable & 0o444) >> 2);
+    assert_eq!(mode(&format!("out/{index}")), readable);
+    // What nobody may write to can be written nonetheless, and once more.
+    set(&format!("in/{shard}"), 0o400);
+    for _ in 0..2 {
+        desk.succeed(&["prune", &format!("in/{shard}"), "-o", "file", "--overwrite"]);
+        assert_eq!(mode("file"), 0o600);
+    }
+}

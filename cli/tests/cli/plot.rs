@@ -274,3 +274,25 @@ fn a_directory_of_plots_is_as_safe_as_any_output() {
     desk.write("bad", &model(&[("w", "F32", &[1, 2], f32s(&[1.0, f32::NAN]))]));
     desk.fail(&["prune", "bad", "-o", "out", "--plot", "new", "--backend", "cpu"], 1, &["NaN"]);
 }
+
+/// They are as many as tensors.
+#[cfg(target_os = "linux")]
+#[test]
+fn pictures_do_not_wait_for_the_disk_one_by_one() {
+    if !crate::steps::is_traced() {
+        return;
+    }
+    let desk = crate::shards::checkpoint();
+    for (inject, is_done) in [(None, true), (Some("syncfs:error=EIO"), false)] {
+        let args = ["inspect", "in", "--plot", "plots", "--overwrite", "--backend", "cpu"];
+        let (output, calls) = crate::steps::trace(&desk, "fsync,fdatasync,syncfs", inject, &args);
+        assert!(output.status.success(), "{:?}", crate::desk::texts(&output));
+        let is_picture = |name: &&String| name.ends_with(".svg");
+        let pictures = crate::desk::tree(&desk.path("plots")).keys().filter(is_picture).count();
+        assert!(pictures > 2, "{pictures} pictures");
+        let flushed = calls.iter().filter(|call| call.contains(".svg>")).count();
+        // Where all cannot be flushed at once, each is.
+        assert_eq!(flushed, if is_done { 0 } else { pictures }, "{calls:?}");
+        assert_eq!(calls.iter().filter(|call| call.starts_with("syncfs(")).count(), 1, "{calls:?}");
+    }
+}

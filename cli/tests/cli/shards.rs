@@ -600,30 +600,3 @@ fn more_shards_than_files_may_be_open_at_first() {
     let output = std::process::Command::new("sh").args(["-c", &line]).current_dir(desk.path(".")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
-
-/// As a copy has them.
-#[cfg(unix)]
-#[test]
-fn what_is_made_of_a_model_is_for_no_other_eyes_than_the_model_is() {
-    use std::os::unix::fs::PermissionsExt;
-    let desk = checkpoint();
-    let set = |name: &str, mode| fs::set_permissions(desk.path(name), fs::Permissions::from_mode(mode)).unwrap();
-    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o777;
-    desk.write("in/run.sh", b"#!/bin/sh\n");
-    desk.write("new", b"");
-    set("in/run.sh", 0o755);
-    set(&format!("in/{A}"), 0o600);
-    desk.succeed(&["prune", "in", "-o", "out", "--masks", "masks", "--report", "report"]);
-    for name in [&format!("out/{A}"), "masks", "report"] {
-        assert_eq!(mode(name), 0o600, "{name}");
-    }
-    let readable = mode("new");
-    assert_eq!(mode("out/run.sh"), readable | (readable & 0o444) >> 2);
-    assert_eq!(mode(&format!("out/{INDEX}")), readable);
-    // What nobody may write to can be written nonetheless, and once more.
-    set(&format!("in/{A}"), 0o400);
-    for _ in 0..2 {
-        desk.succeed(&["prune", &format!("in/{A}"), "-o", "file", "--overwrite"]);
-        assert_eq!(mode("file"), 0o600);
-    }
-}

@@ -141,27 +141,6 @@ fn everything_is_flushed_before_it_gets_its_name_and_the_index_comes_last() {
     }
 }
 
-/// They are as many as tensors.
-#[test]
-fn pictures_do_not_wait_for_the_disk_one_by_one() {
-    if !is_traced() {
-        return;
-    }
-    let desk = checkpoint();
-    for (inject, is_done) in [(None, true), (Some("syncfs:error=EIO"), false)] {
-        let args = ["inspect", "in", "--plot", "plots", "--overwrite", "--backend", "cpu"];
-        let (output, calls) = trace(&desk, "fsync,fdatasync,syncfs", inject, &args);
-        assert!(output.status.success(), "{:?}", texts(&output));
-        let is_picture = |name: &&String| name.ends_with(".svg");
-        let pictures = tree(&desk.path("plots")).keys().filter(is_picture).count();
-        assert!(pictures > 2, "{pictures} pictures");
-        let flushed = calls.iter().filter(|call| call.contains(".svg>")).count();
-        // Where all cannot be flushed at once, each is.
-        assert_eq!(flushed, if is_done { 0 } else { pictures }, "{calls:?}");
-        assert_eq!(calls.iter().filter(|call| call.starts_with("syncfs(")).count(), 1, "{calls:?}");
-    }
-}
-
 #[test]
 fn an_order_that_is_wrong_is_noticed() {
     let good = [
