@@ -3,7 +3,9 @@
 //! Every dtype widens to `f32` exactly, so everything after this file sees the bits of an `f32`.
 //! The WGSL twins are `shaders/parts/load_*.wgsl`.
 
+use crate::error::Error;
 use std::fmt;
+use std::str::FromStr;
 
 /// How the weights are stored.
 #[non_exhaustive]
@@ -52,6 +54,7 @@ impl Dtype {
     }
 }
 
+/// As safetensors files name it.
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,6 +64,25 @@ impl fmt::Display for Dtype {
             Dtype::F8E4m3 => "F8_E4M3",
             Dtype::F8E5m2 => "F8_E5M2",
         })
+    }
+}
+
+/// As it is displayed: `F32`, `F16`, `BF16`, `F8_E4M3` or `F8_E5M2`.
+impl FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "F32" => Ok(Dtype::F32),
+            "F16" => Ok(Dtype::F16),
+            "BF16" => Ok(Dtype::Bf16),
+            "F8_E4M3" => Ok(Dtype::F8E4m3),
+            "F8_E5M2" => Ok(Dtype::F8E5m2),
+            _ => {
+                let known = "F32, F16, BF16, F8_E4M3 and F8_E5M2";
+                Err(Error::invalid(format!("{text:?} is no dtype of weights; there are {known}")))
+            }
+        }
     }
 }
 
@@ -152,6 +174,15 @@ mod tests {
                 assert_eq!(ours, theirs, "{bits:#06x}");
             }
         }
+    }
+
+    #[test]
+    fn a_dtype_is_read_as_it_is_displayed() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F8E4m3, Dtype::F8E5m2] {
+            assert_eq!(dtype.to_string().parse::<Dtype>().ok(), Some(dtype));
+        }
+        let error = "f32".parse::<Dtype>().expect_err("no name").to_string();
+        assert!(error.contains("\"f32\" is no dtype") && error.contains("F8_E5M2"), "{error}");
     }
 
     #[test]

@@ -65,14 +65,7 @@ pub(crate) struct TensorInfo {
 impl TensorInfo {
     /// The dtype, if it is one that can be pruned.
     pub(crate) fn prunable_dtype(&self) -> Option<Dtype> {
-        match self.dtype.as_str() {
-            "F32" => Some(Dtype::F32),
-            "F16" => Some(Dtype::F16),
-            "BF16" => Some(Dtype::Bf16),
-            "F8_E4M3" => Some(Dtype::F8E4m3),
-            "F8_E5M2" => Some(Dtype::F8E5m2),
-            _ => None,
-        }
+        self.dtype.parse().ok()
     }
 }
 
