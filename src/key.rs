@@ -98,6 +98,12 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// How those of these entries that there are are stored.
+    pub(crate) fn stored(&self, entries: std::ops::Range<usize>) -> &'a [u8] {
+        let [start, end] = [entries.start, entries.end].map(|at| at.min(self.len()) * self.dtype.size());
+        &self.bytes[start..end]
+    }
+
     /// Those of some neighbouring entries.
     pub(crate) fn part(&self, entries: std::ops::Range<usize>) -> Self {
         let size = self.dtype.size();

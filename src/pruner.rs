@@ -57,7 +57,7 @@ pub enum Backend {
     Cpu {
         /// Threads of the pool.
         threads: usize,
-        /// `avx512`, `avx2`, `neon` or `portable`.
+        /// `avx512ifma`, `avx512`, `avx2`, `neon` or `portable`.
         simd: &'static str,
     },
     /// A device behind wgpu.

@@ -1,7 +1,7 @@
 //! The same inner loops, compiled for what the processor has and chosen at run time.
 //!
 //! A loop marked `inline(always)` that is called through [`with`] is compiled once for each level, and the compiler's vectoriser
-//! does the rest; what it has no vectors for, [`bring`], is written out. Shifts by a different count in every lane, which the exact sums live on,
+//! does the rest; what it has no vectors for, [`bring`] and [`window`], is written out. Shifts by a different count in every lane, which the exact sums live on,
 //! came with AVX2: without it the statistics take about three times as long.
 
 /// Run `work` compiled for the best instruction set at hand.
@@ -19,7 +19,7 @@ pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
     match level() {
         #[allow(unsafe_code, reason = "choosing instructions at run time; benches/ shows what it is worth")]
         // SAFETY: `level` found every feature that `avx512` is compiled with.
-        Level::Avx512 => unsafe { avx512(work) },
+        Level::Ifma | Level::Avx512 => unsafe { avx512(work) },
         #[allow(unsafe_code, reason = "choosing instructions at run time; benches/ shows what it is worth")]
         // SAFETY: `level` found every feature that `avx2` is compiled with.
         Level::Avx2 => unsafe { avx2(work) },
@@ -37,71 +37,61 @@ pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
 /// The keys in `range`, in order, brought to the front: the compiler finds no vectors for this.
 pub(super) fn bring<'a>(keys: &'a mut [u32], range: &std::ops::Range<u32>) -> &'a mut [u32] {
     #[cfg(target_arch = "x86_64")]
-    if level() != Level::Portable {
+    {
         #[allow(unsafe_code, reason = "choosing instructions at run time; benches/README.md has what it is worth")]
-        // SAFETY: `level` found AVX2, which is all that `avx2::bring` is compiled with.
-        let found = unsafe { avx2::bring(keys, range) };
-        return &mut keys[..found];
+        let found = match level() {
+            // SAFETY: `level` found every feature that `avx512::bring` is compiled with.
+            Level::Ifma | Level::Avx512 => Some(unsafe { avx512::bring(keys, range) }),
+            // SAFETY: `level` found every feature that `avx2::bring` is compiled with.
+            Level::Avx2 => Some(unsafe { avx2::bring(keys, range) }),
+            Level::Portable => None,
+        };
+        if let Some(found) = found {
+            return &mut keys[..found];
+        }
     }
     super::histogram::matching(keys, |key| range.contains(&key))
 }
 
+/// What [`avx512::window`] says, where the processor multiplies 52 bits: the compiler knows no use for that.
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use std::arch::x86_64::{
-        __m256i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpgt_epi32, _mm256_movemask_ps,
-        _mm256_permutevar8x32_epi32, _mm256_set1_epi32,
-    };
-    use std::ops::Range;
-
-    /// For each choice of eight lanes, the lanes that are chosen, and then any.
-    static ORDER: [[u32; 8]; 256] = {
-        let mut order = [[0; 8]; 256];
-        let mut choice = 0;
-        while choice < 256 {
-            let (mut lane, mut found) = (0, 0);
-            while lane < 8 {
-                if choice >> lane & 1 == 1 {
-                    order[choice][found] = lane as u32;
-                    found += 1;
-                }
-                lane += 1;
-            }
-            choice += 1;
-        }
-        order
-    };
-
-    /// How many keys are in the range; they are in front then. Keys have 31 bits, so signed lanes compare them.
-    #[target_feature(enable = "avx2,popcnt")]
-    pub(super) fn bring(keys: &mut [u32], range: &Range<u32>) -> usize {
-        let from = _mm256_set1_epi32(range.start as i32 - 1);
-        let end = _mm256_set1_epi32(range.end as i32);
-        let eights = keys.len() / 8 * 8;
-        let mut found = 0;
-        for at in (0..eights).step_by(8) {
-            let mut eight = [0; 8];
-            eight.copy_from_slice(&keys[at..at + 8]);
-            let eight: __m256i = bytemuck::cast(eight);
-            let inside = _mm256_and_si256(_mm256_cmpgt_epi32(eight, from), _mm256_cmpgt_epi32(end, eight));
-            let choice = _mm256_movemask_ps(_mm256_castsi256_ps(inside)) as u8;
-            let eight = _mm256_permutevar8x32_epi32(eight, bytemuck::cast(ORDER[usize::from(choice)]));
-            // At most eight beyond the found ones, and none beyond the eight that were read.
-            keys[found..found + 8].copy_from_slice(&bytemuck::cast::<_, [u32; 8]>(eight));
-            found += choice.count_ones() as usize;
-        }
-        for at in eights..keys.len() {
-            let key = keys[at];
-            keys[found] = key;
-            found += usize::from(range.contains(&key));
-        }
-        found
-    }
+pub(super) fn window(keys: &[u32], lowest: u32, least: u32) -> Option<[u64; 4]> {
+    #[allow(unsafe_code, reason = "choosing instructions at run time; benches/README.md has what it is worth")]
+    // SAFETY: `level` found every feature that `avx512::window` is compiled with.
+    (level() == Level::Ifma).then(|| unsafe { avx512::window(keys, lowest, least) })
 }
+
+/// No processor of this architecture has such instructions.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn window(_keys: &[u32], _lowest: u32, _least: u32) -> Option<[u64; 4]> {
+    None
+}
+
+/// Ask for what will be read soon: a processor that works on one tile after the other asks for too little by itself.
+pub(super) fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[allow(unsafe_code, reason = "there is no other way to ask; benches/README.md has what it is worth")]
+        // SAFETY: to ask for an address is allowed of any, and these can be read.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
+    /// AVX-512 with products of 52 bits.
+    Ifma,
     Avx512,
     Avx2,
     Portable,
@@ -127,6 +117,8 @@ fn level() -> Level {
         match std::env::var("EMPRUNE_SIMD").as_deref() {
             Ok("portable") => Level::Portable,
             Ok("avx2") if avx2 => Level::Avx2,
+            Ok("avx512") if avx512 => Level::Avx512,
+            _ if avx512 && is_x86_feature_detected!("avx512ifma") => Level::Ifma,
             _ if avx512 => Level::Avx512,
             _ if avx2 => Level::Avx2,
             _ => Level::Portable,
@@ -143,6 +135,7 @@ pub(super) fn has_shifts() -> bool {
 pub(crate) fn name() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     return match level() {
+        Level::Ifma => "avx512ifma",
         Level::Avx512 => "avx512",
         Level::Avx2 => "avx2",
         Level::Portable => "portable",

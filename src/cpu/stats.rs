@@ -265,6 +265,7 @@ pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>, room: usize) -> R
         let has_room = taken.load(Ordering::Relaxed) <= room;
         for part in ranges(chunks[i].len(), TILE) {
             let (first, tile) = (chunks[i].start + part.start, &mut tile[..part.len()]);
+            simd::fetch(keys.stored(first + TILE..first + 2 * TILE));
             let largest = simd::with(
                 #[inline(always)]
                 || {
@@ -298,8 +299,8 @@ pub(super) fn stats_about(keys: &Keys<'_>, about: &Range<u32>, room: usize) -> R
 /// hundred. `None` where they would be more than there is `room` for, or many, as of equal scores, and where windows hold too few scores to
 /// be worth it.
 pub(super) fn sample(keys: &Keys<'_>, rule: &Rule, len: u64, room: u64) -> Option<Range<u32>> {
-    // What is left is a part as small as the sample's root is large: so the sample grows with the square of the contest.
-    let wanted = (len >> 19).pow(2) / TILE as u64;
+    // What is left is a part as small as the sample's root is large: the larger the contest, the more is a larger sample worth.
+    let wanted = 24 * len.isqrt() / TILE as u64;
     let count = wanted.clamp(64, 1 << 15).min((keys.len() / (4 * TILE)) as u64).max(1) as usize;
     let tiles = ranges(keys.len(), (keys.len() / count).max(TILE)).take(count);
     let (mut sample, mut tile, mut quick) = (Vec::with_capacity(count * TILE), [0; TILE], 0);

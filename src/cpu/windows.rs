@@ -1,4 +1,4 @@
-//! The exact moments of a few keys, without bins: as many as fit a window of 54 bits are added at a time.
+//! The exact moments of a few keys, without bins: as many as fit a window of 52 bits are added at a time.
 
 use super::histogram::matching;
 use super::{TILE, simd};
@@ -6,8 +6,8 @@ use crate::key::{KEY_END, Keys, exponent, significand};
 use crate::sums::{Moments, Sum, UNIT_BITS};
 
 /// Bits by which a window reaches below the lowest bit of its largest key: further than a GPU's, whose integers are shorter.
-const REACH: u32 = 30;
-/// Bits of a value.
+const REACH: u32 = 28;
+/// Bits of a value: no more than some processors multiply at once.
 const BITS: u32 = 24 + REACH;
 /// Bits of each half of it: so many that a tile's products of halves fit 64.
 const HALF: u32 = BITS / 2;
@@ -124,17 +124,21 @@ impl Window {
     /// Of a tile at most; `top` is the largest exponent among the keys. Out of line: compiled once, and the same for everybody.
     #[inline(never)]
     fn of(keys: &[u32], top: u32, least: u32) -> Self {
+        let smallest = simd::with(
+            #[inline(always)]
+            // Zeros wrap to the top, where they are not the smallest.
+            || keys.iter().fold(u32::MAX, |smallest, key| smallest.min(key.wrapping_sub(1))),
+        );
+        let exact = !is_far(smallest.wrapping_add(1), top);
+        let is_quick = exact && top >= BITS;
+        if is_quick && let Some([sum, kept, low, high]) = simd::window(keys, top - REACH, least) {
+            return Self { sum, kept, squares: [low, 0, high], exact };
+        }
         simd::with(
             #[inline(always)]
-            || {
-                // Zeros wrap to the top, where they are not the smallest.
-                let smallest = keys.iter().fold(u32::MAX, |smallest, key| smallest.min(key.wrapping_sub(1)));
-                let exact = !is_far(smallest.wrapping_add(1), top);
-                if exact && top >= BITS {
-                    Self { exact, ..Self::quick(keys, top, least) }
-                } else {
-                    Self { exact, ..Self::slow(keys, top, least) }
-                }
+            || match is_quick {
+                true => Self::quick(keys, top, least),
+                false => Self { exact, ..Self::slow(keys, top, least) },
             },
         )
     }
