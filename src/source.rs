@@ -60,6 +60,8 @@ pub trait Source {
     /// within a pass; with structures more often, where [`structure_bytes`](Self::structure_bytes) is little. Where a row of blocks (or all columns) is larger than a piece, parts of rows are asked for, some blocks at
     /// a time, together with what lies between them where that is little, and then everything once more, ascending.
     ///
+    /// A device may be this call's alone meanwhile: do not wait here for threads of a pool that makes other calls to the same [`Pruner`](crate::Pruner).
+    ///
     /// # Errors
     /// Whatever stops the reading; it ends the call.
     fn load(&mut self, tensor: usize, range: Range<u64>) -> io::Result<&mut [u8]>;

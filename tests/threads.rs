@@ -8,7 +8,7 @@ use common::check::run;
 use common::golden::sha256;
 use common::inputs::{distribution, mixture};
 use common::oracle::{Contests, Kind, Question};
-use emprune::{Backend, Granularity, Mask, Rule, Source, TensorSpec, Want};
+use emprune::{Backend, Granularity, Mask, Norm, Pruner, Rule, Source, Structure, TensorSpec, Want};
 use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
@@ -73,11 +73,16 @@ fn any_number_of_threads_gives_one_answer() {
 struct InMemory {
     tensors: [TensorSpec; 1],
     bytes: Vec<u8>,
+    structure_bytes: usize,
 }
 
 impl Source for InMemory {
     fn tensors(&self) -> &[TensorSpec] {
         &self.tensors
+    }
+
+    fn structure_bytes(&self) -> usize {
+        self.structure_bytes
     }
 
     fn load(&mut self, _: usize, range: Range<u64>) -> io::Result<&mut [u8]> {
@@ -97,6 +102,7 @@ fn calls_from_a_pool_of_threads_take_turns() {
     let source = || InMemory {
         tensors: [TensorSpec::new(emprune::Dtype::F32, weights.len() as u64, 4001).unwrap()],
         bytes: weights.bytes.clone(),
+        structure_bytes: usize::MAX,
     };
     for granularity in [Granularity::Row, Granularity::Tensor] {
         let rule = Rule::new().with_granularity(granularity);
@@ -115,5 +121,27 @@ fn calls_from_a_pool_of_threads_take_turns() {
                 assert!(found == decision && bytes == expected.bytes, "{} on {granularity}", gpu.name);
             }
         }
+    }
+}
+
+/// The scores of structures are a pool's work, and made again in every pass where they are many: a call that has the device must not wait for a pool
+/// whose threads all wait for the device.
+#[test]
+fn structures_scored_beside_a_pool_of_threads() {
+    let weights = distribution("normal").weights(Kind::F32, 3000, 501, 5);
+    let source = || InMemory {
+        tensors: [TensorSpec::new(emprune::Dtype::F32, weights.len() as u64, 501).unwrap()],
+        bytes: weights.bytes.clone(),
+        structure_bytes: 4000,
+    };
+    let ask =
+        |pruner: &Pruner| pruner.decide_structures(&mut source(), Structure::Row, Norm::L2, &Rule::new()).unwrap();
+    let expected = ask(&common::cpu()[0].pruner);
+    for gpu in common::gpus() {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| (0..8).all(|_| ask(&gpu.pruner) == expected));
+            assert!((0..32).into_par_iter().all(|_| ask(&gpu.pruner) == expected), "{}", gpu.name);
+            assert!(other.join().unwrap(), "{}", gpu.name);
+        });
     }
 }

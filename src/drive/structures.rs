@@ -32,7 +32,9 @@ pub(crate) fn decide_structures(
     let own = members.iter().all(Members::are_own);
     if own && members.iter().map(Members::own).sum::<usize>() > room / KEY {
         let mut remade = Remade::new(asked, &members, norm, room)?;
-        let decided = drive(engine, &mut remade, &scored);
+        // By the CPU, as the scores are made: a device's turn would be held meanwhile, and a thread of a pool that makes them may find another call that
+        // waits for it.
+        let decided = drive(&Engine::Cpu, &mut remade, &scored);
         return remade.failed.map_or(decided, Err).map(|decision| (decision, remade.masks));
     }
     // Tensors whose structures are numbered together.
