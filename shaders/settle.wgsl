@@ -24,7 +24,6 @@ fn settle(
     }
     if (lane == 0u) {
         wg_record = records[group];
-        wg_first = first_candidate(group);
         wg_count = atomicLoad(&candidates[count_at(group, params.slice)]);
     }
     if (HAS_MASS) {
@@ -34,7 +33,7 @@ fn settle(
     if (record.sifted == 0u) {
         return;
     }
-    let first = workgroupUniformLoad(&wg_first);
+    let first = first_candidate(group, lane);
     let end = first + workgroupUniformLoad(&wg_count);
     var window = Window();
     let step = params.refiners * LANES;
@@ -82,7 +81,6 @@ fn four_of_candidates(at: vec4<u32>) -> vec4<u32> {
     );
 }
 
-var<workgroup> wg_first: u32;
 var<workgroup> wg_count: u32;
 
 fn is_kept(record: Record, group: u32, key: u32, at: u32) -> bool {

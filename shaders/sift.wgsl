@@ -28,6 +28,7 @@ fn sift(
     if (record.sifted == 0u) {
         return;
     }
+    my_first = first_candidate(range.group, lane);
     my_width = 1u << record.left;
     carry_out(range, record.threshold, 0xffffffffu, lane);
     workgroupBarrier();

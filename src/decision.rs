@@ -31,6 +31,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// A contest of `len` entries that was decided before, by another program say, with this [`threshold`](Self::threshold) and
+    /// [`cut`](Self::cut): all that [`Pruner::carry_out`](crate::Pruner::carry_out) asks. What else there is to say of it is zero.
+    pub fn decided(len: u64, threshold: f32, cut: u64) -> Self {
+        Self { len, threshold, cut, ..bytemuck::Zeroable::zeroed() }
+    }
+
     /// A contest whose scores are not all zero.
     #[inline(always)]
     pub(crate) fn new(len: u64, kept: u64, threshold_key: u32, cut: u64, [n_eff, mass, mass_bound]: [f64; 3]) -> Self {

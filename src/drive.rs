@@ -49,7 +49,13 @@ pub(crate) fn check(input: &mut dyn Input, rule: &Rule) -> Result<(), Error> {
     if input.tensors().is_empty() {
         return Err(Error::invalid("there is no tensor"));
     }
-    (0..input.tensors().len()).try_for_each(|i| check_tensor(input, i, rule).map_err(|e| e.of_tensor(i)))
+    (0..input.tensors().len()).try_for_each(|i| check_tensor(input, i, rule).map_err(|e| e.of_tensor(i)))?;
+    let all: u128 = input.tensors().iter().map(|spec| u128::from(spec.len)).sum();
+    if all > MOST_ENTRIES {
+        let message = format!("{all} entries are more than {MOST_ENTRIES}, and their sums might not be exact");
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(())
 }
 
 fn check_tensor(input: &mut dyn Input, tensor: usize, rule: &Rule) -> Result<(), Error> {
@@ -66,7 +72,7 @@ fn check_tensor(input: &mut dyn Input, tensor: usize, rule: &Rule) -> Result<(),
     }
     Grid::of(spec, rule.granularity)?;
     let has = |what: &str| Err(Error::invalid(format!("the score is {} and the tensor has {what}", rule.score)));
-    let norms = input.norms(tensor).map_err(|e| Error::io(tensor, e))?;
+    let norms = input.norms(tensor).map_err(|e| Error::io(tensor, "tell norms", e))?;
     match (rule.score, norms, spec.scores) {
         (Score::Wanda, None, _) => has("no norms")?,
         (Score::Wanda, Some(norms), None) => check_norms(&norms, spec.row_len)?,
@@ -107,8 +113,10 @@ struct Piece {
     range: Range<u64>,
 }
 
-/// Pieces of a tensor: of 64 MiB an exabyte.
+/// Pieces of a tensor: of 64 MiB a pebibyte.
 const MOST_PIECES: u128 = 1 << 24;
+/// Entries of all tensors: so many that a counter of 64 bits holds what the lower bits of all keys add up to (`cpu::stats`), and below what a program has.
+const MOST_ENTRIES: u128 = 1 << 44;
 /// On the CPU, rows from here on are worth all cores.
 const LONG_ROW: u64 = 1 << 20;
 /// So many segments of one length are worth a call of a device.
@@ -303,7 +311,7 @@ impl<'a> Drive<'a> {
         if self.judge.rule.score == Score::Wanda && self.norms.as_ref().is_none_or(|&(of, _)| of != tensor) {
             self.norms = None;
             let row_len = self.input.tensors()[tensor].row_len;
-            let norms = self.input.norms(tensor).map_err(|e| Error::io(tensor, e))?.unwrap_or_default();
+            let norms = self.input.norms(tensor).map_err(|e| Error::io(tensor, "tell norms", e))?.unwrap_or_default();
             // Not those that were looked at before: a source may have read them again.
             check_norms(&norms, row_len).map_err(|e| e.of_tensor(tensor))?;
             self.norms = Some((tensor, norms.into_owned()));
@@ -333,11 +341,13 @@ impl<'a> Drive<'a> {
         let spec = self.input.tensors()[piece.tensor];
         self.fetch_norms(piece.tensor)?;
         let norms = norms_at(&self.norms, piece, spec);
-        let mut mask = self.input.wants_masks().then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
+        let wants_mask = self.input.wants_masks();
         let Loaded { bytes, scores } = load(self.input, piece, self.judge.rule.score == Score::Given)?;
+        // Not before there are so many bytes.
+        let mut mask = wants_mask.then(|| Mask::zeros((piece.range.end - piece.range.start) as usize));
         let mask_bytes = mask.as_mut().map(Mask::as_bytes_mut);
         let done = work(self.judge, cpu::Piece { bytes, dtype: spec.dtype, norms, scores, mask: mask_bytes })?;
-        self.input.store(piece.tensor, piece.range.clone(), mask).map_err(|e| Error::io(piece.tensor, e))?;
+        self.input.store(piece.tensor, piece.range.clone(), mask).map_err(|e| Error::io(piece.tensor, "store", e))?;
         Ok(done)
     }
 
@@ -453,7 +463,7 @@ fn append(groups: &mut Vec<Group>, mut more: Vec<Group>) {
 }
 
 fn load<'a>(input: &'a mut dyn Input, piece: &Piece, scored: bool) -> Result<Loaded<'a>, Error> {
-    input.load(piece.tensor, piece.range.clone(), scored).map_err(|e| Error::io(piece.tensor, e))
+    input.load(piece.tensor, piece.range.clone(), scored).map_err(|e| Error::io(piece.tensor, "load", e))
 }
 
 fn norms_at<'a>(norms: &'a Option<(usize, Vec<f32>)>, piece: &Piece, spec: TensorSpec) -> Option<Norms<'a>> {

@@ -1,4 +1,5 @@
-//! How scores are stored, and the only place that knows the bits of f16, bf16 and the two kinds of f8.
+//! How scores are stored: what number the bits of f16, bf16 and the two kinds of f8 are. Loops that count or compare what is stored, without widening it
+//! first, say so where they stand (`cpu/levels.rs`, `cpu/lanes/kinds.rs`, `cpu/apply.rs`).
 //!
 //! Every dtype widens to `f32` exactly, so everything after this file sees the bits of an `f32`.
 //! The WGSL twins are `shaders/parts/load_*.wgsl`.

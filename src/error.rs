@@ -80,8 +80,9 @@ impl Error {
         error
     }
 
-    pub(crate) fn io(tensor: usize, source: io::Error) -> Self {
-        let mut error = Self::new(ErrorKind::Io, "the source of the weights failed");
+    /// The source of a tensor failed to `do_what`.
+    pub(crate) fn io(tensor: usize, do_what: &str, source: io::Error) -> Self {
+        let mut error = Self::new(ErrorKind::Io, format!("the source of the weights failed to {do_what}"));
         error.0.tensor = Some(tensor);
         error.0.source = Some(source);
         error

@@ -9,7 +9,7 @@ pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
 pub(crate) const LOW_BINS: u64 = 2048;
 
 /// The constants of the GPU's kernels that change speed and memory, and no answer: the only table of them. What a shader needs of it
-/// is written in front of its text (`LANES`, `SPREAD`, `TEAM`, `MOST_TILE_WORDS`); what follows from the other numbers, `Params` tells it.
+/// is written behind its text (`LANES`, `SPREAD`, `TEAM`, `MOST_TILE_WORDS`); what follows from the other numbers, `Params` tells it.
 /// For measuring: `emprune bench --tune` tries the [alternatives](Self::alternatives) on a device.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use crate::cpu;
 use crate::decision::{Decision, Group};
 use crate::drive::{Engine, carry_out, carry_out_structures, check, decide_structures, drive};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 #[cfg(feature = "gpu")]
 use crate::gpu;
 use crate::mask::Mask;
@@ -14,17 +14,17 @@ use crate::tensor::{Tensor, TensorMut};
 use crate::watch::{Observed, Progress, Watch};
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Zero the losers in place, on the best backend that this machine has; the answer does not depend on which.
 ///
-/// The backend is chosen once per process: a hardware adapter, else the CPU. Build a [`Pruner`] to choose yourself.
+/// The backend is chosen once per process, and once more when its device was lost: a hardware adapter, else the CPU. Build a [`Pruner`] to choose yourself.
 ///
 /// # Errors
 /// `NonFinite` for NaN and infinity, `InvalidInput` for an empty tensor or norms that do not fit the rule's score; on a GPU also `Limit`,
 /// `OutOfMemory`, `DeviceLost` and `Internal`. The weights are untouched then.
 pub fn prune<'a>(weights: impl Into<TensorMut<'a>>, rule: &Rule) -> Result<Decision, Error> {
-    best().prune(&mut [weights.into()], rule)
+    with_best(|best| best.prune(&mut [weights.into()], rule))
 }
 
 /// As [`prune`], but return the bits and leave the weights alone.
@@ -32,13 +32,20 @@ pub fn prune<'a>(weights: impl Into<TensorMut<'a>>, rule: &Rule) -> Result<Decis
 /// # Errors
 /// As [`prune`].
 pub fn mask<'a>(weights: impl Into<Tensor<'a>>, rule: &Rule) -> Result<(Decision, Mask), Error> {
-    let (decision, mut masks) = best().mask(&[weights.into()], rule)?;
+    let (decision, mut masks) = with_best(|best| best.mask(&[weights.into()], rule))?;
     Ok((decision, masks.pop().unwrap_or_default()))
 }
 
-fn best() -> &'static Pruner {
-    static BEST: OnceLock<Pruner> = OnceLock::new();
-    BEST.get_or_init(Pruner::best)
+/// Call the process's pruner. A device that is lost, when its driver was reset say, stays lost: the next call opens another.
+fn with_best<T>(call: impl FnOnce(&Pruner) -> Result<T, Error>) -> Result<T, Error> {
+    static BEST: Mutex<Option<Arc<Pruner>>> = Mutex::new(None);
+    let cached = || BEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let best = cached().get_or_insert_with(|| Arc::new(Pruner::best())).clone();
+    let called = call(&best);
+    if called.as_ref().is_err_and(|error| error.kind() == ErrorKind::DeviceLost) {
+        cached().take_if(|cached| Arc::ptr_eq(cached, &best));
+    }
+    called
 }
 
 /// A backend, ready to work: built once, used from any thread. A device works on one call at a time, and others wait: so neither a [`Source`]

@@ -167,35 +167,41 @@ impl Rule {
     }
 
     /// The same rule about another score.
+    #[must_use]
     pub const fn with_score(mut self, score: Score) -> Self {
         self.score = score;
         self
     }
 
     /// The same rule, keeping `floor(beta * N_eff)`.
+    #[must_use]
     pub const fn with_beta(self, beta: Beta) -> Self {
         self.with_budget(Budget::Effective(beta))
     }
 
     /// The same rule with another budget.
+    #[must_use]
     pub const fn with_budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
     }
 
     /// The same rule, each contest keeping at least `count` entries.
+    #[must_use]
     pub const fn with_min_kept(mut self, count: u64) -> Self {
         self.min_kept = count;
         self
     }
 
     /// The same rule for other contests.
+    #[must_use]
     pub const fn with_granularity(mut self, granularity: Granularity) -> Self {
         self.granularity = granularity;
         self
     }
 
     /// Keep `n` of every `m` entries along a row; a shorter last run keeps `n` too, or all of it. `n` is at most `m`.
+    #[must_use]
     pub const fn n_of_m(self, n: u64, m: u64) -> Self {
         self.with_budget(Budget::Count(n)).with_granularity(Granularity::Chunks(m))
     }

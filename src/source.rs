@@ -19,8 +19,7 @@ pub struct Want {
 
 /// Tensors whose entries can be read more than once, such as a file.
 ///
-/// With [`Granularity::Tensor`](crate::Granularity::Tensor) and `Row`, tensors are finished one after the other, in order; with
-/// `Global` every pass visits all of them.
+/// With [`Granularity::Global`](crate::Granularity::Global) every pass visits all tensors; else they are finished one after the other, in order.
 pub trait Source {
     /// What there is, in the order in which it competes: among equal scores the earlier entry wins.
     fn tensors(&self) -> &[TensorSpec];
@@ -41,8 +40,8 @@ pub trait Source {
     }
 
     /// The most bytes of weights, of scores and of norms that one `load` may ask for. With rows as contests, a row that fits in this many, and
-    /// in a device's binding, is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again,
-    /// and one block or column that is longer than a piece eight bytes for each of its entries. A device holds 8192 bytes for each piece of a
+    /// in a device's binding, is never cut. Blocks and columns are laid end to end as keys of four bytes, so these take up to four times as much again.
+    /// A device holds 8192 bytes for each piece of a
     /// contest in one binding: a contest of more pieces than that has room for, at least 16384, is refused as a `Limit`.
     fn piece_bytes(&self) -> usize {
         64 << 20

@@ -69,6 +69,7 @@ impl TensorSpec {
     }
 
     /// The same with scores beside the weights, for [`Score::Given`].
+    #[must_use]
     pub fn with_scores(self, dtype: Dtype) -> Self {
         Self { scores: Some(dtype), ..self }
     }

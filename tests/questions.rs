@@ -269,9 +269,8 @@ fn in_two_halves(backend: &Named, tensors: &[Weights], piece: usize, question: &
     // One by one, each as a contest of its own.
     let mut before = 0;
     for (t, weights) in tensors.iter().enumerate() {
-        let mut group = decision.groups()[0];
-        group.len = weights.len() as u64;
-        group.cut = group.cut.saturating_sub(before);
+        let all = decision.groups()[0];
+        let group = Group::decided(weights.len() as u64, all.threshold, all.cut.saturating_sub(before));
         before += group.len;
         let alone = std::slice::from_ref(weights);
         let mut source = Pieces::new(alone, piece, want);

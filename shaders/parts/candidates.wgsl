@@ -16,13 +16,31 @@ fn candidate_at(group: u32, number: u32) -> u32 {
     return params.groups * params.slices + group * 2u * params.capacity + number;
 }
 
-// The first candidate of this slice: those of the slices before it are all there by now.
-fn first_candidate(group: u32) -> u32 {
-    var first = 0u;
-    for (var slice = 0u; slice < params.slice; slice += 1u) {
-        first += atomicLoad(&candidates[count_at(group, slice)]);
+var<workgroup> wg_earlier: atomic<u32>;
+var<workgroup> wg_first: u32;
+
+// The first candidate of this slice: those of the slices before it are all there by now. By all lanes at once: there may be thousands, and one lane would wait
+// for memory at each. Uniform flow; barriers inside, unless it is the first slice.
+fn first_candidate(group: u32, lane: u32) -> u32 {
+    if (params.slice == 0u) {
+        return 0u;
     }
-    return first;
+    if (lane == 0u) {
+        atomicStore(&wg_earlier, 0u);
+    }
+    workgroupBarrier();
+    var earlier = 0u;
+    for (var slice = lane; slice < params.slice; slice += LANES) {
+        earlier += atomicLoad(&candidates[count_at(group, slice)]);
+    }
+    if (earlier != 0u) {
+        atomicAdd(&wg_earlier, earlier);
+    }
+    workgroupBarrier();
+    if (lane == 0u) {
+        wg_first = atomicLoad(&wg_earlier);
+    }
+    return workgroupUniformLoad(&wg_first);
 }
 
 // The span that entry `at` of the slice belongs to.

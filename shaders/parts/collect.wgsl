@@ -7,17 +7,8 @@ var<workgroup> wg_found: atomic<u32>;
 var<workgroup> wg_listed: u32;
 var<workgroup> wg_place: u32;
 
-// Where the slice's candidates begin, once it is known: there may be thousands of slices before it, and of tiles in it.
-var<private> my_first_is_known: bool;
+// Where the slice's candidates begin.
 var<private> my_first: u32;
-
-fn slice_candidates(group: u32) -> u32 {
-    if (!my_first_is_known) {
-        my_first_is_known = true;
-        my_first = first_candidate(group);
-    }
-    return my_first;
-}
 
 // Note the tile's candidates, marked in each lane's `flags`. Those that the list has no room for go where they belong one lane after the other.
 fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
@@ -29,7 +20,7 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     var direct = 0u;
     if (place + mine > LIST) {
         let over = place + mine - max(place, LIST);
-        direct = slice_candidates(group) + atomicAdd(&candidates[count_at(group, params.slice)], over);
+        direct = my_first + atomicAdd(&candidates[count_at(group, params.slice)], over);
     }
     var left = flags;
     while (left != 0u) {
@@ -66,7 +57,7 @@ fn hand_over(group: u32, most: u32, lane: u32) {
     }
     if (lane == 0u) {
         atomicStore(&wg_found, 0u);
-        wg_place = slice_candidates(group) + atomicAdd(&candidates[count_at(group, params.slice)], listed);
+        wg_place = my_first + atomicAdd(&candidates[count_at(group, params.slice)], listed);
     }
     let first = workgroupUniformLoad(&wg_place);
     for (var i = lane; i < listed; i += LANES) {

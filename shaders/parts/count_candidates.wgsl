@@ -2,13 +2,13 @@
 //
 // Rust twin: src/cpu/histogram.rs
 
-// Bins are clear; workgroup number `number` of `params.refiners`. A barrier must follow.
+// Bins are clear; workgroup number `number` of `params.refiners`. Uniform flow; barriers inside, and one must follow.
 fn count_candidates(group: u32, number: u32, record: Record, lane: u32) {
     my_bin = 0u;
     my_count = 0u;
     let shift = digit_shift(record.left);
     let last = record.digits + 1u == params.digits;
-    let first = first_candidate(group);
+    let first = first_candidate(group, lane);
     let end = first + atomicLoad(&candidates[count_at(group, params.slice)]);
     let step = params.refiners * LANES;
     // Four at a time: a lane would wait for memory at each.

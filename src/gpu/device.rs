@@ -32,36 +32,42 @@ impl Options {
     }
 
     /// Only an adapter with this in its name, driver or backend.
+    #[must_use]
     pub fn with_adapter(mut self, part: impl Into<String>) -> Self {
         self.adapter = Some(part.into());
         self
     }
 
     /// Accept a software adapter too.
+    #[must_use]
     pub fn with_software(mut self, allow: bool) -> Self {
         self.allow_software = allow;
         self
     }
 
     /// Choose the shaders.
+    #[must_use]
     pub fn with_variant(mut self, variant: Variant) -> Self {
         self.variant = variant;
         self
     }
 
     /// Choose what the shaders check.
+    #[must_use]
     pub fn with_checks(mut self, checks: Checks) -> Self {
         self.checks = checks;
         self
     }
 
     /// Keep no more of a contest's weights than this on a device whose memory is the program's own.
+    #[must_use]
     pub fn with_max_shared_bytes(mut self, bytes: u64) -> Self {
         self.max_shared_bytes = Some(bytes);
         self
     }
 
     /// Open the device with this limit on a binding's bytes, to bound memory or to try windows on small weights.
+    #[must_use]
     pub fn with_max_binding_bytes(mut self, bytes: u64) -> Self {
         self.max_binding_bytes = Some(bytes);
         self
@@ -133,7 +139,7 @@ impl Adapter {
         texts.into_iter().any(|text| text.to_lowercase().contains(&part))
     }
 
-    /// Native interfaces before GL, hardware before software, discrete before integrated.
+    /// Hardware before software, native interfaces before GL, discrete before integrated.
     fn rank(&self) -> (bool, bool, u32) {
         let kind = match self.device_type.as_str() {
             "DiscreteGpu" => 0,
@@ -141,7 +147,7 @@ impl Adapter {
             "VirtualGpu" => 2,
             _ => 3,
         };
-        (self.backend == "Gl", self.software, kind)
+        (self.software, self.backend == "Gl", kind)
     }
 }
 
@@ -175,7 +181,7 @@ fn enumerate() -> Vec<(Adapter, wgpu::Adapter)> {
     adapters
 }
 
-/// What there is on this machine, best first: Vulkan, Metal and DX12 before GL, hardware before software. Nothing in a browser.
+/// What there is on this machine, best first: hardware before software, Vulkan, Metal and DX12 before GL. Nothing in a browser.
 pub fn adapters() -> Vec<Adapter> {
     enumerate().into_iter().map(|(adapter, _)| adapter).collect()
 }
@@ -265,7 +271,8 @@ fn note(slot: &Mutex<Option<(ErrorKind, String)>>, kind: ErrorKind, message: Str
 
 fn no_adapter(options: &Options, names: &[String]) -> String {
     let wanted = match &options.adapter {
-        Some(part) => format!("no adapter has {part:?} in its name, driver or backend"),
+        Some(part) if options.allow_software => format!("no adapter has {part:?} in its name, driver or backend"),
+        Some(part) => format!("no hardware adapter has {part:?} in its name, driver or backend"),
         None if options.allow_software => "there is no adapter".to_owned(),
         None => "there is no hardware adapter".to_owned(),
     };

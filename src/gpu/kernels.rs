@@ -95,24 +95,28 @@ impl KernelOptions {
     }
 
     /// Keep compiled pipelines in a cache of yours.
+    #[must_use]
     pub fn with_cache(mut self, cache: wgpu::PipelineCache) -> Self {
         self.cache = Some(cache);
         self
     }
 
     /// Choose the shaders.
+    #[must_use]
     pub fn with_variant(mut self, variant: Variant) -> Self {
         self.variant = variant;
         self
     }
 
     /// Choose what they check.
+    #[must_use]
     pub fn with_checks(mut self, checks: Checks) -> Self {
         self.checks = checks;
         self
     }
 
     /// Choose their constants.
+    #[must_use]
     pub fn with_tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
         self
@@ -174,8 +178,8 @@ impl Kernels {
         Ok(Self::of(device, options, subgroup))
     }
 
-    /// As [`with_options`](Self::with_options), for measuring what the exact sums cost: kernels that leave them out. Their decisions must
-    /// not be used. Only plans with a fixed count and without a mass can be bound: for these the sums do not matter, and the mask is right.
+    /// As [`with_options`](Self::with_options), for measuring what the exact sums cost: kernels that leave them out. Only plans with
+    /// a fixed count and without a mass can be bound: for these the sums do not matter.
     ///
     /// # Errors
     /// As those of [`with_options`](Self::with_options).

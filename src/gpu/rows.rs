@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::mask;
 use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 impl Engine {
     /// Decide every row of a piece and carry it out. `start` is the piece's first entry in its tensor.
@@ -116,17 +118,21 @@ pub(super) fn carry_out(piece: &mut cpu::Piece<'_>, bits: &[u8]) {
     let size = piece.dtype.size();
     if let Some(bytes) = piece.bytes.get_mut() {
         let run = bits.len().div_ceil(cpu::threads()).max(MASK_RUN);
-        let mut runs = bits.chunks(run).zip(bytes.chunks_mut(8 * size * run));
-        let last = runs.next_back();
-        // Threads of our own. A pool's would look for other work while they wait for each other, and may find a call that waits for its turn on the
-        // device, which is ours.
-        std::thread::scope(|scope| {
-            for (bits, bytes) in runs {
-                scope.spawn(move || mask::zero_losers(bits, bytes, size));
-            }
-            if let Some((bits, bytes)) = last {
+        let runs = bits.chunks(run).zip(bytes.chunks_mut(8 * size * run));
+        let others = runs.len().saturating_sub(1);
+        let runs = Mutex::new(runs);
+        let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((bits, bytes)) = next() {
                 mask::zero_losers(bits, bytes, size);
             }
+        };
+        // Threads of our own. A pool's would look for other work while they wait for each other, and may find a call that waits for its turn on the
+        // device, which is ours. Where none is to be had, those that are there do its part.
+        std::thread::scope(|scope| {
+            let begun = (0..others).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
+            begun.for_each(drop);
+            work();
         });
     }
 }
