@@ -15,8 +15,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+/// What a directory's one file, or the index of its shards, is called: by transformers, and by diffusers.
+const SINGLES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
+pub(crate) const INDICES: [&str; 2] =
+    ["model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json"];
 const CONFIG: &str = "config.json";
 /// As many bytes as a header may have.
 const MAX_INDEX: u64 = 100_000_000;
@@ -40,8 +42,8 @@ pub(crate) struct Directory {
     pub(crate) others: Vec<PathBuf>,
     /// Its directories, and those in them, outer ones first.
     pub(crate) folders: Vec<PathBuf>,
-    /// Whether there is an index, to be copied after all else.
-    pub(crate) has_index: bool,
+    /// The index, if there is one, to be copied after all else.
+    pub(crate) index: Option<&'static str>,
     /// What people should know.
     pub(crate) notes: Vec<String>,
 }
@@ -68,7 +70,7 @@ impl Checkpoint {
         let mut names: BTreeSet<_> = shards.chain([PathBuf::from(REPORT)]).collect();
         if let Some(directory) = &self.directory {
             names.extend(directory.others.iter().chain(&directory.folders).cloned());
-            names.extend(directory.has_index.then(|| PathBuf::from(INDEX)));
+            names.extend(directory.index.map(PathBuf::from));
         }
         names
     }
@@ -78,7 +80,7 @@ impl Checkpoint {
         let mut files: Vec<_> = self.shards.iter().map(|shard| shard.path.clone()).collect();
         if let Some(directory) = &self.directory {
             files.extend(directory.others.iter().map(|file| self.path.join(file)));
-            files.extend(directory.has_index.then(|| self.path.join(INDEX)));
+            files.extend(directory.index.map(|index| self.path.join(index)));
         }
         files
     }
@@ -220,18 +222,25 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
         }
     }
     directory.notes.sort();
-    directory.has_index = names.remove(OsStr::new(INDEX));
-    let has_single = names.contains(OsStr::new(SINGLE));
-    let shards = if directory.has_index {
-        let Index { weight_map } = read_index(&path.join(INDEX)).context(INDEX)?;
-        let shards = open_shards(path, &weight_map).context(INDEX)?;
-        let named = weight_map.values().any(|shard| shard == SINGLE);
-        ensure!(named || !has_single, "there are {INDEX} and, not named in it, {SINGLE}: two models");
-        shards
-    } else {
-        ensure!(has_single, "there is neither {INDEX} nor {SINGLE}{}", weights_among(&names));
-        vec![Model::open(&path.join(SINGLE))?]
+    let found = |known: [&'static str; 2]| known.into_iter().filter(|name| names.contains(OsStr::new(name)));
+    let (indices, singles): (Vec<_>, Vec<_>) = (found(INDICES).collect(), found(SINGLES).collect());
+    directory.index = indices.first().copied();
+    let shards = match (indices.as_slice(), singles.as_slice()) {
+        ([index, others @ ..], singles) => {
+            let Index { weight_map } = read_index(&path.join(index)).context(*index)?;
+            let shards = open_shards(path, &weight_map).context(*index)?;
+            let mut others =
+                others.iter().chain(singles).filter(|name| !weight_map.values().any(|shard| shard == **name));
+            if let Some(other) = others.next() {
+                bail!("there are {index} and, not named in it, {other}: two models");
+            }
+            shards
+        }
+        ([], [single]) => vec![Model::open(&path.join(single))?],
+        ([], []) => bail!("there is neither {} nor {}{}", INDICES[0], SINGLES[0], weights_among(&names)),
+        ([], singles) => bail!("there are {}: two models", singles.join(" and ")),
     };
+    directory.index.map(|index| names.remove(OsStr::new(index)));
     for shard in &shards {
         names.remove(shard.name());
     }
@@ -253,9 +262,9 @@ fn open_directory(path: &Path) -> Result<(Vec<Model>, Directory)> {
 
 /// The names of the shards of the directory `path`, as far as its index says or one alone is there. Errors say nothing about what is there.
 pub(crate) fn shard_names(path: &Path) -> BTreeSet<PathBuf> {
-    let index = read_index(&path.join(INDEX)).ok();
-    let shards = index.into_iter().flat_map(|index| index.weight_map.into_values());
-    shards.map(PathBuf::from).chain([INDEX, SINGLE].map(PathBuf::from)).collect()
+    let indices = INDICES.into_iter().filter_map(|index| read_index(&path.join(index)).ok());
+    let shards = indices.flat_map(|index| index.weight_map.into_values());
+    shards.map(PathBuf::from).chain(INDICES.into_iter().chain(SINGLES).map(PathBuf::from)).collect()
 }
 
 /// What a killed run left is nobody's.
@@ -276,7 +285,7 @@ fn open_shards(path: &Path, weight_map: &BTreeMap<String, String>) -> Result<Vec
         let is_plain = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
         let is_plain = is_plain && !name.contains(['/', '\\', ':', '\0']);
         ensure!(is_plain, "the shard {name:?} is not the name of a file in this directory");
-        let is_ours = name == INDEX || name == CONFIG || name == REPORT || is_left(OsStr::new(name));
+        let is_ours = INDICES.contains(&name) || name == CONFIG || name == REPORT || is_left(OsStr::new(name));
         ensure!(!is_ours, "{name:?} is no name for a shard");
         let shard = Model::open(&path.join(name))?;
         if let Some(missing) = tensors.iter().find(|tensor| shard.get(tensor).is_none()) {

@@ -1,7 +1,7 @@
 //! Where a model goes: a file, or a directory that has all of the input's other files too.
 
 use crate::apply;
-use crate::checkpoint::{Checkpoint, INDEX, is_left, shard_names};
+use crate::checkpoint::{Checkpoint, is_left, shard_names};
 use crate::events;
 use crate::input::{Seen, open_regular};
 use crate::interrupt;
@@ -335,7 +335,7 @@ fn finish(
     let file = directory.file(REPORT.as_ref())?;
     report(&file, &directory.target().join(REPORT))?;
     file.sync_all()?;
-    if beside.has_index { copy(INDEX.as_ref()) } else { Ok(()) }
+    beside.index.map_or(Ok(()), |index| copy(index.as_ref()))
 }
 
 /// Copy all that is not rewritten, the header first: every byte of a shard that belongs to none of these tensors.

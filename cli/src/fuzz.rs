@@ -2,7 +2,7 @@
 //! and so is a claim that something was checked which was not.
 #![allow(clippy::unwrap_used, reason = "a fuzz target may panic")]
 
-use crate::checkpoint::{Checkpoint, INDEX};
+use crate::checkpoint::{Checkpoint, INDICES};
 use crate::masks::Masks;
 use crate::norms::Norms;
 use crate::recipe::{Recipe, parse};
@@ -107,7 +107,7 @@ pub fn index(bytes: &[u8]) {
             fs::write(path.join("1.safetensors"), safetensors(&first, 2)).unwrap();
             fs::write(path.join("2.safetensors"), safetensors(&second, 2)).unwrap();
         }
-        fs::write(path.join(INDEX), bytes).unwrap();
+        fs::write(path.join(INDICES[0]), bytes).unwrap();
         let Ok(model) = Checkpoint::open(path) else { return };
         #[derive(serde::Deserialize)]
         struct Index {

@@ -127,7 +127,7 @@ const MOST_OF_HEAD: u64 = 512;
 /// What a file is that begins like this, and is often given for the one that is meant.
 fn known_as(head: &[u8]) -> Option<&'static str> {
     // A header's length that began like these would be too large, or what follows it would be no header.
-    let known: [(&[u8], &str); 9] = [
+    let known: [(&[u8], &str); 12] = [
         (b"{", "JSON: of a model in shards, give the directory that holds the index"),
         (b"GGUF", "GGUF, llama.cpp's format: a model is pruned before it is converted"),
         (b"version https://git-lfs", "a pointer of Git LFS: `git lfs pull` fetches the file itself"),
@@ -137,9 +137,20 @@ fn known_as(head: &[u8]) -> Option<&'static str> {
         (b"<!DOCTYPE", "a page of the web, and no download"),
         (b"<html", "a page of the web, and no download"),
         (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+        (b"\xfd7zXZ", "compressed by xz: unpack it first"),
+        (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
+        (b"\x93NUMPY", "an array of NumPy: save it with safetensors.numpy first"),
     ];
     let known = known.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
-    known.or_else(|| {
+    let further_in = || match head {
+        _ if head.iter().all(|&byte| byte == 0) => Some("zeros: a download that was not finished"),
+        // The number of a version, and then the name of a producer or an operator set.
+        [0x08, 1..=32, 0x12 | 0x3a | 0x42, ..] => Some("ONNX: convert its initializers to safetensors first"),
+        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some("TensorFlow Lite: convert it to safetensors first"),
+        _ if head.get(257..262) == Some(b"ustar") => Some("a tar archive: unpack it first"),
+        _ => None,
+    };
+    known.or_else(further_in).or_else(|| {
         let old = "an importance matrix in the old format of llama.cpp: `llama-imatrix --in-file OLD -o NEW.gguf` converts it";
         is_old_imatrix(head).then_some(old)
     })

@@ -16,8 +16,8 @@ const DEFAULT_IGNORES: [(&str, Applies); 9] = [
     // The last module: a linear layer inside an adaptive norm is an ordinary linear layer. norm1, LayerNorm, ln_f, q_norm,
     // norm_q, layer_norm_2.
     ("norm", |path| path.last().is_some_and(|part| is_norm(part))),
-    // The output layer, whatever is inside it: often the embedding once more, and always one step from the answer.
-    ("lm_head", |path| path.contains(&"lm_head")),
+    // The output layer, whatever is inside it: often the embedding once more, and always one step from the answer. generator_lm_head.
+    ("lm_head", |path| path.iter().any(|part| part.ends_with("lm_head"))),
     ("output head", is_head),
     // They choose the experts: a few rows decide about all the weights behind them. mlp.gate, shared_expert_gate, gate.wg,
     // router.classifier; not mlp.gate_proj, which is half of a gated linear unit.
@@ -49,11 +49,13 @@ fn default_ignore(name: &str) -> Option<&'static str> {
 }
 
 /// What is looked up and not multiplied with. embed_tokens, word_embeddings, patch_embed, embed_out; wte and wpe are GPT-2's, shared is T5's, emb
-/// RWKV's; cls_token and register_tokens are embeddings of one token or few; relative_attention_bias is one of distances.
+/// RWKV's, emb_g and emb_rel_k VITS's, rel_pos_h SAM's; cls_token and register_tokens are embeddings of one token or few; relative_attention_bias is one of distances.
 fn is_embedding(path: &[&str]) -> bool {
     let is_table = |part: &str| {
         part == "emb"
             || part.ends_with("_emb")
+            || part.starts_with("emb_")
+            || part.starts_with("rel_pos_")
             || part.ends_with("_token")
             || part.ends_with("_tokens")
             || part == "relative_attention_bias"
@@ -68,19 +70,28 @@ fn is_embedding(path: &[&str]) -> bool {
 fn is_head(path: &[&str]) -> bool {
     matches!(
         inside(path),
-        ["output" | "head" | "classifier" | "score" | "qa_outputs" | "vocab_projector" | "proj_out" | "fc"]
+        ["output"
+            | "output_layer"
+            | "head"
+            | "classifier"
+            | "score"
+            | "qa_outputs"
+            | "vocab_projector"
+            | "proj_out"
+            | "fc",]
             | ["head", "fc"]
             | ["decoder", "output_projection"]
             | ["heads", "head"]
             | ["classifier" | "classification_head", "out_proj"]
             | ["cls", ..]
-    )
+    ) || path.ends_with(&["shared_head", "head"]) // of a layer that predicts a further token, in DeepSeek's models
 }
 
 /// A path without the names of what a model may be wrapped in.
 fn inside<'p, 'n>(mut path: &'p [&'n str]) -> &'p [&'n str] {
     while let [
-        "model" | "module" | "_orig_mod" | "base_model" | "language_model" | "transformer" | "backbone",
+        "model" | "module" | "_orig_mod" | "base_model" | "language_model" | "transformer" | "backbone" | "net"
+        | "network" | "state_dict" | "model_state_dict" | "student" | "teacher" | "ema" | "model_ema",
         rest @ ..,
     ] = path
     {
@@ -105,6 +116,27 @@ fn unfit(tensor: &TensorInfo) -> Option<String> {
         Some(_) if tensor.len == 0 => Some("empty".into()),
         Some(_) => None,
     }
+}
+
+/// Why a tensor is left alone unless it is asked for: by its axes, or by its name.
+fn left_alone(tensor: &TensorInfo) -> Option<String> {
+    match tensor.shape.as_slice() {
+        shape if shape.len() < 2 => Some(format!("rank {}", shape.len())),
+        // A bias that is added to pictures, or a norm of sequences: [1, 24, 1, 1].
+        shape if shape.len() > 2 && shape.iter().filter(|&&axis| axis > 1).count() < 2 => Some("vector".into()),
+        _ => default_ignore(&tensor.name).map(str::to_owned),
+    }
+}
+
+/// The last layer of a classifier that has several, which are numbered: classifier.6 of 0, 3 and 6.
+fn last_of_classifier(tensors: &[TensorInfo]) -> Option<&String> {
+    let number = |name: &str| {
+        let path: Vec<_> = name.strip_suffix(".weight")?.split('.').collect();
+        let ["classifier", number] = inside(&path) else { return None };
+        number.parse::<u32>().ok()
+    };
+    let names = tensors.iter().map(|tensor| &tensor.name);
+    names.filter_map(|name| Some((number(name)?, name))).max().map(|(_, name)| name)
 }
 
 /// The tensors of a file, told apart.
@@ -138,14 +170,23 @@ pub(crate) fn select(
     let rules = recipe.rules.iter().map(|rule| Ok((read(&rule.patterns)?, rule.skip)));
     let asked = Asked { targets: read(targets)?, ignores: read(ignores)?, rules: rules.collect::<Result<_>>()? };
     let mut selection = Selection { warnings: asked.idle(tensors), ..Selection::default() };
+    let last = last_of_classifier(tensors);
+    // What patterns ask for that nobody may have thought of.
+    let mut also = Vec::new();
     for tensor in tensors {
         let rule = asked.rule(&tensor.name);
-        let skipped = asked.verdict(tensor, rule)?;
+        let by_default = left_alone(tensor).or_else(|| (last == Some(&tensor.name)).then(|| "output head".to_owned()));
+        let skipped = asked.verdict(tensor, rule, by_default.as_ref())?;
+        also.extend(by_default.filter(|_| skipped.is_none() && asked.is_by_pattern(&tensor.name)));
         if skipped.is_none() && tensor.dtype.starts_with("F8") {
             refuse_scaled(&tensor.name, &tensor.dtype, exists)?;
         }
         selection.skipped.push(skipped);
         selection.rules.push(rule);
+    }
+    if !also.is_empty() {
+        let also = summary(also.iter());
+        selection.warnings.push(format!("--targets asks for what is left alone by default, too: {also}"));
     }
     let hidden = asked.hidden(tensors, &selection.rules);
     selection.warnings.extend(hidden);
@@ -158,7 +199,9 @@ pub(crate) fn select(
         let warnings: String = selection.warnings.iter().map(|warning| format!("; {warning}")).collect();
         // By its name or its axes: whoever means it says so.
         let known = |reason: &String| {
-            reason.starts_with("rank ") || DEFAULT_IGNORES.iter().any(|(known, _)| reason.as_str() == *known)
+            reason.starts_with("rank ")
+                || reason == "vector"
+                || DEFAULT_IGNORES.iter().any(|(known, _)| reason.as_str() == *known)
         };
         let is_hinted = selection.skipped.iter().flatten().any(known);
         let hint = if is_hinted { "; --targets PATTERN prunes what its name or its axes leave alone" } else { "" };
@@ -197,8 +240,14 @@ impl Asked {
         self.rules.iter().position(|(patterns, _)| patterns.iter().any(|pattern| pattern.matches(name)))
     }
 
-    /// Why this tensor is skipped, if it is.
-    fn verdict(&self, tensor: &TensorInfo, rule: Option<usize>) -> Result<Option<String>> {
+    /// Whether `--targets` asks for this name, and none of its patterns is the name itself.
+    fn is_by_pattern(&self, name: &str) -> bool {
+        let mut matching = self.targets.iter().filter(|pattern| pattern.matches(name)).peekable();
+        matching.peek().is_some() && !matching.any(Pattern::is_name)
+    }
+
+    /// Why this tensor is skipped, if it is; and `by_default` if nothing is said of it.
+    fn verdict(&self, tensor: &TensorInfo, rule: Option<usize>, by_default: Option<&String>) -> Result<Option<String>> {
         let name = &tensor.name;
         if let Some(pattern) = self.ignores.iter().find(|pattern| pattern.matches(name)) {
             return Ok(Some(format!("--ignore {}", pattern.text())));
@@ -214,8 +263,7 @@ impl Asked {
         };
         let unfit = unfit(tensor);
         if self.targets.is_empty() && of_rule.is_empty() {
-            let few_axes = || (tensor.shape.len() < 2).then(|| format!("rank {}", tensor.shape.len()));
-            return Ok(unfit.or_else(few_axes).or_else(|| default_ignore(name).map(str::to_owned)));
+            return Ok(unfit.or_else(|| by_default.cloned()));
         }
         let mut matching = self.targets.iter().chain(of_rule).filter(|pattern| pattern.matches(name)).peekable();
         if matching.peek().is_none() {

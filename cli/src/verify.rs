@@ -2,7 +2,7 @@
 
 use crate::args::VerifyArgs;
 use crate::backend::Workers;
-use crate::checkpoint::{INDEX, Passed, passed_over};
+use crate::checkpoint::{Passed, passed_over};
 use crate::events;
 use crate::input::open_regular;
 use crate::prune::Question;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<()> {
     let masks = masks.as_ref().map(|(path, file)| Sink::Compare(file, path, files.len()));
 
     if let Some(directory) = &model.directory {
-        let index = directory.has_index.then_some(Path::new(INDEX));
+        let index = directory.index.map(Path::new);
         let beside: Vec<&Path> = directory.others.iter().map(PathBuf::as_path).chain(index).collect();
         let (folders, expected) = (directory.folders.iter().map(PathBuf::as_path), model.output_names());
         for folder in [Path::new("")].into_iter().chain(folders) {

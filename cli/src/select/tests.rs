@@ -91,6 +91,15 @@ fn the_names_of_real_models_are_told_apart() {
         ("decoder.output_projection.weight", Some("output head")),
         ("layers.0.fc.weight", None),
         ("transformer_blocks.0.proj_out.weight", None),
+        ("transformer.output_layer.weight", Some("output head")),
+        ("model.layers.61.shared_head.head.weight", Some("output head")),
+        ("generator_lm_head.weight", Some("lm_head")),
+        ("state_dict.head.weight", Some("output head")),
+        ("net.fc.weight", Some("output head")),
+        ("encoder.fc.weight", None),
+        ("enc_p.encoder.attn_layers.0.emb_rel_k", Some("embedding")),
+        ("emb_g.weight", Some("embedding")),
+        ("vision_encoder.layers.0.attn.rel_pos_h", Some("embedding")),
         ("act_fun.0.grid", Some("grid or mask")),
         ("act_fun.0.coef", None),
     ] {
@@ -108,6 +117,7 @@ fn skipped(targets: &[&str], ignores: &[&str]) -> Result<Vec<(String, String)>> 
         ("nothing.weight", "F32", vec![0, 2]),
         ("odd", "Q3", vec![2, 2]),
         ("one.weight", "F32", vec![2, 2]),
+        ("shift", "F32", vec![1, 4, 1]),
         ("two.weight", "BF16", vec![2, 2]),
     ];
     let info = |(name, dtype, shape): (&str, &str, Vec<u64>)| TensorInfo {
@@ -126,7 +136,8 @@ fn skipped(targets: &[&str], ignores: &[&str]) -> Result<Vec<(String, String)>> 
 }
 
 fn pruned(targets: &[&str], ignores: &[&str]) -> Vec<&'static str> {
-    let names = ["bias", "embed.weight", "eye", "half.weight", "nothing.weight", "odd", "one.weight", "two.weight"];
+    let names =
+        ["bias", "embed.weight", "eye", "half.weight", "nothing.weight", "odd", "one.weight", "shift", "two.weight"];
     let skipped = skipped(targets, ignores).unwrap();
     names.into_iter().filter(|name| !skipped.iter().any(|(skipped, _)| skipped == name)).collect()
 }
@@ -139,6 +150,7 @@ fn by_default_float_matrices_with_ordinary_names() {
         ("eye", "dtype F64"),
         ("nothing.weight", "empty"),
         ("odd", "dtype Q3"),
+        ("shift", "vector"),
     ];
     assert_eq!(skipped(&[], &[]).unwrap(), reasons.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
 }
@@ -146,7 +158,7 @@ fn by_default_float_matrices_with_ordinary_names() {
 #[test]
 fn targets_override_the_defaults_and_ignore_overrides_targets() {
     assert_eq!(pruned(&["bias", "embed"], &[]), ["bias", "embed.weight"]);
-    assert_eq!(pruned(&["*"], &[]), ["bias", "embed.weight", "half.weight", "one.weight", "two.weight"]);
+    assert_eq!(pruned(&["*"], &[]), ["bias", "embed.weight", "half.weight", "one.weight", "shift", "two.weight"]);
     assert_eq!(pruned(&["re:.*e", "bias"], &["re:embed", "one"]), ["bias", "half.weight", "two.weight"]);
     assert_eq!(pruned(&[], &["half.weight"]), ["one.weight", "two.weight"]);
     assert_eq!(pruned(&["odd", "two.weight"], &["o*"]), ["two.weight"], "what is ignored need not be fit");
@@ -167,17 +179,60 @@ fn nothing_left_is_an_error_that_says_why() {
     let message = skipped(&["missing", "od?"], &["*.bias"]).unwrap_err().to_string();
     for part in [
         "nothing to prune",
-        "7 not a target, 1 dtype Q3",
+        "8 not a target, 1 dtype Q3",
         "--targets \"missing\" matches no tensor",
         "--ignore \"*.bias\"",
     ] {
         assert!(message.contains(part), "{message:?} without {part:?}");
     }
-    assert!(skipped(&["*"], &["*"]).unwrap_err().to_string().contains("8 --ignore *"));
+    assert!(skipped(&["*"], &["*"]).unwrap_err().to_string().contains("9 --ignore *"));
 }
 
 #[test]
 fn the_most_frequent_reason_comes_first() {
     let reasons = ["b", "a", "b", "c"].map(str::to_owned);
     assert_eq!(summary(reasons.iter()), "2 b, 1 a, 1 c");
+}
+
+/// Of the layers of a classifier the last one is the output.
+#[test]
+fn the_last_layer_of_a_classifier_is_a_head() {
+    let info = |name: &str| TensorInfo {
+        name: name.into(),
+        dtype: "F32".into(),
+        len: 4,
+        shape: vec![2, 2],
+        bytes: 0..0,
+        shard: 0,
+    };
+    for (names, head) in [
+        (&["classifier.0.weight", "classifier.10.weight", "classifier.3.weight"][..], Some(1)),
+        (&["classifier.1.weight", "features.0.weight"], Some(0)),
+        (&["features.classifier.0.weight", "head.classifier.1.weight"], None),
+    ] {
+        let tensors: Vec<_> = names.iter().map(|name| info(name)).collect();
+        let skipped = select(&tensors, &[], &[], &Recipe::default()).unwrap().skipped;
+        assert_eq!(skipped.iter().position(Option::is_some), head, "{names:?}: {skipped:?}");
+    }
+}
+
+/// A pattern that is meant to name some layers may ask for their biases too.
+#[test]
+fn what_patterns_ask_for_beyond_the_defaults_is_told() {
+    let warnings = |targets: &[&str]| {
+        let info = |name: &str, shape: &[u64]| TensorInfo {
+            name: name.into(),
+            dtype: "F32".into(),
+            len: shape.iter().product(),
+            shape: shape.into(),
+            bytes: 0..0,
+            shard: 0,
+        };
+        let tensors = [info("a.bias", &[4]), info("a.norm.weight", &[2, 2]), info("a.weight", &[2, 2])];
+        let targets: Vec<_> = targets.iter().map(|&text| text.to_owned()).collect();
+        select(&tensors, &targets, &[], &Recipe::default()).unwrap().warnings
+    };
+    let told = ["--targets asks for what is left alone by default, too: 1 norm, 1 rank 1"];
+    assert_eq!(warnings(&["a.*"]), told);
+    assert!(warnings(&["a.weight"]).is_empty() && warnings(&["a.bias", "a.weight"]).is_empty(), "by name");
 }

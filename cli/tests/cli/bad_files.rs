@@ -41,6 +41,13 @@ fn files_of_other_formats_are_told_by_what_they_are() {
     // Of a length that a header could have.
     refuse_bytes(&[&b"PK\x03\x04\0\0\0\0\0\0"[..], &[0; 200]].concat(), &["but a zip archive"]);
     refuse_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", &["but a pointer of Git LFS"]);
+    refuse_bytes(b"\x08\x07\x12\x07pytorch", &["but ONNX", "convert its initializers"]);
+    refuse_bytes(b"\x1c\0\0\0TFL3\x14\0 \0", &["but TensorFlow Lite"]);
+    refuse_bytes(b"\xfd7zXZ\0\0\x04", &["compressed by xz"]);
+    refuse_bytes(b"\x28\xb5\x2f\xfd\x04\0\0\0", &["compressed by zstd"]);
+    refuse_bytes(b"\x93NUMPY\x01\0v\0{'descr'", &["an array of NumPy"]);
+    refuse_bytes(&[0; 4096], &["zeros", "not finished"]);
+    refuse_bytes(&[&[b'x'; 257][..], b"ustar\x0000", &[0; 300]].concat(), &["a tar archive"]);
     let name = b"blk.0.attn_q.weight";
     let old = [&2i32.to_le_bytes()[..], &(name.len() as i32).to_le_bytes(), name, &[1, 0, 0, 0, 4, 0, 0, 0]].concat();
     refuse_bytes(&old, &["importance matrix in the old format", "llama-imatrix --in-file"]);

@@ -11,6 +11,7 @@ mod columns;
 mod desk;
 mod eight_bits;
 mod diff;
+mod diffusers;
 mod events;
 mod files;
 mod full;

@@ -59,8 +59,15 @@ fn targets_and_ignores() {
         (&["--ignore", "re:(encoder|model)", "--ignore", "odd [name]"], &[ALL[10]]),
         (&["--targets", "pooler*", "--targets", "scales8", "--ignore", "scales8"], &[ALL[10]]),
     ] {
-        assert_eq!(pruned(args), (expected.iter().map(|&name| name.to_owned()).collect(), String::new()), "{args:?}");
+        let (found, stderr) = pruned(args);
+        assert_eq!(found, expected, "{args:?}");
+        // A pattern may ask for a bias besides.
+        assert!(stderr.is_empty() || stderr.starts_with("warning: --targets asks for what is left alone"), "{stderr}");
     }
+    assert_eq!(
+        pruned(&["--targets", "*.layer.?.*dense*"]).1,
+        "warning: --targets asks for what is left alone by default, too: 1 rank 1\n"
+    );
 }
 
 #[test]
@@ -163,7 +170,7 @@ fn heads_tables_and_biases_are_left_alone_by_default() {
     ];
     let pruned = ["attention.output.dense.weight", "layers.0.output.weight", "mlp.output_proj.weight"];
     let names = left.iter().map(|(name, _)| *name).chain(pruned);
-    let parts: Vec<Part<'_>> = names.map(|name| (name, "F32", &[1, 1, 2][..], f32s(&[1.0, 2.0]))).collect();
+    let parts: Vec<Part<'_>> = names.map(|name| (name, "F32", &[1, 2, 2][..], f32s(&[1.0, 2.0, 1.0, 2.0]))).collect();
     let desk = Desk::new();
     desk.write("in", &model(&parts));
     desk.succeed(&["inspect", "in", "--report", "report"]);
