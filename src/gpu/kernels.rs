@@ -276,19 +276,31 @@ impl Kernels {
     ///
     /// Without them, these hold by what `bind` and the host side of `Pruner` check before anything is recorded:
     ///
-    /// * Indices. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
-    ///   hand to the shader, and nobody can write `Params`. A lane reads or writes entry `at` of weights or word `at / 32` of the mask
-    ///   only behind `at < params.len`, at the nearest place of its range, or in a sample of it (`common_exponent`: the last of so many steps ends before it does; a workgroup that has no entries takes none), norms at `% params.columns`, records and tally at a contest below `params.groups` (a row's only for the mass, without which it has none), span
-    ///   counters below `params.all_spans`; arranged keys, their mask and records where the grid of the plan puts an entry and a contest. What is
-    ///   read from a buffer becomes an index in seven places: a key's digit, by `bin_of` below `BINS` for every key of 31 bits and every focus of at most 239 powers of two, which
-    ///   is all that `focus_below` makes, or a difference below `1 << left`, shifted to `LOW_BITS`; a level less the lowest, at most `LEVELS`, or its eleven lowest bits; an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44, and a window's top, at most 256, at 40; a cut's span,
-    ///   compared with the slice's own; the entry of a bad key among arranged ones; a candidate's number, which stays below the capacity (or a row's room) because `budget` or `row_narrow` has counted
-    ///   the bin before `sift` collects from it, in the same pass over the same weights; and a candidate's entry, which is the place of an
-    ///   entry that was read when it was noted, in the workspace by `sift` or in workgroup memory by a row. Only as many candidates are looked
-    ///   at as have been noted. Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
-    /// * Loops. Each counts to a bound that comes from `Params` or a constant, or down to zero or one, or to the number of candidates that were noted, or clears one bit
-    ///   of a word at each turn, or takes back one of a quotient that is at most four too large, or moves the words of a number that is not zero; that of `ties` ends with its span, or where one lane says so; and that over a row's digits since
-    ///   each leaves fewer bits open, and one lane always settles it.
+    /// * Places that follow from `Params`. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
+    ///   hand to the shader, and nobody can write `Params`.
+    ///   * Weights, and word `at / 32` of the mask: only behind `at < params.len`, at the nearest place of a range, or in a sample of it
+    ///     (`common_exponent`: the last of so many steps ends before it does; a workgroup that has no entries takes none).
+    ///   * Norms: `% params.columns`. Span counters: below `params.all_spans`.
+    ///   * Records and tally: a contest below `params.groups`; a row's tally only for the mass, without which it has none.
+    ///   * Arranged keys, their mask and records: where the grid of the plan puts an entry and a contest.
+    ///   * Ranges of the caller's buffers that are written do not overlap: `bind` refuses them.
+    /// * Places that are read from a buffer, of seven kinds:
+    ///   1. a key's digit: by `bin_of` below `BINS` for every key of 31 bits and every focus of at most 239 powers of two, which is all that
+    ///      `focus_below` makes; or a difference below `1 << left`, shifted to `LOW_BITS`;
+    ///   2. a level less the lowest, at most `LEVELS`, or its eleven lowest bits;
+    ///   3. an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44; and a window's top, at most 256, at 40;
+    ///   4. a cut's span, compared with the slice's own;
+    ///   5. the entry of a bad key among arranged ones;
+    ///   6. a candidate's number, below the capacity (or a row's room), since `budget` or `row_narrow` has counted the bin before `sift` collects from
+    ///      it, in the same pass over the same weights. Only as many are looked at as have been noted;
+    ///   7. a candidate's entry, which is the place of an entry that was read when it was noted, in the workspace by `sift` or in workgroup memory
+    ///      by a row.
+    /// * Loops. Each
+    ///   * counts to a bound that comes from `Params` or a constant, or down to zero or one, or to the number of candidates that were noted;
+    ///   * or clears one bit of a word at each turn, or takes back one of a quotient that is at most four too large, or moves the words of a number that is
+    ///     not zero;
+    ///   * or, in `ties`, ends with its span, or where one lane says so; and over a row's digits, since each leaves fewer bits open, and one lane
+    ///     always settles it.
     /// * Division by zero stays checked.
     fn module(&self, label: &str, source: String) -> wgpu::ShaderModule {
         let descriptor =
