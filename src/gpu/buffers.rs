@@ -125,9 +125,10 @@ impl Buffers<'_> {
     /// A dispatch that reads some of a buffer and writes another part of it is what WebGPU forbids.
     pub(super) fn check_usages(&self) -> Result<(), Error> {
         let written = |buffer: &wgpu::Buffer| {
-            let keys = self.keys.as_ref().map(|keys| keys.buffer);
-            let masks = self.slices.iter().map(|s| s.mask.buffer);
-            masks.chain(keys).chain([self.records.buffer, self.workspace.buffer]).any(|b| b == buffer)
+            let keys = self.keys.as_ref().map(|keys| ("keys", keys.buffer));
+            let masks = self.slices.iter().map(|s| ("mask", s.mask.buffer));
+            let all = masks.chain(keys).chain([("records", self.records.buffer), ("workspace", self.workspace.buffer)]);
+            all.into_iter().find(|(_, written)| *written == buffer).map(|(what, _)| what)
         };
         if self.keys.as_ref().is_some_and(|keys| keys.buffer == self.workspace.buffer) {
             return Err(Error::invalid(
@@ -141,10 +142,8 @@ impl Buffers<'_> {
             for (what, binding) in
                 [("weights", Some(&slice.weights)), ("norms", slice.norms.as_ref()), ("scores", slice.scores.as_ref())]
             {
-                if binding.is_some_and(|b| written(b.buffer)) {
-                    let message = format!(
-                        "the {what} share a buffer with a mask, the records, the workspace or the keys, which are written"
-                    );
+                if let Some(other) = binding.and_then(|b| written(b.buffer)) {
+                    let message = format!("the {what} share a buffer with the {other}, which is written meanwhile");
                     return Err(Error::invalid(message).of_tensor(i));
                 }
             }
