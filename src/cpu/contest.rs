@@ -271,7 +271,7 @@ impl Contest {
     /// All digits that are missing, from the candidates.
     fn finish(&mut self, seen: u64) {
         let Some((_, narrowed)) = &mut self.decided else { return };
-        let mut keys: Vec<u32> = self.found.iter().flat_map(|found| &found.keys).copied().collect();
+        let mut keys = self.found.iter().map(|found| found.keys.as_slice()).collect::<Vec<_>>().concat();
         let (kept, _) = narrowed.finish(&mut keys, self.digits);
         self.kept_sum.merge(&tally(kept, 0).kept);
         let threshold = narrowed.threshold();
