@@ -1,9 +1,10 @@
 //! `--targets` and `--ignore`: a name, else `re:` and a regex, else a glob.
 
 use crate::Usage;
+use crate::table::shortened;
 use anyhow::Result;
-use globset::{GlobBuilder, GlobMatcher};
-use regex::Regex;
+use globset::GlobBuilder;
+use regex::{Regex, bytes};
 
 /// What one pattern means among the names of one file.
 #[derive(Debug)]
@@ -17,8 +18,15 @@ enum Matcher {
     /// The tensor of this name and no other, whatever characters the name has.
     Name(String),
     Regex(Regex),
-    Glob(GlobMatcher),
+    Glob(bytes::Regex),
 }
+
+/// A name is no longer.
+const LONGEST: usize = 4096;
+/// They may lie in each other, and what reads them takes some of the stack for each.
+const MOST_BRACES: usize = 64;
+/// Characters of one that an error shows.
+const MOST_SHOWN: usize = 80;
 
 impl Pattern {
     /// Read a pattern; `exists` says whether there is a tensor of a name.
@@ -26,6 +34,9 @@ impl Pattern {
     /// A name comes first, so that one with brackets in it can be named. Modules are known by the name of their weight,
     /// as in llm-compressor.
     pub(crate) fn new(text: &str, exists: impl Fn(&str) -> bool) -> Result<Self> {
+        if text.len() > LONGEST {
+            return Err(invalid(text, &format!("it has {} bytes, and {LONGEST} are the most", text.len())).into());
+        }
         let weight = format!("{text}.weight");
         let matcher = if exists(text) {
             Matcher::Name(text.to_owned())
@@ -34,8 +45,7 @@ impl Pattern {
         } else if let Some(regex) = text.strip_prefix("re:") {
             Matcher::Regex(Regex::new(regex).map_err(|e| invalid(text, &e))?)
         } else {
-            let glob = GlobBuilder::new(text).backslash_escape(true).build().map_err(|e| invalid(text, &e))?;
-            Matcher::Glob(glob.compile_matcher())
+            Matcher::Glob(glob(text)?)
         };
         Ok(Self { text: text.to_owned(), matcher })
     }
@@ -55,15 +65,28 @@ impl Pattern {
             // Like Python's `re.match`: from the start, and not necessarily to the end. The leftmost match starts at 0
             // exactly when there is one that does.
             Matcher::Regex(regex) => regex.find(name).is_some_and(|found| found.start() == 0),
-            Matcher::Glob(glob) => glob.is_match(name),
+            Matcher::Glob(glob) => glob.is_match(name.as_bytes()),
         }
     }
+}
+
+/// What a glob means. Compiled here: globset panics where there is no regex for it.
+fn glob(text: &str) -> Result<bytes::Regex, Usage> {
+    let braces = text.bytes().filter(|byte| *byte == b'{').count();
+    if braces > MOST_BRACES {
+        let many = format!("it has {braces} braces, and {MOST_BRACES} are the most; re: and a regex has no such limit");
+        return Err(invalid(text, &many));
+    }
+    let glob = GlobBuilder::new(text).backslash_escape(true).build().map_err(|e| invalid(text, &e))?;
+    let regex = bytes::RegexBuilder::new(glob.regex()).dot_matches_new_line(true).build();
+    regex.map_err(|e| invalid(text, &e))
 }
 
 /// Regex errors draw a picture of several lines; the last one says what is wrong.
 fn invalid(text: &str, error: &dyn std::fmt::Display) -> Usage {
     let message = error.to_string();
     let reason = message.lines().last().unwrap_or_default();
+    let text = shortened(text, MOST_SHOWN);
     Usage(format!("the pattern {text:?} cannot be read: {}", reason.trim_start_matches("error: ")))
 }
 
@@ -103,6 +126,26 @@ mod tests {
         assert_eq!(matched("re:b"), [""; 0]);
         assert_eq!(matched("re:x|a.b.b"), ["a.b.bias"], "alternatives are anchored too");
         assert_eq!(matched("re:.*(?x) # a comment"), NAMES);
+    }
+
+    /// What a stranger's recipe may have: it panicked, or took all of the stack.
+    #[test]
+    fn a_pattern_of_any_size_is_taken_or_refused() {
+        for (text, part) in [
+            ("{a,".repeat(249) + &"}".repeat(249), "249 braces, and 64 are the most"),
+            ("{".repeat(100_000), "100000 bytes, and 4096 are the most"),
+            ("{".repeat(4096), "4096 braces"),
+            ("?".repeat(400_000), "400000 bytes"),
+            ("re:".to_owned() + &"(".repeat(2000) + &")".repeat(2000), "nest"),
+            ("re:".to_owned() + &"\\w".repeat(2000), "size limit"),
+        ] {
+            let message = Pattern::new(&text, |_| false).unwrap_err().to_string();
+            assert!(message.contains(part) && !message.contains('\n'), "{message}, without {part:?}");
+            assert!(message.len() < 300, "{message}");
+        }
+        for text in ["?".repeat(4096), "{a,".repeat(64) + &"}".repeat(64), "[!a-z]".repeat(682), "*".repeat(4096)] {
+            Pattern::new(&text, |_| false).unwrap();
+        }
     }
 
     #[test]

@@ -189,3 +189,16 @@ fn heads_tables_and_biases_are_left_alone_by_default() {
 fn names_of(desk: &Desk) -> Vec<String> {
     names(&desk.read("masks"))
 }
+
+/// Beside `--json` too: whoever waits for an event would wait for ever.
+#[test]
+fn a_pattern_that_no_regex_holds_is_told_of() {
+    let desk = desk();
+    let nested = "{a,".repeat(249) + &"}".repeat(249);
+    desk.write("recipe", format!("[[rule]]\npattern = '{nested}'\nskip = true").as_bytes());
+    for args in [&["inspect", "in", "--recipe", "recipe"][..], &["inspect", "in", "--targets", &nested]] {
+        desk.fail(args, 2, &["cannot be read", "249 braces"]);
+        let output = desk.run(&[args, &["--json"]].concat());
+        assert!(texts(&output).1.contains(r#"{"event":"failed""#), "{}", texts(&output).1);
+    }
+}
