@@ -256,8 +256,8 @@ pub(crate) struct JobArgs {
     pub(crate) backend: BackendArgs,
 
     /// The most memory to take, as KiB, MiB, GiB or TiB: 64MiB or more. What grows with a shape, such as norms and
-    /// structures, may have half of it; contests are decided as many at a time as fit. Each tensor
-    /// of a checkpoint takes some two kilobytes beside it
+    /// structures, may have half of it; contests are decided as many at a time as fit. Beside it each tensor
+    /// of a checkpoint takes some two kilobytes, and the header of a file twice its length while it is read, 200 MB at the most
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = memory)]
     pub(crate) memory: u64,
 }

@@ -26,16 +26,16 @@ pub(crate) struct Masks {
 impl Masks {
     /// Whether a file says of itself that it is one.
     pub(crate) fn are(model: &Model) -> bool {
-        model.metadata.get("format").is_some_and(|format| format == FORMAT)
+        model.format.as_deref() == Some(FORMAT)
     }
 
     /// Check what does not depend on the weights.
     pub(crate) fn new(model: Model) -> Result<Self> {
         let check = || {
             ensure!(!model.tensors.is_empty(), "it has no masks");
-            let shapes = match model.metadata.get("shapes") {
+            let shapes = match model.says("shapes")? {
                 Some(text) => {
-                    let mut text = serde_json::Deserializer::from_str(text);
+                    let mut text = serde_json::Deserializer::from_str(&text);
                     let shapes = Shapes(&model).deserialize(&mut text);
                     shapes.and_then(|shapes| text.end().map(|()| shapes)).context("its shapes cannot be understood")?
                 }

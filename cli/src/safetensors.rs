@@ -8,8 +8,7 @@ use crate::input::{Seen, open_regular};
 use crate::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use emprune::Dtype;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use std::collections::BTreeMap;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -29,10 +28,8 @@ pub(crate) const MOST_TEXT: usize = 32 << 20;
 const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
-/// What of it is looked at: see `masks`.
-const KNOWN: [&str; 2] = ["format", "shapes"];
-
-pub(crate) type Metadata = BTreeMap<String, String>;
+/// Of the metadata's `format`: one that is longer is none that we know.
+const LONGEST_FORMAT: usize = 64;
 
 /// An open file whose header holds what it says.
 #[derive(Debug)]
@@ -41,8 +38,8 @@ pub(crate) struct Model {
     pub(crate) file: File,
     /// In byte order of their names.
     pub(crate) tensors: Vec<TensorInfo>,
-    /// What else the header says, in words.
-    pub(crate) metadata: Metadata,
+    /// What its metadata says that it is. All else that it says, which may be most of a file, is read by whoever needs it, and copied as it is.
+    pub(crate) format: Option<String>,
     /// Bytes of the whole file.
     pub(crate) len: u64,
     seen: Seen,
@@ -75,8 +72,9 @@ impl Model {
         let open = || -> Result<_> {
             let file = open_regular(path)?;
             let seen = Seen::of(&file)?;
-            let (tensors, metadata) = read_header(&file, seen.len)?;
-            Ok(Self { path: path.to_owned(), file, tensors, metadata, len: seen.len, seen })
+            let (header, data_len) = read_header(&file, seen.len)?;
+            let (tensors, format) = parse(&header, data_len)?;
+            Ok(Self { path: path.to_owned(), file, tensors, format, len: seen.len, seen })
         };
         open().with_context(|| path.display().to_string())
     }
@@ -84,6 +82,14 @@ impl Model {
     /// Nobody has written to it since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.seen.check(&self.path, &self.file)
+    }
+
+    /// What the metadata says under this name.
+    pub(crate) fn says(&self, name: &str) -> Result<Option<String>> {
+        let (header, _) = read_header(&self.file, self.len)?;
+        let said =
+            Metadata(Under { name, most: usize::MAX }).deserialize(&mut serde_json::Deserializer::from_slice(&header));
+        said.context("the metadata cannot be read")
     }
 
     /// Its name in its directory.
@@ -97,7 +103,8 @@ impl Model {
     }
 }
 
-fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
+/// The header, and how many bytes follow it.
+fn read_header(file: &File, file_len: u64) -> Result<(Vec<u8>, u64)> {
     ensure!(file_len > 0, "the file is empty");
     ensure!(file_len >= PREFIX, "truncated: the file has length {file_len}, and its first {PREFIX} bytes are a number");
     let mut prefix = [0; PREFIX as usize];
@@ -118,7 +125,7 @@ fn read_header(file: &File, file_len: u64) -> Result<(Vec<TensorInfo>, Metadata)
     ensure!(header_len <= rest, "truncated: the header has {header_len} bytes, and only {rest} follow its length");
     let mut header = vec![0; header_len as usize];
     read_exact_at(file, &mut header, PREFIX).context("cannot read the header")?;
-    parse(&header, rest - header_len)
+    Ok((header, rest - header_len))
 }
 
 /// As much as tells a format.
@@ -168,10 +175,9 @@ fn is_old_imatrix(head: &[u8]) -> bool {
 }
 
 /// Check a header against the number of data bytes that follow it.
-fn parse(header: &[u8], data_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
+fn parse(header: &[u8], data_len: u64) -> Result<(Vec<TensorInfo>, Option<String>)> {
     let text = std::str::from_utf8(header).context("the header is not UTF-8")?;
-    let Entries(entries, metadata) =
-        serde_json::from_str(text).context("the header is not what safetensors asks for")?;
+    let Entries(entries, format) = serde_json::from_str(text).context("the header is not what safetensors asks for")?;
     let data_start = PREFIX + header.len() as u64;
     let mut tensors = entries
         .into_iter()
@@ -183,7 +189,7 @@ fn parse(header: &[u8], data_len: u64) -> Result<(Vec<TensorInfo>, Metadata)> {
     }
     check_cover(&mut tensors, data_start, data_len)?;
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((tensors, metadata))
+    Ok((tensors, format))
 }
 
 /// What can be said about one tensor alone.
@@ -250,8 +256,8 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-/// The header's object in its own order, every name once, and its metadata.
-struct Entries(Vec<(String, Entry)>, Metadata);
+/// The header's object in its own order, every name once, and the `format` of its metadata.
+struct Entries(Vec<(String, Entry)>, Option<String>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -292,13 +298,14 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             } else if metadata.is_some() {
                 return Err(A::Error::custom(format!("the name {name:?} appears twice")));
             } else {
-                metadata = Some(map.next_value::<Option<Known>>().map_err(named)?.map(|Known(known)| known));
+                let format = Under { name: "format", most: LONGEST_FORMAT };
+                metadata = Some(map.next_value_seed(format).map_err(named)?);
             }
             if entries.len() > MOST_TENSORS {
                 return Err(A::Error::custom(format!("there are more than {MOST_TENSORS} tensors")));
             }
         }
-        Ok(Entries(entries, metadata.flatten().unwrap_or_default()))
+        Ok(Entries(entries, metadata.flatten()))
     }
 }
 
@@ -330,30 +337,75 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// Metadata of which only what this program writes is kept: the rest may be most of a file, and is copied as it is.
-struct Known(Metadata);
+/// Of a header the metadata alone.
+struct Metadata<'n>(Under<'n>);
 
-impl<'de> Deserialize<'de> for Known {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Strings;
-        impl<'de> Visitor<'de> for Strings {
-            type Value = Known;
+impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+    type Value = Option<String>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of strings")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known, A::Error> {
-                let mut known = Metadata::new();
-                while let Some((name, value)) = map.next_entry::<String, String>()? {
-                    if KNOWN.contains(&name.as_str()) {
-                        known.insert(name, value);
-                    }
-                }
-                Ok(Known(known))
+impl<'de> Visitor<'de> for Metadata<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut said = None;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == METADATA {
+                said = map.next_value_seed(self.0)?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
-        deserializer.deserialize_map(Strings)
+        Ok(said)
+    }
+}
+
+/// Of an object of strings, or of null, what is said under a name, if it is no longer than this. There may be millions of others.
+#[derive(Clone, Copy)]
+struct Under<'n> {
+    name: &'n str,
+    most: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Under<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Under<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut said = None;
+        while let Some((name, value)) = map.next_entry::<String, String>()? {
+            if name == self.name && value.len() <= self.most {
+                said = Some(value);
+            }
+        }
+        Ok(said)
     }
 }
 
@@ -372,8 +424,8 @@ mod tests {
             "z":{"dtype":"BF16","shape":[0,7],"data_offsets":[24,24]},
             "a":{"dtype":"F4","shape":[4],"data_offsets":[24,26]},
             "B":{"dtype":"I9","shape":[5],"data_offsets":[26,27]}}   "#;
-        let (tensors, metadata) = parse(header.as_bytes(), 27).unwrap();
-        assert_eq!(metadata["format"], "pt");
+        let (tensors, format) = parse(header.as_bytes(), 27).unwrap();
+        assert_eq!(format.as_deref(), Some("pt"));
         let start = 8 + header.len() as u64;
         let seen: Vec<_> =
             tensors.iter().map(|t| (t.name.as_str(), t.len, t.bytes.start - start..t.bytes.end - start)).collect();
@@ -382,8 +434,8 @@ mod tests {
 
     #[test]
     fn an_empty_header_has_no_tensors() {
-        assert_eq!(parse(b"{}", 0).unwrap(), (vec![], Metadata::new()));
-        assert_eq!(parse(br#"{"__metadata__":null}"#, 0).unwrap(), (vec![], Metadata::new()));
+        assert_eq!(parse(b"{}", 0).unwrap(), (vec![], None));
+        assert_eq!(parse(br#"{"__metadata__":null}"#, 0).unwrap(), (vec![], None));
     }
 
     #[test]

@@ -528,3 +528,33 @@ fn a_header_of_a_hundred_million_bytes_takes_bounded_memory_and_time() {
     // Of one of them the peak is seen, however the two processes take turns.
     assert!(largest > 90 << 20, "nothing was measured: {} MiB", largest >> 20);
 }
+
+/// Nobody looks at it but where it is a masks file's.
+#[test]
+fn metadata_of_many_shards_is_not_held() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("in")).unwrap();
+    let (shards, len) = (6, 30 << 20);
+    let mut map = Vec::new();
+    for shard in 0..shards {
+        let said = format!(r#"{{"format":"emprune.masks/1","shapes":"{}"}}"#, "x".repeat(len));
+        let tensor = format!(r#""w{shard}":{{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#);
+        let header = format!(r#"{{"__metadata__":{said},{tensor}}}"#);
+        desk.write(&format!("in/{shard}.safetensors"), &with_header(&header, &f32s(&[1.0; 4])));
+        map.push(format!(r#""w{shard}":"{shard}.safetensors""#));
+    }
+    let index = format!(r#"{{"weight_map":{{{}}}}}"#, map.join(","));
+    desk.write("in/model.safetensors.index.json", index.as_bytes());
+    let most = peak_of(&desk, &["inspect", "in", "--backend", "cpu", "--memory", "64MiB"]);
+    println!("{} MiB", most >> 20);
+    // Of one header: its text, and a string of it.
+    assert!((30 << 20..128 << 20).contains(&most), "{} MiB", most >> 20);
+    // Nor is what a masks file says besides.
+    let said: String = (0..2_500_000).map(|i| format!(r#""{i}":"","#)).collect();
+    let header =
+        format!(r#"{{"__metadata__":{{{said}"format":"x"}},"w0":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#);
+    desk.write("masks", &with_header(&header, &[9]));
+    let most = peak_of(&desk, &["diff", "masks", "masks"]);
+    println!("{} MiB", most >> 20);
+    assert!((30 << 20..128 << 20).contains(&most), "{} MiB", most >> 20);
+}
