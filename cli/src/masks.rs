@@ -3,7 +3,7 @@
 
 use crate::lines::Lines;
 use crate::positioned::read_exact_at;
-use crate::safetensors::{MOST_TEXT, Model, Shape, TensorInfo};
+use crate::safetensors::{MAX_HEADER, MOST_TEXT, Model, Shape, TensorInfo};
 use crate::sink::Sink;
 use anyhow::{Context, Result, ensure};
 use emprune::Mask;
@@ -148,6 +148,13 @@ pub(crate) fn layout(tensors: &[&TensorInfo]) -> Result<(Vec<u8>, Vec<Range<u64>
     header.push('}');
     // Readers that map the file find what follows aligned.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    // Names are in it twice, once quoted in quotes: those of a header that is within its limit may be more than one.
+    let len = header.len() as u64;
+    ensure!(
+        len <= MAX_HEADER,
+        "the masks file would have a header of {len} bytes, and {MAX_HEADER} are the most: leave --masks out, or choose fewer tensors with \
+         --targets"
+    );
     let header = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
     let data = header.len() as u64;
     Ok((header, masks.into_iter().map(|mask| data + mask.start..data + mask.end).collect()))
@@ -250,6 +257,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// As a header may have them. Nobody could read the file.
+    #[test]
+    fn a_header_that_is_too_long_is_not_written() {
+        let infos: Vec<_> = (0..4500).map(|i| info(&format!("{i}{}", "\"".repeat(4000)), 8)).collect();
+        let infos: Vec<_> = infos.iter().collect();
+        let text: usize = infos.iter().map(|info| info.name.len()).sum();
+        assert!(text < MOST_TEXT);
+        let message = layout(&infos).unwrap_err().to_string();
+        assert!(message.contains("header of 108") && message.contains("100000000 are the most"), "{message}");
+        layout(&infos[..4000]).unwrap();
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// The length of the header comes first, as a little-endian u64.
 const PREFIX: u64 = 8;
 /// The format's own limit.
-const MAX_HEADER: u64 = 100_000_000;
+pub(crate) const MAX_HEADER: u64 = 100_000_000;
 /// More tensors than any model has; what is known of each must fit memory, two kilobytes with its report. So must their names.
 pub(crate) const MOST_TENSORS: usize = 3 << 16;
 const LONGEST_NAME: usize = 4096;
