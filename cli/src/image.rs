@@ -6,13 +6,12 @@ use crate::backend::{Fallback, Workers};
 use crate::interrupt;
 use crate::output::{self, NewFile};
 use crate::picture::{Picture, Samples};
-use crate::pixels::{Layout, Pixels, Sample, runs};
+use crate::pixels::{Pixels, Sample, runs};
 use crate::report::{sparsity, write_json};
+use crate::ssim::ssim;
 use crate::table::{grouped, named, percent};
 use anyhow::{Context, Result};
 use emprune::{Granularity, Rule, Want};
-use image_compare::Algorithm;
-use rayon::prelude::*;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -182,32 +181,6 @@ fn psnr<T: Sample>(len: u64, input: &[T], output: &[T]) -> Option<f64> {
     let error: u64 = squares.sum(); // below 2^32 each, and 2^30 of them
     let peak = f64::from(T::LEVELS - 1);
     (error > 0).then(|| 10.0 * (peak * peak * len as f64 / error as f64).log10())
-}
-
-/// Lines that are compared at once: a multiple of the windows' 8.
-const BAND: u32 = 256;
-
-/// The mean structural similarity over windows of 8 x 8, on 8 bits.
-fn ssim<T: Sample>(layout: Layout, channel: usize, input: &[T], output: &[T]) -> Result<f64> {
-    let Layout { width, height, stride } = layout;
-    let tops: Vec<u32> = (0..height).step_by(BAND as usize).collect();
-    let bands = tops.into_par_iter().map(|top| {
-        interrupt::check()?;
-        let lines = BAND.min(height - top);
-        let band = |samples: &[T]| {
-            let start = top as usize * width as usize * stride + channel;
-            let samples = samples[start..].iter().step_by(stride).take(width as usize * lines as usize);
-            // Exactly the level for 8 bits, the nearest for 16.
-            let eight = |level: u32| ((level * 255 + (T::LEVELS - 1) / 2) / (T::LEVELS - 1)) as u8;
-            image::GrayImage::from_raw(width, lines, samples.map(|&sample| eight(sample.into())).collect())
-        };
-        let (before, after) = band(input).zip(band(output)).context("a band of the picture")?;
-        let similarity = image_compare::gray_similarity_structure(&Algorithm::MSSIMSimple, &before, &after);
-        Ok(similarity.context("cannot compare the pictures")?.score * f64::from(lines))
-    });
-    // Added in order, whichever thread was first.
-    let bands: Vec<f64> = bands.collect::<Result<_>>()?;
-    Ok(bands.iter().sum::<f64>() / f64::from(height))
 }
 
 impl Report {

@@ -43,6 +43,7 @@ mod select;
 mod selected;
 mod settings;
 mod sink;
+mod ssim;
 mod structures;
 mod table;
 mod unfinished;

@@ -146,4 +146,7 @@ Examples:
 The score of a pixel is |pixel - mean|, exactly, for each channel by itself. Pixels that lose become the mean, rounded to \
 the nearest integer and halves to the even one. Alpha is kept. Patches at the right and lower edges may be smaller; one \
 whose pixels are all alike is kept as it is. The picture is written upright, with its ICC profile; what else a PNG \
-says of its colours (gAMA, cHRM, sRGB, cICP) is not.";
+says of its colours (gAMA, cHRM, sRGB, cICP) is not.
+
+SSIM is that of Wang et al. (2004), in windows of 8 x 8 pixels side by side, over which each channel is averaged; PSNR is over all \
+samples. Other tools, with windows that overlap, say other numbers.";
