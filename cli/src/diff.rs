@@ -8,7 +8,7 @@ use crate::positioned::read_exact_at;
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
 use crate::table::{counted, grouped, named, percent, printable, short, times};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use emprune::{Dtype, Mask};
 use serde::Serialize;
 use std::ops::Range;
@@ -53,8 +53,8 @@ struct Common {
     kept_b: u64,
     both: u64,
     neither: Option<u64>,
-    /// Of what is kept in A or in B, the share that is kept in both; 1 where there is nothing.
-    jaccard: f64,
+    /// Of what is kept in A or in B, the share that is kept in both; 1 where there is nothing, and null where nothing was compared.
+    jaccard: Option<f64>,
 }
 
 /// One of the two.
@@ -85,6 +85,12 @@ pub(crate) fn run(args: &DiffArgs) -> Result<()> {
         counted(b.tensors().len(), "tensor"),
         args.b.display()
     );
+    // Nothing in common is not the same as nothing to tell.
+    if let (true, Some(TensorReport { name, skipped: Some(why), .. })) =
+        (tensors.iter().all(|tensor| tensor.skipped.is_some()), tensors.first())
+    {
+        bail!("nothing to compare: of {} in both none can be; {name:?}: {why}", counted(tensors.len(), "tensor"));
+    }
     let mut totals = Common { len: Some(0), ..Common::default() };
     for Common { len, kept_a, kept_b, both, .. } in
         tensors.iter().filter(|tensor| tensor.skipped.is_none()).map(|tensor| &tensor.common)
@@ -116,7 +122,9 @@ pub(crate) fn run(args: &DiffArgs) -> Result<()> {
 fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> Result<TensorReport> {
     let (shape_a, shape_b) = (a.shape(one), b.shape(other));
     let shape = shape_a.or(shape_b).map(<[u64]>::to_vec);
-    let mut report = TensorReport { name: one.name.clone(), shape, common: Common::default(), skipped: None };
+    // The product fits: it is that of a header, or was compared with a number of bytes.
+    let len = shape.as_ref().map(|shape| shape.iter().product::<u64>());
+    let mut common = Common { len, ..Common::default() };
     let unlike = match (shape_a, shape_b) {
         (Some(in_a), Some(in_b)) if in_a != in_b => Some(format!("shape {} in A, {} in B", times(in_a), times(in_b))),
         // Where a side has only bytes, both must have as many of them.
@@ -125,15 +133,12 @@ fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> 
         }
         _ => a.cannot(one).map(|why| why + " in A").or(b.cannot(other).map(|why| why + " in B")),
     };
+    let name = one.name.clone();
     if unlike.is_some() {
-        report.skipped = unlike;
-        return Ok(report);
+        return Ok(TensorReport { name, shape, common, skipped: unlike });
     }
-    // The product fits: it is that of a header, or was compared with a number of bytes.
-    let len = report.shape.as_ref().map(|shape| shape.iter().product::<u64>());
     let bits = len.unwrap_or(8 * a.mask_len(one));
-    let (mut common, mut start) = (Common { len, ..Common::default() }, 0);
-    let mut buffer = Vec::new();
+    let (mut start, mut buffer) = (0, Vec::new());
     while start < bits {
         interrupt::check()?;
         let range = start..(start + PIECE).min(bits);
@@ -143,8 +148,7 @@ fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> 
         common.kept_b += b.kept();
         common.both += a.as_bytes().iter().zip(b.as_bytes()).map(|(a, b)| u64::from((a & b).count_ones())).sum::<u64>();
     }
-    report.common = common.finish();
-    Ok(report)
+    Ok(TensorReport { name, shape, common: common.finish(), skipped: None })
 }
 
 impl Common {
@@ -152,15 +156,18 @@ impl Common {
     fn finish(self) -> Self {
         let either = self.kept_a + self.kept_b - self.both;
         let jaccard = if either == 0 { 1.0 } else { self.both as f64 / either as f64 };
-        Self { neither: self.len.map(|len| len - either), jaccard, ..self }
+        Self { neither: self.len.map(|len| len - either), jaccard: Some(jaccard), ..self }
     }
 }
 
 impl Side {
+    /// A file is one of masks if it says so. One of bytes alone is taken for one too, as another tool may write it: of weights there is nothing
+    /// in it that could be compared.
     fn open(path: &Path) -> Result<Self> {
         let mut model = Checkpoint::open(path)?;
+        let is_of_bytes = !model.tensors.is_empty() && model.tensors.iter().all(|tensor| tensor.dtype == "U8");
         if model.directory.is_none()
-            && model.shards.iter().all(Masks::are)
+            && (is_of_bytes || model.shards.iter().all(Masks::are))
             && let Some(masks) = model.shards.pop()
         {
             return Ok(Side::Masks(Masks::new(masks)?));
@@ -228,19 +235,16 @@ fn nonzero(bytes: &[u8], dtype: Dtype) -> Vec<u8> {
 
 impl Report {
     fn table(&self) -> String {
+        let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.4}"));
         let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
         let line = |tensor: &TensorReport| {
             let Common { kept_a, kept_b, both, neither, jaccard, .. } = &tensor.common;
             let shape = tensor.shape.as_deref().map_or_else(|| "-".into(), times);
             let counts = match &tensor.skipped {
                 Some(_) => vec!["-".into(); 5],
-                None => vec![
-                    kept_a.to_string(),
-                    kept_b.to_string(),
-                    both.to_string(),
-                    number(*neither),
-                    format!("{jaccard:.4}"),
-                ],
+                None => {
+                    vec![kept_a.to_string(), kept_b.to_string(), both.to_string(), number(*neither), ratio(*jaccard)]
+                }
             };
             [vec![short(&tensor.name), shape], counts].concat()
         };
@@ -255,7 +259,7 @@ impl Report {
         let lines = [
             ("A", of(*kept_a) + " kept in " + &printable(&self.a)),
             ("B", of(*kept_b) + " kept in " + &printable(&self.b)),
-            ("both", of(*both) + &format!(", Jaccard {jaccard:.4}")),
+            ("both", of(*both) + ", Jaccard " + &ratio(*jaccard)),
             ("neither", neither.map_or_else(|| "-".into(), of)),
         ];
         for (name, value) in lines {

@@ -124,8 +124,8 @@ Examples:
   emprune diff sharded-directory single.safetensors
 
 What a model keeps of a tensor is its entries that are not zero. both: kept in A and in B; Jaccard: of what is kept in A \
-or in B, the share that is kept in both. Values do not count, nor do dtypes, shards or the order of tensors. The exit code is 0, \
-whatever the difference.";
+or in B, the share that is kept in both. Values do not count, nor do dtypes, shards or the order of tensors. A file of U8 tensors \
+alone is taken for masks, as apply takes it. The exit code is 0, whatever the difference, and 1 where no tensor can be compared.";
 
 pub(super) const BENCH_HELP: &str = "\
 Examples:

@@ -56,6 +56,9 @@ fn every_tensor_has_its_counts() {
     assert_eq!([&tensors[2], &tensors[3]], [&w, &z]);
     assert_eq!(tensors[0]["skipped"], "dtype I8 in A");
     assert_eq!(tensors[1]["skipped"], "shape 4x1 in A, 1x4 in B");
+    for (tensor, len) in [(&tensors[0], 2), (&tensors[1], 4)] {
+        assert_eq!([&tensor["jaccard"], &tensor["neither"], &tensor["len"]], [&Value::Null, &Value::Null, &json!(len)]);
+    }
     assert_eq!((&report["only_in_a"], &report["only_in_b"]), (&json!(["mine"]), &json!(["yours"])));
     let totals = json!({"len": 13, "kept_a": 7, "kept_b": 5, "both": 4, "neither": 5, "jaccard": 0.5});
     assert_eq!(report["totals"], totals);
@@ -119,26 +122,48 @@ fn shards_dtypes_and_masks_are_compared_alike() {
     }
 }
 
+/// A masks file that says no more than its bits: of our format, or of none.
+fn masks(metadata: &str, bits: &[u8]) -> Vec<u8> {
+    let len = bits.len();
+    let header = format!(r#"{{{metadata}"w":{{"dtype":"U8","shape":[{len}],"data_offsets":[0,{len}]}}}}"#);
+    crate::desk::with_header(&header, bits)
+}
+
 #[test]
-fn masks_of_another_tool_leave_unknown_what_they_do_not_say() {
+fn masks_without_shapes_leave_unknown_what_they_do_not_say() {
     let desk = Desk::new();
-    // The format's name alone: no shapes.
-    let masks = |bits: &[u8]| {
-        let header = format!(
-            r#"{{"__metadata__":{{"format":"emprune.masks/1"}},"w":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#,
-            bits.len()
+    for metadata in [r#""__metadata__":{"format":"emprune.masks/1"},"#, r#""__metadata__":{"format":"pt"},"#, ""] {
+        desk.write("a", &masks(metadata, &[0b1111, 1]));
+        desk.write("b", &masks(metadata, &[0b0110, 3]));
+        desk.write("c", &masks(metadata, &[1]));
+        let totals = json!({"len": null, "kept_a": 5, "kept_b": 4, "both": 3, "neither": null, "jaccard": 0.5});
+        assert_eq!(diff(&desk, "a", "b")["totals"], totals);
+        desk.fail(
+            &["diff", "a", "c"],
+            1,
+            &["nothing to compare", "1 tensor in both", "\"w\": 2 bytes of mask in A, 1 in B"],
         );
-        crate::desk::with_header(&header, bits)
-    };
-    desk.write("a", &masks(&[0b1111, 1]));
-    desk.write("b", &masks(&[0b0110, 3]));
-    desk.write("c", &masks(&[1]));
-    let totals = json!({"len": null, "kept_a": 5, "kept_b": 4, "both": 3, "neither": null, "jaccard": 0.5});
-    assert_eq!(diff(&desk, "a", "b")["totals"], totals);
-    assert_eq!(diff(&desk, "a", "c")["tensors"][0]["skipped"], "2 bytes of mask in A, 1 in B");
-    assert_eq!(desk.run(&["diff", "a", "b"]).status.code(), Some(0));
+    }
     desk.fail(&["diff", "a", "gone"], 1, &["gone", "cannot open"]);
     desk.fail(&["diff", "a"], 2, &["<B>"]);
+}
+
+/// As `apply` takes them.
+#[test]
+fn masks_of_another_tool_are_compared_with_weights() {
+    let desk = Desk::new();
+    let values: Vec<f32> = (0..48u16).map(|i| f32::from(i % 3)).collect();
+    desk.write("in", &model(&[("w", "F32", &[6, 8], f32s(&values))]));
+    let bits: Vec<u8> =
+        values.chunks(8).map(|eight| eight.iter().rev().fold(0, |b, v| b << 1 | u8::from(*v != 0.0))).collect();
+    desk.write("masks", &masks("", &bits));
+    for (a, b) in [("in", "masks"), ("masks", "in")] {
+        let report = diff(&desk, a, b);
+        let totals = json!({"len": 48, "kept_a": 32, "kept_b": 32, "both": 32, "neither": 16, "jaccard": 1.0});
+        assert_eq!((&report["totals"], &report["tensors"][0]["shape"]), (&totals, &json!([6, 8])), "{a} {b}");
+    }
+    desk.write("short", &masks("", &bits[1..]));
+    desk.fail(&["diff", "in", "short"], 1, &["nothing to compare", "6 bytes of mask in A, 5 in B"]);
 }
 
 /// They keep nothing in common, and are not alike.
@@ -152,4 +177,14 @@ fn files_without_a_name_in_common_are_not_compared() {
     let (stdout, stderr) = texts(&desk.run(&["diff", "a", "b", "--json"]));
     let failed: Value = serde_json::from_str(&stderr).unwrap();
     assert_eq!((stdout.as_str(), &failed["event"], &failed["exit_code"]), ("", &json!("failed"), &json!(1)));
+}
+
+/// Nor are those of which nothing can be compared.
+#[test]
+fn files_of_which_no_tensor_can_be_compared_are_not_alike() {
+    let desk = Desk::new();
+    let file = |shape: &[u64]| model(&[("v", "I8", &[2], vec![1, 0]), ("w", "F32", shape, f32s(&[1.0; 4]))]);
+    desk.write("a", &file(&[4, 1]));
+    desk.write("b", &file(&[1, 4]));
+    desk.fail(&["diff", "a", "b"], 1, &["nothing to compare: of 2 tensors in both none can be; \"v\": dtype I8 in A"]);
 }
