@@ -94,8 +94,9 @@ RAYON_NUM_THREADS says how many threads compute, all processors' by default; the
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
-BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except embeddings (single tokens too), norms, output heads, routers, biases, \
-the state matrices of Mamba (A_log) and quantisation scales, which are known by their names. --targets overrides these exceptions, and so does a rule \
+BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except those that reports skip, by their names, as: embedding, norm, \
+lm_head, output head, router, bias, state matrix, grid or mask, quantisation scale. Single tokens are embeddings, Mamba's A_log is a state \
+matrix, and a Kolmogorov-Arnold network has grids and masks. --targets overrides these exceptions, and so does a rule \
 with skip = false; --ignore overrides both.";
 
 pub(super) const VERIFY_HELP: &str = "\

@@ -1,4 +1,14 @@
 use super::*;
+use crate::args::Cli;
+use clap::CommandFactory;
+
+#[test]
+fn help_names_all_that_is_left_alone() {
+    let command = Cli::command();
+    let help = command.find_subcommand("prune").and_then(|prune| prune.get_after_help()).unwrap().to_string();
+    let reasons = DEFAULT_IGNORES.map(|(reason, _)| reason).join(", ");
+    assert!(help.contains(&format!("by their names, as: {reasons}. ")), "{reasons}\n{help}");
+}
 
 #[test]
 fn the_names_of_real_models_are_told_apart() {
