@@ -405,8 +405,8 @@ backend   {backend}, {time}
 
 {layers}
 
-N_eff, mass and certificate are means over the rows. Mass is the share of sum |w| that was kept; the certificate is
-the least mass that a row with this length and N_eff can be left with.
+N_eff, mass and bound are means over the rows. Mass is the share of sum |w| that was kept; the bound is the least mass
+that a row with this length and N_eff can be left with.
 
 Other rules: floor(beta * N_eff) stay, and weights compete within a row, a tensor or the whole network.
 
@@ -427,7 +427,7 @@ Every backend of this machine, asked for all of these: decisions, masks and prun
 impl Report {
     fn layers_table(&self) -> Table {
         let rows = self.layers.iter().map(|layer| {
-            let (len, certificate) = (layer.rows * layer.row_len, percent(layer.mass_bound));
+            let (len, bound) = (layer.rows * layer.row_len, percent(layer.mass_bound));
             vec![
                 layer.name.clone(),
                 format!("{} x {}", layer.rows, layer.row_len),
@@ -435,10 +435,10 @@ impl Report {
                 format!("{} of {len}", layer.kept),
                 percent(layer.sparsity),
                 percent(layer.mass),
-                certificate,
+                bound,
             ]
         });
-        table(&["layer", "shape", "N_eff per row", "kept", "sparsity", "mass", "certificate"], rows)
+        table(&["layer", "shape", "N_eff per row", "kept", "sparsity", "mass", "bound"], rows)
     }
 
     /// A line per beta, a pair of columns per granularity.

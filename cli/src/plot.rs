@@ -269,7 +269,7 @@ fn draw_model(report: &Report, model: &str) -> Result<String> {
                 put(&area, (from + 18, 103), &format!("kept{means}"), text(13, INK))?;
                 let next = from + if means.is_empty() { 70 } else { 195 };
                 fill(&area, (next, next + 12), (105, 111), DARK)?;
-                put(&area, (next + 18, 103), "certified least", text(13, INK))?;
+                put(&area, (next + 18, 103), "bound", text(13, INK))?;
             }
             for tenth in (0..=10).step_by(2) {
                 let at = x(from, f64::from(tenth) / 10.0);
@@ -348,7 +348,7 @@ fn draw_spread(
     let mass = mass.or(tensor.mass.zip(tensor.mass_bound));
     let mass = mass.map(|(mass, bound)| {
         let mean = if tensor.rows.is_some() { " in the mean" } else { "" };
-        format!("; mass {}{mean}, certified {}", percent(mass), percent(bound))
+        format!("; mass {}{mean}, bound {}", percent(mass), percent(bound))
     });
     let about = format!("{} {}, {}", times(&tensor.shape), tensor.dtype, question(settings));
     put(area, (20, 42), &(about + &mass.unwrap_or_default()), text(14, INK))?;

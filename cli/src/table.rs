@@ -119,6 +119,7 @@ fn lines(
     output: Option<&Path>,
     seconds: f64,
 ) -> Result<(), std::fmt::Error> {
+    writeln!(text, "sparsity: the share of weights that is not kept, be they zero or not")?;
     writeln!(text, "mass: the share of the sum of all scores that is kept; bound: the least it could have been")?;
     if report.tensors.iter().any(|tensor| tensor.rows.is_some()) {
         writeln!(text, "N_eff/N, mass and bound are means over the {}", contests_word(report))?;

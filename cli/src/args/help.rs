@@ -7,7 +7,7 @@ Prune safetensors models by their effective number of weights.
 
 How many weights of a row matter is a number that the row itself tells: N_eff = (sum |w|)^2 / sum w^2. It is N when all \
 weights are alike and 1 when one outweighs the rest. emprune keeps that many, the largest, and zeroes the others; there \
-is no ratio to choose. The answer is exact and the same on every backend, and comes with a certificate: the least share \
+is no ratio to choose. The answer is exact and the same on every backend, and comes with a bound: the least share \
 of sum |w| that any row with such an N_eff could have kept.
 
 Files are streamed, so a model of any size fits the memory that --memory allows. The output has the headers of the \
@@ -83,6 +83,10 @@ where the command runs, not beside the recipe.
   pattern = \"*.mlp.*\"
   beta = 0.8
   granularity = \"tensor\"
+
+In tables, pictures and reports, sparsity is the share of weights that are not kept. Weights that are kept may be zero themselves: the \
+report counts all zeros, before and after. Mass is the share of the sum of all scores that is kept, and its bound (mass_bound in \
+reports) the least that it could have been with that N_eff.
 
 With --json, each line on stderr that begins with a brace is an object whose \"event\" is started (input, output, \
 tensors, bytes, backend), progress (bytes_done, bytes_total, and pass where all tensors are one contest), tensor (its \

@@ -54,8 +54,7 @@ fn every_pruned_tensor_has_a_picture_and_the_model_has_one() {
     assert!(all["tensor-a.weight-2.svg"].contains("Each of 20 contests has a threshold of its own"));
     assert!(all["tensor-zeros.weight.svg"].contains("All scores are zero"));
     let shown = &all["model.svg"];
-    for part in ["What is kept of in", "one contest per row, score: magnitude, beta 1", "N_eff / N", "certified least"]
-    {
+    for part in ["What is kept of in", "one contest per row, score: magnitude, beta 1", "N_eff / N", "\nbound\n"] {
         assert!(shown.contains(part), "the model's picture is without {part:?}");
     }
     assert!(shown.contains("not shown: 1 tensor"), "the norm is left alone");
