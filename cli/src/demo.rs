@@ -31,7 +31,7 @@ const SHOWN: Rule = Rule::new().with_granularity(Granularity::Row);
 pub(crate) struct DemoArgs {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
@@ -248,6 +248,7 @@ fn adapters() -> Vec<(String, Result<Pruner>)> {
 
 #[derive(Serialize)]
 struct Report {
+    schema: &'static str,
     network: String,
     weights: usize,
     before: Accuracy,
@@ -311,6 +312,7 @@ impl Report {
         }
         let shown = shown(&reference)?;
         Ok(Self {
+            schema: "emprune.demo/1",
             network: network.shape(),
             weights: network.len(),
             before: network.accuracy(tests),

@@ -87,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => args.json,
         Command::Devices(args) => args.json,
         Command::Bench(args) => args.json,
+        Command::Demo(args) => args.json,
         _ => false,
     };
     if is_for_machines {

@@ -192,3 +192,17 @@ fn every_command_has_a_manual_page() {
     }
     desk.fail(&["man", "gone"], 1, &["cannot write to gone"]);
 }
+
+/// Whether it fails on its own or cannot say what came of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn machines_are_told_how_the_demo_ended() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emprune"));
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).args(["demo", "--json"]).stdout(full);
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let told = events(&texts(&output).1);
+    assert_eq!((output.status.code(), kinds(&told)), (Some(1), vec!["failed"]), "{told:?}");
+    let (stdout, _) = texts(&Desk::new().run(&["demo", "--json"]));
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["schema"], "emprune.demo/1");
+}
