@@ -43,7 +43,8 @@ pub(crate) fn catch() -> Result<()> {
     Ok(())
 }
 
-/// The signal that a terminal has gone.
+/// The signal that a terminal has gone. Where it cannot be seen whether `nohup` wants it ignored, catching it would end what is to go on; there the
+/// system ends the program, or does not, and the next run takes away or takes over what is left.
 #[cfg(target_os = "linux")]
 const HANG_UP: Option<i32> = Some(signal_hook::consts::SIGHUP);
 #[cfg(not(target_os = "linux"))]
