@@ -29,6 +29,17 @@ pub(crate) enum VariantChoice {
     Subgroup,
 }
 
+#[cfg(feature = "gpu")]
+impl From<VariantChoice> for emprune::gpu::Variant {
+    fn from(choice: VariantChoice) -> Self {
+        match choice {
+            VariantChoice::Auto => Self::Auto,
+            VariantChoice::Portable => Self::Portable,
+            VariantChoice::Subgroup => Self::Subgroup,
+        }
+    }
+}
+
 /// This part of the memory is for weights on a device that has none of its own: the candidates of a contest take half as much again.
 #[cfg(feature = "gpu")]
 const SHARED: u64 = 8;
@@ -103,13 +114,8 @@ impl BackendArgs {
 
     #[cfg(feature = "gpu")]
     fn gpu(&self, allow_software: bool, memory: Option<u64>) -> Result<Pruner> {
-        use emprune::gpu::{Options, Variant};
-        let variant = match self.gpu_variant {
-            VariantChoice::Auto => Variant::Auto,
-            VariantChoice::Portable => Variant::Portable,
-            VariantChoice::Subgroup => Variant::Subgroup,
-        };
-        let mut options = Options::new().with_software(allow_software).with_variant(variant);
+        let options = emprune::gpu::Options::new().with_software(allow_software);
+        let mut options = options.with_variant(self.gpu_variant.into());
         options.max_shared_bytes = memory.map(|bytes| bytes / SHARED);
         let options = match &self.adapter {
             Some(part) => options.with_adapter(part),

@@ -129,20 +129,20 @@ impl Bench<'_> {
         for &granularity in &args.granularity {
             for &task in &args.task {
                 let (has_rows, rows) = (granularity != BenchGranularity::Tensor, granularity.rows());
-                let step = if has_rows { rows * args.row_len } else { 1 };
+                let step = if has_rows { rows * args.row_len() } else { 1 };
                 let case = Case {
                     task: if task == Task::Mask { "mask" } else { "prune" },
                     input: input.name(),
                     dtype: dtype.name(),
                     granularity: granularity.name(),
                     entries: entries / step * step,
-                    row_len: if has_rows { args.row_len } else { entries },
+                    row_len: if has_rows { args.row_len() } else { entries },
                 };
                 if case.entries == 0 {
                     let few = if rows == 1 { "a row".to_owned() } else { format!("{rows} rows") };
-                    self.skip(&case, "all", format!("{entries} entries are less than {few} of {}", args.row_len));
-                } else if !args.row_len.is_multiple_of(rows) {
-                    self.skip(&case, "all", format!("rows of {} are no whole number of blocks", args.row_len));
+                    self.skip(&case, "all", format!("{entries} entries are less than {few} of {}", args.row_len()));
+                } else if !args.row_len().is_multiple_of(rows) {
+                    self.skip(&case, "all", format!("rows of {} are no whole number of blocks", args.row_len()));
                 } else if args.plan {
                     // A mask moves no more than pruning does, and the library counts the latter.
                     if task == Task::Prune {
@@ -411,8 +411,7 @@ fn make_mask<T: Entry>(pruner: &Pruner, weights: &[T], case: &Case, rule: &Rule)
 /// The devices that take part.
 #[cfg(feature = "gpu")]
 fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
-    use crate::backend::VariantChoice;
-    use emprune::gpu::{self, Options, Variant};
+    use emprune::gpu::{self, Options};
 
     let open = |options: &Options| -> Result<Gpu> {
         let pruner = Pruner::gpu(options)?;
@@ -427,12 +426,7 @@ fn gpus(args: &BenchArgs) -> Result<Vec<Gpu>> {
             pruner,
         })
     };
-    let variant = match args.gpu_variant {
-        VariantChoice::Auto => Variant::Auto,
-        VariantChoice::Portable => Variant::Portable,
-        VariantChoice::Subgroup => Variant::Subgroup,
-    };
-    let any = Options::new().with_variant(variant);
+    let any = Options::new().with_variant(args.gpu_variant.into());
     let options = match &args.adapter {
         Some(part) => any.clone().with_adapter(part),
         None => any.clone(),

@@ -21,9 +21,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "tensor,row")]
     pub(super) granularity: Vec<BenchGranularity>,
 
-    /// Entries of a row; sizes are rounded down to whole rows, or rows of blocks
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = size)]
-    pub(super) row_len: u64,
+    /// Entries of a row; sizes are rounded down to whole rows, or rows of blocks [default: 4096]
+    #[arg(long, value_name = "N", value_parser = size)]
+    row_len: Option<u64>,
 
     /// What the weights are like
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', default_value = "normal")]
@@ -45,7 +45,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) gpu_variant: VariantChoice,
 
-    /// Time the obvious ways too: sums in f64, then select_nth_unstable or a sort, on one thread
+    /// Time the obvious ways too: sums in f64, then select_nth_unstable or a sort, on one thread. They prune tensors and rows, and
+    /// make no masks
     #[arg(long)]
     pub(super) peers: bool,
 
@@ -57,8 +58,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, conflicts_with_all = ["peers", "plan", "json", "without_sums", "dtype", "input", "granularity", "task", "row_len", "seconds", "repeats", "memory"])]
     pub(super) tune: bool,
 
-    /// Print what a GPU's jobs should read, write and dispatch, and time nothing
-    #[arg(long, conflicts_with = "peers")]
+    /// Print what a GPU's jobs should read, write and dispatch to prune, and time nothing
+    #[arg(long, conflicts_with_all = ["peers", "without_sums"])]
     pub(super) plan: bool,
 
     /// Time only the jobs that a caller's own GPU program would record, and nothing that starts and ends in host memory
@@ -156,10 +157,34 @@ impl BenchArgs {
         ];
         match for_gpus.iter().find(|(_, is_given)| *is_given) {
             Some((option, _)) if self.backend == BenchBackend::Cpu => {
-                Err(Usage(format!("{option} is not for --backend cpu")).into())
+                return Err(Usage(format!("{option} is not for --backend cpu")).into());
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let prunes = self.task.contains(&Task::Prune);
+        ensure!(
+            prunes || !self.plan,
+            Usage("--plan is about pruning, and --task has masks alone: leave one of them out".into())
+        );
+        let has = |granularity| self.granularity.contains(&granularity);
+        let has_runs = has(BenchGranularity::Tensor) || has(BenchGranularity::Row);
+        ensure!(
+            !self.peers || (prunes && has_runs),
+            Usage("--peers prune tensors and rows, and make no masks: ask for such, or leave --peers out".into())
+        );
+        ensure!(
+            self.row_len.is_none() || self.granularity.iter().any(|one| *one != BenchGranularity::Tensor),
+            Usage(
+                "--row-len is for rows, columns and blocks, and --granularity has tensors alone: leave one of them out"
+                    .into()
+            )
+        );
+        Ok(())
+    }
+
+    /// Entries of a row.
+    pub(super) fn row_len(&self) -> u64 {
+        self.row_len.unwrap_or(4096)
     }
 }
 

@@ -140,6 +140,11 @@ fn wrong_words_are_wrong_usage() {
         (&["--plan", "--peers"], "--peers"),
         (&["--backend", "cpu", "--device-only"], "--device-only"),
         (&["--device-only", "--peers"], "--peers"),
+        (&["--plan", "--without-sums"], "--without-sums"),
+        (&["--plan", "--task", "mask"], "--task has masks alone"),
+        (&["--peers", "--task", "mask"], "--peers"),
+        (&["--peers", "--granularity", "column,block"], "--peers"),
+        (&["--row-len", "64", "--granularity", "tensor"], "--row-len"),
     ] {
         desk.fail(&[&["bench"], args].concat(), 2, &[part]);
     }
