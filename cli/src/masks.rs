@@ -152,8 +152,7 @@ pub(crate) fn layout(tensors: &[&TensorInfo]) -> Result<(Vec<u8>, Vec<Range<u64>
     let len = header.len() as u64;
     ensure!(
         len <= MAX_HEADER,
-        "the masks file would have a header of {len} bytes, and {MAX_HEADER} are the most: leave --masks out, or choose fewer tensors with \
-         --targets"
+        "its header would have {len} bytes, and {MAX_HEADER} are the most: leave --masks out, or choose fewer tensors with --targets"
     );
     let header = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
     let data = header.len() as u64;
@@ -267,7 +266,7 @@ mod tests {
         let text: usize = infos.iter().map(|info| info.name.len()).sum();
         assert!(text < MOST_TEXT);
         let message = layout(&infos).unwrap_err().to_string();
-        assert!(message.contains("header of 108") && message.contains("100000000 are the most"), "{message}");
+        assert!(message.contains("would have 108") && message.contains("100000000 are the most"), "{message}");
         layout(&infos[..4000]).unwrap();
     }
 

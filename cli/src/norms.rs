@@ -52,6 +52,18 @@ impl Norms {
         Ok(Self { file, map })
     }
 
+    /// A warning about names of the map that are none of these tensors'.
+    pub(crate) fn idle(&self, tensors: &[TensorInfo]) -> Option<String> {
+        let is_idle = |name: &&String| tensors.binary_search_by(|tensor| tensor.name.cmp(name)).is_err();
+        let mut idle = self.map.keys().filter(is_idle);
+        let first = idle.next()?;
+        let others = match idle.count() {
+            0 => String::new(),
+            count => format!(", nor {} of it", counted(count, "other name")),
+        };
+        Some(format!("--norm-map {first:?} matches no tensor{others}"))
+    }
+
     /// The hash of the file and the names.
     pub(crate) fn hash(&self) -> Result<String> {
         let (path, hash) = match &self.file {

@@ -24,7 +24,7 @@ use crate::selected::{Selected, check_room_of_all};
 use crate::settings::{Score, Settings};
 use crate::sink::Sink;
 use crate::table;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -113,6 +113,9 @@ impl<'a> Question<'a> {
         interrupt::catch()?;
         let model = Checkpoint::open(&args.input)?;
         let norms = args.norms.as_deref().map(|path| Norms::open(path, args.norm_map.as_deref())).transpose()?;
+        if let Some(warning) = norms.as_ref().and_then(|norms| norms.idle(&model.tensors)) {
+            events::warning(&warning);
+        }
         let beside = Beside::open(all_settings(args, &recipe))?;
         let selection = select(&model.tensors, &args.targets, &args.ignore, &recipe)?;
         for warning in &selection.warnings {
@@ -160,7 +163,7 @@ impl<'a> Question<'a> {
         let norms = self.hashes.get_or_init(|| norms);
         let selected = self.selected();
         let infos: Vec<_> = selected.iter().map(|one| one.info).collect();
-        let masks = if masks { masks::layout(&infos)?.1 } else { vec![] };
+        let masks = if masks { masks::layout(&infos).context("the masks file")?.1 } else { vec![] };
         let of_shard = |number: usize| {
             let mut text = format!("{} {norms:?} {plots}", env!("CARGO_PKG_VERSION"));
             for Selected { info, settings, rule, .. } in selected.iter().filter(|one| one.info.shard == number) {

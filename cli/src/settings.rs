@@ -194,6 +194,10 @@ impl Settings {
                 let count = self.fixed().unwrap_or_default();
                 return Err(Usage(format!("a chunk:{len} has no {count} weights that --count {count} could keep")));
             }
+            (None, Granularity::Chunks(len)) if self.min_kept > len => {
+                let least = self.min_kept;
+                return Err(Usage(format!("a chunk:{len} has no {least} weights that --min-kept {least} could keep")));
+            }
             (None, _) if self.norm.is_some() => return Err(Usage("--norm is for --structure".into())),
             (None, _) => {}
             (Some(Structure::Heads(heads)), _) if among_rows(*heads).is_err() => among_rows(*heads).map(drop)?,
