@@ -117,7 +117,11 @@ impl Norms<'_> {
         let sums = self.file.read(self.sums + 4 * columns.start, columns.end - columns.start)?;
         let count = self.file.read(self.count, 1)?.first().copied().unwrap_or_default();
         let name = &self.name;
-        ensure!(count.is_finite() && count > 0.0, "{name}.counts is {count}: it saw no calibration data");
+        ensure!(
+            count.is_finite() && count > 0.0,
+            "{name}.counts is {count}: it saw no calibration data, as an expert that is never chosen; calibrate on more, or leave the \
+             tensor alone with --ignore"
+        );
         if let Some(at) = sums.iter().position(|sum| !(sum.is_finite() && *sum >= 0.0)) {
             let entry = columns.start + at as u64;
             bail!("{name}.in_sum2: entry {entry} is {}, and no sum of squares", sums[at]);

@@ -126,10 +126,11 @@ impl<'a> Question<'a> {
         }
         let question = Self { args, model, norms, beside, recipe, selection, hashes: OnceCell::new() };
         for one in question.selected() {
-            let norms = one.norms_len(question.norms.as_ref())?;
+            // First, for it names the tensor: all else asks for the rule too.
             one.settings
                 .rule(&one.info.shape)
                 .map_err(|wrong| Usage(format!("tensor {:?}: {wrong}", one.info.name)))?;
+            let norms = one.norms_len(question.norms.as_ref())?;
             question.beside.check(one.info, one.settings)?;
             one.check_room(norms, args.memory)?;
         }

@@ -125,9 +125,13 @@ fn lines(
         writeln!(text, "N_eff/N, mass and bound are means over the {}", contests_word(report))?;
     }
     let dead_rows: usize = report.tensors.iter().filter_map(|tensor| Some(tensor.rows.as_ref()?.degenerate)).sum();
+    let stay = if report.settings.beta.is_some() { ", and stay" } else { "" };
     if dead_rows > 0 {
-        let stay = if report.settings.beta.is_some() { ", and stay" } else { "" };
         writeln!(text, "{} that are all zero{stay}: {}", contests_word(report), grouped(dead_rows as u64))?;
+    }
+    let dead = report.tensors.iter().filter(|tensor| tensor.degenerate == Some(true)).count();
+    if dead > 0 {
+        writeln!(text, "tensors that are all zero{stay}: {}", grouped(dead as u64))?;
     }
     writeln!(text)?;
     let rules = report.recipe.iter().flatten().enumerate();

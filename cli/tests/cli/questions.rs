@@ -248,3 +248,60 @@ fn every_question_goes_through_every_command() {
         assert!(svg.contains(&format!("kept: {count} (")), "{question:?}");
     }
 }
+
+#[test]
+fn a_least_count_that_no_chunk_has_is_refused_as_a_count_is() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[2, 4], f32s(&[1.0; 8]))]));
+    for option in ["--count", "--min-kept"] {
+        let args = ["inspect", "in", "--granularity", "chunk:4", option];
+        desk.fail(&[&args[..], &["100"]].concat(), 2, &["tensor \"w\": a chunk:4 has no 100 weights", option]);
+        desk.succeed(&[&args[..], &["4"]].concat());
+    }
+}
+
+/// Whatever else is asked about the tensor.
+#[test]
+fn a_wrong_question_names_the_tensor() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[6, 2], f32s(&[1.0; 12]))]));
+    desk.write("norms", &model(&[("w", "F32", &[2], f32s(&[1.0; 2]))]));
+    for more in [&[][..], &["--score", "wanda", "--norms", "norms"]] {
+        let args = [&["inspect", "in", "--granularity", "head:5"], more].concat();
+        desk.fail(&args, 2, &["tensor \"w\": head:5 does not divide its 6 rows"]);
+    }
+}
+
+#[test]
+fn a_map_of_norms_that_names_no_tensor_is_a_warning() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[2, 2], f32s(&[1.0; 4]))]));
+    desk.write("norms", &model(&[("n", "F32", &[2], f32s(&[1.0; 2]))]));
+    let args = ["inspect", "in", "--score", "wanda", "--norms", "norms", "--norm-map", "map"];
+    for (map, warning) in [
+        (r#"{"w": "n"}"#, ""),
+        (r#"{"w": "n", "v": "n"}"#, "warning: --norm-map \"v\" matches no tensor\n"),
+        (
+            r#"{"w": "n", "v": "n", "u": "n", "x": "n"}"#,
+            "warning: --norm-map \"u\" matches no tensor, nor 2 other names of it\n",
+        ),
+    ] {
+        desk.write("map", map.as_bytes());
+        assert_eq!(desk.succeed(&args).1, warning, "{map}");
+    }
+}
+
+#[test]
+fn a_tensor_that_is_all_zero_is_told_of_whatever_competes() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("v", "F32", &[2, 2], f32s(&[0.0; 4])), ("w", "F32", &[2, 2], f32s(&[1.0; 4]))]));
+    for (args, line) in [
+        (&["--granularity", "row"][..], "rows that are all zero, and stay: 2\n"),
+        (&["--granularity", "tensor"], "tensors that are all zero, and stay: 1\n"),
+        (&["--granularity", "tensor", "--count", "1"], "tensors that are all zero: 1\n"),
+    ] {
+        let (table, _) = desk.succeed(&[&["inspect", "in"], args].concat());
+        assert!(table.contains(line), "{table} is without {line:?}");
+        assert!(table.contains("sparsity: the share of weights that is not kept"), "{table}");
+    }
+}
