@@ -47,6 +47,7 @@ mod ssim;
 mod structures;
 mod table;
 mod unfinished;
+mod values;
 mod verify;
 mod weights;
 

@@ -1,11 +1,11 @@
 //! `--structure`: the structures of tensors that are decided together, with what files say of them, as the library takes them.
 
 use crate::beside::{Beside, GroupPlace, SCORE_DTYPES, Scores};
-use crate::histogram::for_each_value;
 use crate::positioned::read_exact_at;
 use crate::report::Numbers;
 use crate::safetensors::{Model, TensorInfo};
 use crate::settings::{self, Settings};
+use crate::values::for_each_value;
 use anyhow::{Context, Result, bail};
 use emprune::{Decision, Error, Groups, Mask, Norm, Pruner, Rule, Score, Source, Structure, Want};
 
