@@ -1,12 +1,14 @@
 //! What reads strangers' bytes: a function for each fuzz target in `fuzz/`. An input is taken or refused; a panic is a bug,
-//! and so is a claim that something was checked which was not.
+//! and so is a claim that something was checked which was not. Of pictures only what looks at a JPEG before it is decoded is ours; the
+//! decoders are the crate image's.
 #![allow(clippy::unwrap_used, reason = "a fuzz target may panic")]
 
 use crate::checkpoint::{Checkpoint, INDICES};
 use crate::masks::Masks;
 use crate::norms::Norms;
+use crate::picture::check_jpeg;
 use crate::recipe::{Recipe, parse};
-use crate::safetensors::{Model, TensorInfo};
+use crate::safetensors::{MOST_AXES, Model, TensorInfo};
 use crate::select::select;
 use crate::settings::Settings;
 use clap::{Args, Command, FromArgMatches};
@@ -62,11 +64,13 @@ impl<'de> Deserialize<'de> for Names {
 pub fn header(bytes: &[u8]) {
     let model = Model::open(&file("header", bytes));
     let official = ::safetensors::SafeTensors::read_metadata(bytes).ok();
-    if let (Err(error), Some((header_len, _))) = (&model, &official) {
-        // What the official reader lets pass: names that appear twice, of which it takes the last.
+    if let (Err(error), Some((header_len, official))) = (&model, &official) {
+        // What the official reader lets pass: names that appear twice, of which it takes the last, and any number of axes.
         let Names(mut names) = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
         names.sort();
-        assert!(names.windows(2).any(|pair| pair[0] == pair[1]), "only we refuse this: {error:#}");
+        let is_twice = names.windows(2).any(|pair| pair[0] == pair[1]);
+        let many = official.tensors().values().any(|tensor| tensor.shape.len() > MOST_AXES);
+        assert!(is_twice || many, "only we refuse this: {error:#}");
     }
     let Ok(Model { tensors, len, .. }) = model else { return };
     assert_eq!(len, bytes.len() as u64);
@@ -198,6 +202,11 @@ pub fn recipe(bytes: &[u8]) {
     }
 }
 
+/// A JPEG, before it is decoded.
+pub fn jpeg(bytes: &[u8]) {
+    let _ = check_jpeg(&fs::File::open(file("jpeg", bytes)).unwrap()); // refused or not
+}
+
 /// What the targets found stays found.
 #[cfg(test)]
 #[test]
@@ -205,6 +214,7 @@ fn every_input_of_the_corpora_is_taken_or_refused() {
     for (target, run) in [
         ("header", header as fn(&[u8])),
         ("index", index),
+        ("jpeg", jpeg),
         ("norms", norms),
         ("masks", masks),
         ("patterns", patterns),

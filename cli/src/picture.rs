@@ -108,7 +108,7 @@ fn decode(file: File) -> Result<Picture> {
 
 /// What the decoder would not say: it paints grey what a truncated file lacks, guesses at the colours of inks, and reads all of a file
 /// before it looks at the size of the picture.
-fn check_jpeg(file: &File) -> Result<()> {
+pub(crate) fn check_jpeg(file: &File) -> Result<()> {
     let len = file.metadata().context("cannot look at it")?.len();
     let mut reader = BufReader::new(file);
     let (pixels, has_data) = read_segments(&mut reader)?;

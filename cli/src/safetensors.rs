@@ -25,7 +25,7 @@ const LONGEST_NAME: usize = 4096;
 const LONGEST_DTYPE: usize = 64;
 /// Bytes of all names and shapes.
 pub(crate) const MOST_TEXT: usize = 32 << 20;
-const MOST_AXES: usize = 64;
+pub(crate) const MOST_AXES: usize = 64;
 /// The one name that is no tensor.
 const METADATA: &str = "__metadata__";
 /// Of the metadata's `format`: one that is longer is none that we know.

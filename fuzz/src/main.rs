@@ -5,13 +5,14 @@
 mod common;
 
 use common::cases::{Bytes, Size, case};
-use emprune_cli::fuzz::{header, index, masks, norms, patterns, recipe};
+use emprune_cli::fuzz::{header, index, jpeg, masks, norms, patterns, recipe};
 use std::sync::LazyLock;
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| match std::env::var("EMPRUNE_FUZZ").as_deref() {
     Ok("decision") => decision,
     Ok("header") => header,
     Ok("index") => index,
+    Ok("jpeg") => jpeg,
     Ok("masks") => masks,
     Ok("norms") => norms,
     Ok("patterns") => patterns,
