@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """emprune and what people use today, in one run: the paper's way in PyTorch, better ways in PyTorch and NumPy, CuPy on a GPU.
 
-Every answer is checked before it is timed. Each way takes turns with a copy of the same bytes, and is stated as a multiple of that
+Every answer is checked before it is timed; of a peer's in bf16, whose N_eff has three digits, it is only said by how many weights it is off. Each way takes turns with a copy of the same bytes, and is stated as a multiple of that
 copy; between two ways compare times. Writes DATE-NAME.json and DATE-NAME.md to benches/record/ and prints the latter.
 
     pip install numpy torch                   # cupy too, if there is a CUDA device; what is missing is named and skipped
@@ -130,7 +130,7 @@ def exact(weights):
 
 
 def check_exactly(np, emprune, ways):
-    """On one small vector everybody must say what exact arithmetic says: the program, and every way of the peers."""
+    """On one small vector everybody must say what exact arithmetic says: the program, and the peers' ways on the CPU."""
     weights = np.random.default_rng(3).standard_normal(20_000).astype(np.float32)
     want = np.array(exact(weights))
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def check_exactly(np, emprune, ways):
 
 
 def check_large(np, name, w, pruned):
-    """At the size that is timed: f64 sums and numpy's own sort of a sample-free threshold. Returns by how many weights it is off."""
+    """At the size that is timed: the count by sums in f64, and that nothing is kept that is less than what is dropped. Returns by how many weights it is off."""
     scores = np.abs(w.astype(np.float64, copy=False)).reshape(w.shape[0] if w.ndim == 2 else 1, -1)
     kept = (pruned != 0).reshape(scores.shape)
     off = 0
@@ -452,6 +452,9 @@ def main():
         return print(json.dumps(run_numpy(numpy, args, int(args.numpy_only), "numpy (AVX2)")))
     np, torch = loaded("numpy", args), loaded("torch", args)
     cupy = loaded("cupy", args) if args.gpu else None
+    if not np:
+        for name in [name for name, peer in (("torch", torch), ("cupy", cupy)) if peer]:
+            print(f"{name}: skipped, as numpy is, which checks its answers", file=sys.stderr)
     args.emprune = args.emprune.resolve() if args.emprune else build()
 
     def version(*command):
