@@ -306,7 +306,26 @@ impl Settings {
     /// Entries of one row of a tensor; all of them where there is no second axis to tell rows apart.
     pub(crate) fn row_len(&self, shape: &[u64]) -> u64 {
         let axes = usize::from(self.row_axes).min(shape.len().saturating_sub(1));
-        // No overflow: the header's check multiplied all axes.
-        shape[axes..].iter().product()
+        // A header's check multiplies all axes. Where one of the first is 0, the others may be more than 64 bits count; there are no rows then.
+        shape[axes..].iter().fold(1, |len, axis| len.saturating_mul(*axis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_shape_that_a_header_may_have_overflows() {
+        #[derive(clap::Parser)]
+        struct Asked {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let Asked { settings } = <Asked as clap::Parser>::parse_from(["emprune"]);
+        for (shape, row_len) in [(&[0, 1 << 63, 2][..], u64::MAX), (&[3, 4, 5], 20), (&[7], 7), (&[], 1)] {
+            assert_eq!(settings.row_len(shape), row_len, "{shape:?}");
+            settings.rule(shape).unwrap();
+        }
     }
 }
