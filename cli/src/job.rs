@@ -485,7 +485,7 @@ impl<'a> Stream<'a> {
                 infos: selected.iter().map(|one| one.info).collect(),
                 specs: specs.clone(),
                 parts,
-                plan: plan.clone(),
+                plan: &plan,
                 then: then.clone(),
                 next: 0,
                 again,

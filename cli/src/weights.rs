@@ -40,7 +40,7 @@ pub(crate) struct Weights<'a, 'f> {
     pub(crate) specs: Vec<TensorSpec>,
     pub(crate) parts: Vec<Part>,
     /// What one pass asks for, as far as that can be told.
-    pub(crate) plan: Vec<Place<'f>>,
+    pub(crate) plan: &'a [Place<'f>],
     /// What is asked for when all of this is stored.
     pub(crate) then: Vec<Place<'f>>,
     /// Of the plan, what is asked for next.
@@ -236,7 +236,7 @@ impl Weights<'_, '_> {
         let Some(at) = at else { return Ok(()) };
         self.next = at + 1;
         let ends_here = is_held || self.held.is_some() || !self.again;
-        let (later, first) = (&self.plan[self.next..], if ends_here { &self.then } else { &self.plan });
+        let (later, first) = (&self.plan[self.next..], if ends_here { &self.then } else { self.plan });
         let later = if is_held { &[] } else { later };
         self.reader.read_ahead(later.iter().chain(first).copied())
     }

@@ -153,5 +153,7 @@ the nearest integer and halves to the even one. Alpha is kept. Patches at the ri
 whose pixels are all alike is kept as it is. The picture is written upright, with its ICC profile; what else a PNG \
 says of its colours (gAMA, cHRM, sRGB, cICP) is not.
 
+A picture may have 268 million pixels. In memory it takes up to six times its samples, which are of one or two bytes.
+
 SSIM is that of Wang et al. (2004), in windows of 8 x 8 pixels side by side, over which each channel is averaged; PSNR is over all \
 samples. Other tools, with windows that overlap, say other numbers.";
