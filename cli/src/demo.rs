@@ -3,11 +3,12 @@
 //! checks that every backend of this machine gives the same answer. `cli/demo/` says where the network comes from.
 
 use crate::report::sparsity;
+use crate::safetensors::{TensorInfo, tensors_of};
+use crate::table::percent;
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
 use emprune::{Beta, Budget, Decision, Granularity, Group, Mask, Pruner, Rule, Tensor, TensorMut};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::Serialize;
 use std::fmt;
 use std::iter;
 use std::time::Instant;
@@ -125,33 +126,17 @@ impl Network {
 
 // ---- the embedded file
 
-/// One entry of a safetensors header.
-#[derive(Deserialize)]
-struct Entry {
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
-}
-
-/// Tensors by name: the length of a row and the bytes.
-struct Tensors(BTreeMap<String, (usize, &'static [u8])>);
+/// Its tensors.
+struct Tensors(Vec<TensorInfo>);
 
 impl Tensors {
-    fn read(file: &'static [u8]) -> Result<Self> {
-        let (header_len, rest) = file.split_first_chunk().context("no header length")?;
-        let header_len = usize::try_from(u64::from_le_bytes(*header_len))?;
-        let (header, data) = rest.split_at_checked(header_len).context("the header is cut off")?;
-        let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)?;
-        header.remove("__metadata__");
-        let tensor = |(name, entry): (String, serde_json::Value)| {
-            let Entry { shape, data_offsets: (start, end) } = serde_json::from_value(entry)?;
-            let bytes = data.get(start..end).with_context(|| format!("{name} is cut off"))?;
-            Ok((name, (shape.last().copied().unwrap_or(1), bytes)))
-        };
-        Ok(Self(header.into_iter().map(tensor).collect::<Result<_>>()?))
-    }
-
+    /// The length of a row and the bytes.
     fn get(&self, name: &str) -> Result<(usize, &'static [u8])> {
-        self.0.get(name).copied().with_context(|| format!("no tensor {name}"))
+        let found = self.0.iter().find(|tensor| tensor.name == name);
+        let TensorInfo { shape, bytes, .. } = found.with_context(|| format!("no tensor {name}"))?;
+        let row_len = usize::try_from(shape.last().copied().unwrap_or(1))?;
+        let bytes = DIGITS.get(usize::try_from(bytes.start)?..usize::try_from(bytes.end)?);
+        Ok((row_len, bytes.with_context(|| format!("{name} is cut off"))?))
     }
 
     fn layer(&self, name: &str) -> Result<Layer> {
@@ -166,7 +151,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 fn embedded() -> Result<(Network, TestSet<'static>)> {
-    let tensors = Tensors::read(DIGITS)?;
+    let tensors = Tensors(tensors_of(DIGITS)?);
     let network = Network(LAYERS.iter().map(|name| tensors.layer(name)).collect::<Result<_>>()?);
     // Stored as the data set's whole numbers from 0 to 16; the network was trained on 0 to 1.
     let pixels = tensors.get("test.images")?.1.iter().map(|&pixel| f32::from(pixel) / 16.0).collect();
@@ -485,10 +470,6 @@ fn table<H: ToString>(header: &[H], rows: impl Iterator<Item = Vec<String>>) -> 
     table.load_style(presets::ASCII_MARKDOWN).set_header(header.iter().map(H::to_string)).add_rows(rows);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2}%", 100.0 * share)
 }
 
 fn milliseconds(seconds: f64) -> String {

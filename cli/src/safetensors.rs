@@ -103,6 +103,14 @@ impl Model {
     }
 }
 
+/// The tensors of a file that is in memory.
+pub(crate) fn tensors_of(file: &[u8]) -> Result<Vec<TensorInfo>> {
+    let (len, rest) = file.split_first_chunk().context("there is no header length")?;
+    let len = usize::try_from(u64::from_le_bytes(*len))?;
+    let (header, data) = rest.split_at_checked(len).context("the header is cut off")?;
+    Ok(parse(header, data.len() as u64)?.0)
+}
+
 /// The header, and how many bytes follow it.
 fn read_header(file: &File, file_len: u64) -> Result<(Vec<u8>, u64)> {
     ensure!(file_len > 0, "the file is empty");

@@ -4,6 +4,7 @@ use crate::report::{Report, TensorReport};
 use crate::select::summary;
 use comfy_table::{CellAlignment, Table, presets};
 use emprune::Backend;
+use indicatif::HumanCount;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -213,15 +214,7 @@ pub(crate) fn counted(count: usize, thing: &str) -> String {
 
 /// 1234567 as "1,234,567".
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 #[cfg(test)]

@@ -1,11 +1,7 @@
 //! One answer, whoever does the work. Without an adapter these tests fail, unless `EMPRUNE_NO_GPU=1` says that none is wanted.
 #![cfg(feature = "gpu")]
 
-use crate::desk::{Desk, Part, backends, f32s, floats, model, skipped, texts, tree};
-
-fn is_wanted() -> bool {
-    std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
-}
+use crate::desk::{Desk, Part, backends, f32s, floats, model, skipped, texts, tree, wants_gpu};
 
 /// Pseudo-random numbers in steps of 1/16 between -4 and 4: exact in all three dtypes, and full of ties.
 fn values(seed: u64, len: u64) -> Vec<f32> {
@@ -35,7 +31,7 @@ fn write_model(desk: &Desk) {
 
 #[test]
 fn the_gpu_writes_the_same_files_as_the_cpu() {
-    if !is_wanted() {
+    if !wants_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -121,7 +117,7 @@ fn every_question_has_one_answer() {
 
 #[test]
 fn subgroups_are_used_where_they_are_and_refused_where_not() {
-    if !is_wanted() {
+    if !wants_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -142,7 +138,7 @@ fn subgroups_are_used_where_they_are_and_refused_where_not() {
 
 #[test]
 fn a_software_adapter_is_used_when_asked_for_and_says_so() {
-    if !is_wanted() {
+    if !wants_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -174,7 +170,7 @@ fn a_software_adapter_is_used_when_asked_for_and_says_so() {
 
 #[test]
 fn a_bad_value_is_the_same_error_on_the_gpu() {
-    if !is_wanted() {
+    if !wants_gpu() {
         return;
     }
     let desk = Desk::new();
@@ -190,7 +186,7 @@ fn a_bad_value_is_the_same_error_on_the_gpu() {
 
 #[test]
 fn a_device_that_fails_in_the_middle_leaves_the_work_to_the_cpu_or_fails_clearly() {
-    if !is_wanted() {
+    if !wants_gpu() {
         return;
     }
     if !cfg!(debug_assertions) {

@@ -161,16 +161,13 @@ fn an_adapter_that_is_not_there_cannot_be_timed() {
 #[cfg(feature = "gpu")]
 mod on_a_gpu {
     use super::{array, bench, check_line};
+    use crate::desk::wants_gpu;
     use serde_json::Value;
-
-    fn is_wanted() -> bool {
-        std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
-    }
 
     /// Each beside the job with sums, and checked against the processor's answer to the same count.
     #[test]
     fn kernels_without_sums_are_timed_too() {
-        if !is_wanted() {
+        if !wants_gpu() {
             return;
         }
         let lists = ["--dtype", "f32", "--sizes", "3001", "--row-len", "100", "--backend", "gpu", "--without-sums"];
@@ -184,7 +181,7 @@ mod on_a_gpu {
 
     #[test]
     fn a_device_is_timed_alone() {
-        if !is_wanted() {
+        if !wants_gpu() {
             return;
         }
         let lists =
@@ -198,7 +195,7 @@ mod on_a_gpu {
 
     #[test]
     fn a_device_is_timed_at_home_and_on_the_way() {
-        if !is_wanted() {
+        if !wants_gpu() {
             return;
         }
         // An odd number of 16-bit entries; rows of any length.
@@ -227,7 +224,7 @@ mod on_a_gpu {
 
     #[test]
     fn plans_move_little_more_than_must_move() {
-        if !is_wanted() {
+        if !wants_gpu() {
             return;
         }
         let lists = ["--plan", "--dtype", "f32,bf16", "--task", "prune,mask", "--granularity", "tensor,row"];

@@ -10,13 +10,18 @@ use std::sync::OnceLock;
 /// A temporary directory with the program in it.
 pub(crate) struct Desk(tempfile::TempDir);
 
-/// The options for the CPU and, unless `EMPRUNE_NO_GPU=1` says that none is wanted, for the adapter that `EMPRUNE_TEST_ADAPTER` names, or
+/// Whether tests are about a GPU too: unless `EMPRUNE_NO_GPU=1` says that none is wanted.
+pub(crate) fn wants_gpu() -> bool {
+    cfg!(feature = "gpu") && std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1")
+}
+
+/// The options for the CPU and, if a GPU [is wanted](wants_gpu), for the adapter that `EMPRUNE_TEST_ADAPTER` names, or
 /// any.
 pub(crate) fn backends() -> Vec<Vec<&'static str>> {
     static ADAPTER: OnceLock<String> = OnceLock::new();
     let adapter = ADAPTER.get_or_init(|| std::env::var("EMPRUNE_TEST_ADAPTER").unwrap_or_default());
     let mut backends = vec![vec!["--backend", "cpu"]];
-    if cfg!(feature = "gpu") && std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1") {
+    if wants_gpu() {
         backends.push(vec!["--backend", "gpu", "--adapter", adapter]);
     }
     backends

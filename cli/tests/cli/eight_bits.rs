@@ -51,7 +51,7 @@ fn a_tensor_with_scales_is_refused_unless_it_is_left_alone() {
 #[cfg(feature = "gpu")]
 #[test]
 fn a_gpu_prunes_them_to_the_same_bytes() {
-    if std::env::var_os("EMPRUNE_NO_GPU").is_some_and(|value| value == "1") {
+    if !crate::desk::wants_gpu() {
         return;
     }
     let desk = Desk::new();

@@ -1,6 +1,6 @@
 //! `emprune image`: every kind of picture against the rule in big integers, and pictures that are none.
 
-use crate::desk::{Desk, backends, skipped, texts};
+use crate::desk::{Desk, backends, skipped, texts, wants_gpu};
 use crate::schema::obeys;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use num_bigint::BigUint;
@@ -304,8 +304,7 @@ fn every_backend_makes_the_same_picture() {
 
 #[test]
 fn a_device_that_fails_leaves_the_picture_to_the_cpu_or_fails_clearly() {
-    let is_wanted = cfg!(feature = "gpu") && std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1");
-    if !is_wanted || !cfg!(debug_assertions) {
+    if !wants_gpu() || !cfg!(debug_assertions) {
         skipped("no GPU is wanted, or a release build has no faults to inject");
         return;
     }

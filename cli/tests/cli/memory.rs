@@ -323,7 +323,7 @@ fn as_many_tensors_as_there_may_be_fit_too() {
 #[cfg(feature = "gpu")]
 #[test]
 fn a_gpu_without_memory_of_its_own_stays_below_what_is_allowed() {
-    let wanted = std::env::var_os("EMPRUNE_NO_GPU").is_none_or(|value| value != "1");
+    let wanted = crate::desk::wants_gpu();
     let Some(adapter) = emprune::gpu::adapters().into_iter().find(|a| wanted && a.software && a.backend == "Vulkan")
     else {
         crate::desk::skipped("there is no software adapter for Vulkan");
