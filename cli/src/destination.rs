@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, is_left, shard_names};
 use crate::events;
 use crate::input::{Seen, open_regular};
 use crate::interrupt;
-use crate::journal::{self, Asked, Hashes, JOURNAL, Journal};
+use crate::journal::{self, Asked, Hashes, Journal};
 use crate::output::{self, NewDirectory, NewFile, REPORT};
 use crate::plot::PICTURE;
 use crate::report::{self, write_json};
@@ -193,12 +193,9 @@ impl<'a> Destination<'a> {
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(mut self, report: &impl Serialize) -> Result<()> {
         self.complete(report).inspect_err(|_| self.keep_finished())?;
-        let Self { overwrite, masks, report, weights, mut directory, shards, journal, plots, .. } = self;
-        if let (Some(directory), Some(_)) = (&mut directory, journal) {
-            directory.remove_at_last(JOURNAL);
-        }
+        let Self { overwrite, masks, report, weights, directory, shards, journal, plots, .. } = self;
         // Elsewhere than on Unix a directory with open files cannot be renamed.
-        drop(shards);
+        drop((shards, journal));
         // The weights last: where they are, the rest is.
         output::commit(
             [masks, report, weights].into_iter().flatten().collect(),

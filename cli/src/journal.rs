@@ -7,7 +7,7 @@
 use crate::events;
 use crate::histogram::Spread;
 use crate::interrupt;
-use crate::output::NewDirectory;
+use crate::output::{JOURNAL, NewDirectory};
 use crate::positioned::read_exact_at;
 use crate::report::TensorReport;
 use crate::safetensors::Model;
@@ -23,8 +23,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// In the partial directory. With the end of a partial name, so that no checkpoint has a file of this name to be copied.
-pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
+/// What the journal is called until all of it is there.
 const NEXT_JOURNAL: &str = ".next-journal.emprune-partial";
 /// Bytes that are hashed at once, by all cores.
 const PIECE: usize = 4 << 20;

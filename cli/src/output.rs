@@ -29,6 +29,9 @@ pub(crate) const REPORT: &str = "emprune_report.json";
 pub(crate) const OLD: &str = ".emprune-old";
 /// The end of the name of a note beside the last of several outputs, while they get their names.
 pub(crate) const NOTE: &str = ".emprune-note";
+/// In a partial directory, which of its shards are finished. With the end of a partial name, so that no checkpoint has a file of this name to
+/// be copied.
+pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
 /// More lost races than this are something else.
 const ATTEMPTS: usize = 100;
 

@@ -1,6 +1,8 @@
 //! Directories that appear whole or not at all, with all that is in them.
 
-use super::{OLD, PARTIAL, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away};
+use super::{
+    JOURNAL, OLD, PARTIAL, REPORT, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away,
+};
 use crate::events;
 use crate::unfinished::Identity;
 use anyhow::{Context, Result, ensure};
@@ -16,8 +18,6 @@ pub(crate) struct NewDirectory {
     pub(super) target: PathBuf,
     partial: PathBuf,
     keep: Cell<bool>,
-    /// Files in it that are of use only as long as it has this name.
-    passing: Vec<&'static str>,
     /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
     lock: NamedTempFile,
     seen: Seen,
@@ -85,6 +85,7 @@ impl NewDirectory {
         }
         let mut replaces = None;
         if exists(&place)? && !is_empty(&place)? {
+            clear(&place)?;
             ensure!(overwrite, "{out} exists and is not empty; --overwrite replaces it");
             replaces = Some(Seen::new(&place));
             is_ours(&place).with_context(|| format!("{out} is not emprune's to replace"))?;
@@ -100,7 +101,7 @@ impl NewDirectory {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         }
         let seen = Seen::new(&partial);
-        Ok(Self { target: place, partial, keep: Cell::new(false), passing: vec![], lock, seen, replaces, is_ours })
+        Ok(Self { target: place, partial, keep: Cell::new(false), lock, seen, replaces, is_ours })
     }
 
     /// Where it is until then.
@@ -126,11 +127,6 @@ impl NewDirectory {
             removed.with_context(cannot)?;
         }
         Ok(())
-    }
-
-    /// A file of it is to be gone when it gets its name.
-    pub(crate) fn remove_at_last(&mut self, name: &'static str) {
-        self.passing.push(name);
     }
 
     pub(super) fn identity(&self) -> io::Result<Identity> {
@@ -188,9 +184,7 @@ impl NewDirectory {
 
     /// What is said where it cannot get its name.
     fn stays(&self) -> String {
-        let is_there = |name: &&str| self.partial.join(name).exists();
-        // What passes is the journal.
-        let then = if self.passing.iter().any(is_there) { ", where the same command goes on" } else { "" };
+        let then = if self.partial.join(JOURNAL).exists() { ", where the same command goes on" } else { "" };
         super::stays(&self.partial, then, &self.target)
     }
 
@@ -208,6 +202,7 @@ impl NewDirectory {
     /// Give it its name. Everything in it is on the disk already.
     pub(super) fn rename(self) -> Result<PathBuf> {
         self.check()?;
+        sync_directory(&self.partial);
         let target = self.target.clone();
         let old = target.with_file_name(affixed("", &target, OLD));
         let there = exists(&target)?;
@@ -221,7 +216,8 @@ impl NewDirectory {
         }
         // A directory replaces none that has files: what has come to be there in this moment stays.
         let is_known = !replaces || self.replaces.as_ref().is_some_and(|seen| seen.is_at(&old));
-        let renamed = if is_known { self.rename_last() } else { Err(io::ErrorKind::AlreadyExists.into()) };
+        let renamed =
+            if is_known { fs::rename(&self.partial, &self.target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
         if let Err(e) = renamed {
             if replaces {
                 let _ = fs::rename(&old, &target); // the error that counts is on its way
@@ -233,16 +229,11 @@ impl NewDirectory {
         if replaces && let Err(e) = discard(&old, &self.partial) {
             events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
         }
+        // Until here a run that was killed would have been gone on from. Who is killed now leaves it to the next run, and nobody reads it.
+        if let Err(e) = remove_journal(&target) {
+            events::warning(&format!("{} is written, and its journal is not gone: {e:#}", target.display()));
+        }
         Ok(target)
-    }
-}
-
-impl NewDirectory {
-    /// Without what is of use only as long as it has another name.
-    fn rename_last(&self) -> io::Result<()> {
-        self.passing.iter().try_for_each(|name| fs::remove_file(self.partial.join(name)))?;
-        sync_directory(&self.partial);
-        fs::rename(&self.partial, &self.target)
     }
 }
 
@@ -280,6 +271,27 @@ fn is_mounted(path: &Path, parent: &Path) -> bool {
         let _ = (path, parent);
         false
     }
+}
+
+/// Whether there was a journal to remove.
+fn remove_journal(directory: &Path) -> Result<bool> {
+    let journal = directory.join(JOURNAL);
+    match fs::remove_file(&journal) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("cannot remove {}", journal.display())),
+    }
+}
+
+/// Remove what a run left in a complete directory that was killed in its last moment. One that somebody has given this name before that has no report.
+fn clear(directory: &Path) -> Result<()> {
+    if directory.join(REPORT).exists() && remove_journal(directory)? {
+        let shown = directory.display();
+        events::note(&format!(
+            "{shown} was complete when the run that wrote it was ended; what that left in it is removed"
+        ));
+    }
+    Ok(())
 }
 
 /// Remove a directory of ours, if it is there.
