@@ -6,7 +6,7 @@ use crate::events;
 use crate::input::{Seen, open_regular};
 use crate::interrupt;
 use crate::journal::{self, Asked, Hashes, Journal};
-use crate::output::{self, NewDirectory, NewFile, REPORT};
+use crate::output::{self, Flushed, NewDirectory, NewFile, REPORT};
 use crate::plot::PICTURE;
 use crate::report::{self, write_json};
 use crate::safetensors::{Model, TensorInfo};
@@ -166,9 +166,12 @@ impl<'a> Destination<'a> {
             && !interrupt::is_by_hand()
             && journal.count() > 0
         {
-            let (done, all, place) = (journal.count(), self.model.shards.len(), directory.partial().display());
+            let (done, all) = (journal.count(), self.model.shards.len());
+            let masks =
+                self.masks.as_ref().map_or_else(String::new, |masks| format!(" and {}", masks.partial().display()));
+            let place = directory.partial().display();
             events::note(&format!(
-                "finished, and left in {place} for the same command to go on from: {done} of {all} shards"
+                "finished, and left in {place}{masks} for the same command to go on from: {done} of {all} shards"
             ));
             directory.keep(true);
             self.masks.iter_mut().for_each(|masks| masks.keep(true));
@@ -192,16 +195,20 @@ impl<'a> Destination<'a> {
 
     /// Write the report, copy what else belongs there, and give everything its name: all of it or nothing.
     pub(crate) fn commit(mut self, report: &impl Serialize) -> Result<()> {
-        self.complete(report).inspect_err(|_| self.keep_finished())?;
+        let flushed = self.complete(report).and_then(|()| self.flush()).inspect_err(|_| self.keep_finished())?;
         let Self { overwrite, masks, report, weights, directory, shards, journal, plots, .. } = self;
         // Elsewhere than on Unix a directory with open files cannot be renamed.
         drop((shards, journal));
         // The weights last: where they are, the rest is.
-        output::commit(
-            [masks, report, weights].into_iter().flatten().collect(),
-            plots.into_iter().chain(directory),
-            overwrite,
-        )
+        let files = [masks, report, weights].into_iter().flatten().collect();
+        flushed.commit(files, plots.into_iter().chain(directory).collect(), overwrite)
+    }
+
+    /// All of it, in the order of the names.
+    fn flush(&self) -> Result<Flushed> {
+        let files: Vec<_> = [&self.masks, &self.report, &self.weights].into_iter().flatten().collect();
+        let directories: Vec<_> = [&self.plots, &self.directory].into_iter().flatten().collect();
+        output::flush(&files, &directories)
     }
 
     /// Write all that is missing under the temporary names.
@@ -328,7 +335,7 @@ fn finish(
     // Outer ones first.
     beside.folders.iter().try_for_each(|folder| directory.folder(folder))?;
     beside.others.iter().try_for_each(|file| copy(file))?;
-    beside.folders.iter().for_each(|folder| directory.sync(folder));
+    beside.folders.iter().try_for_each(|folder| directory.sync(folder))?;
     let file = directory.file(REPORT.as_ref())?;
     report(&file, &directory.target().join(REPORT))?;
     file.sync_all()?;

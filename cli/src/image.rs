@@ -106,7 +106,8 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     }
     interrupt::check()?;
     // The picture last: where it is, the rest is.
-    output::commit(new_report.into_iter().chain([new_picture]).collect(), [], args.report.overwrite)?;
+    let new: Vec<_> = new_report.into_iter().chain([new_picture]).collect();
+    output::flush(&new.iter().collect::<Vec<_>>(), &[])?.commit(new, vec![], args.report.overwrite)?;
 
     let mut text = Vec::new();
     if args.report.json {

@@ -6,10 +6,11 @@
 //! A run may take days, and a place is anybody's meanwhile. So what is found at the start is looked for again before the rename: what
 //! is to be replaced is what was seen then, and what is renamed is what this run has written.
 
+mod commit;
 mod directory;
 
 use crate::events;
-use crate::unfinished::{self, Identity, Note, Unfinished};
+use crate::unfinished::{Identity, Unfinished};
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
 use std::ffi::OsString;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use tempfile::{NamedTempFile, TempPath};
 
-pub(crate) use directory::{NewDirectory, is_empty};
+pub(crate) use commit::{Flushed, flush, take_back};
+pub(crate) use directory::NewDirectory;
 
 /// The end of every temporary name: `.NAME` and this for a file, `NAME` and this for a directory.
 pub(crate) const PARTIAL: &str = ".emprune-partial";
@@ -35,16 +37,27 @@ pub(crate) const JOURNAL: &str = ".journal.emprune-partial";
 /// More lost races than this are something else.
 const ATTEMPTS: usize = 100;
 
-/// A file that is being written under another name. Dropped before [`commit`], it leaves nothing.
+/// A file that is being written under another name. Dropped before [`Flushed::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     target: PathBuf,
+    /// Locked under whatever name it has.
     temporary: NamedTempFile,
+    named: Option<Named>,
+}
+
+/// How an output got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// Nothing was there.
+    New,
+    /// In the place of what was there.
+    Instead,
 }
 
 /// Look at all the files that will be written, before any work: none is an input, none is another, none is in a directory
 /// that will be replaced, and none exists unless it may be replaced or a killed run has left it. Files and directories come in the order of
-/// [`commit`].
+/// [`Flushed::commit`].
 pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path], overwrite: bool) -> Result<()> {
     let whole = |path: &Path| place(path).map(|(_, whole)| path.canonicalize().unwrap_or(whole));
     let places = directories.iter().map(|path| whole(path)).collect::<Result<Vec<_>>>()?;
@@ -56,7 +69,7 @@ pub(crate) fn check(targets: &[&Path], inputs: &[PathBuf], directories: &[&Path]
     }
     spare(targets, inputs, directories)?;
     let outputs: Vec<&Path> = targets.iter().chain(directories).copied().collect();
-    let unfinished = outputs.last().map_or(Ok(None), |last| Unfinished::look(last))?;
+    let unfinished = Unfinished::look(&outputs)?;
     for (i, target) in targets.iter().enumerate() {
         let place = place(target)?;
         let inside = places.iter().any(|directory| place.1.starts_with(directory));
@@ -184,7 +197,7 @@ impl NewFile {
     fn claim(target: &Path, goes_on: bool) -> Result<Self> {
         let (directory, target) = place(target)?;
         let temporary = claim(&directory.join(affixed(".", &target, PARTIAL)), &target, goes_on)?;
-        Ok(Self { target, temporary })
+        Ok(Self { target, temporary, named: None })
     }
 
     fn identity(&self) -> io::Result<Identity> {
@@ -204,6 +217,11 @@ impl NewFile {
         &self.target
     }
 
+    /// Where it is until then.
+    pub(crate) fn partial(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Whether the temporary name is still this file's.
     fn is_held(&self) -> bool {
         is_at(self.file(), self.temporary.path())
@@ -218,13 +236,32 @@ impl NewFile {
         stays(self.temporary.path(), "", &self.target)
     }
 
-    fn rename(self, overwrite: bool, left: Option<&Unfinished>) -> Result<PathBuf> {
+    /// Give it its name, which may be another file's if it `replaces` that.
+    fn rename(&mut self, replaces: bool) -> Result<()> {
         self.check()?;
         let (from, to) = (self.temporary.path(), &self.target);
-        let replaces = overwrite || Unfinished::left(left, to);
-        let renamed = if replaces { fs::rename(from, to) } else { rename_to_free(from, to) };
+        let named = if replaces && exists(to)? { Named::Instead } else { Named::New };
+        let renamed = if named == Named::Instead { fs::rename(from, to) } else { rename_to_free(from, to) };
         renamed.with_context(|| format!("cannot create {}", to.display())).with_context(|| self.stays())?;
-        Ok(self.target.clone())
+        self.named = Some(named);
+        Ok(())
+    }
+
+    fn is_named(&self) -> bool {
+        self.named.is_some()
+    }
+
+    /// Have it lose its name again, if nothing else is lost by that. Its temporary name may be another run's by now, and is taken from none.
+    fn take_back(&mut self) {
+        let is_ours = self.named == Some(Named::New) && is_at(self.file(), &self.target);
+        if is_ours && rename_to_free(&self.target, self.temporary.path()).is_ok() {
+            self.named = None;
+        }
+    }
+
+    /// Where it is, if it stays under its temporary name.
+    fn left(&self) -> Option<PathBuf> {
+        (!self.is_named() && self.is_held()).then(|| self.temporary.path().to_owned())
     }
 }
 
@@ -370,82 +407,24 @@ pub(crate) fn permit_as(file: &File, from: &File) {
     let _ = (file, from);
 }
 
-/// So that new names survive a power cut. Some file systems cannot do this; the files are complete anyway.
-pub(crate) fn sync_directory(path: &Path) {
+/// So that new names survive a power cut. Some file systems cannot do this, and some directories may be written to and not opened; the files are
+/// complete anyway.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
     #[cfg(unix)]
-    let _ = File::open(path).and_then(|directory| directory.sync_all());
-    #[cfg(not(unix))]
-    let _ = path;
-}
-
-/// Give all the files their names, in order, and then the directories theirs, when the bytes of every one are on the disk. From then on no error removes
-/// anything: what does not get its name stays under the temporary one.
-pub(crate) fn commit(
-    mut files: Vec<NewFile>,
-    directories: impl IntoIterator<Item = NewDirectory>,
-    overwrite: bool,
-) -> Result<()> {
-    let directories: Vec<_> = directories.into_iter().collect();
-    directories.iter().for_each(|directory| directory.keep(true));
-    for file in &files {
-        file.file().sync_all().with_context(|| format!("cannot write {}", file.target.display()))?;
-    }
-    files.iter_mut().for_each(|file| file.keep(true));
-    // As long as nothing has its name.
-    files.iter().try_for_each(NewFile::check)?;
-    directories.iter().try_for_each(NewDirectory::check)?;
-    let mut renamed = Vec::new();
-    let targets = files.iter().map(|file| &file.target).chain(directories.iter().map(|new| &new.target));
-    let last = targets.last();
-    last.into_iter().for_each(|last| unfinished::clear(last));
-    let left = last.map_or(Ok(None), |last| Unfinished::read(last))?;
-    let note = if overwrite && left.is_none() { None } else { note(&files, &directories, left.as_ref())? };
-    let files = files.into_iter().map(|file| file.rename(overwrite, left.as_ref()));
-    // Lazily: directories come last, and not at all after an error.
-    let directories = directories.into_iter().map(NewDirectory::rename);
-    for target in files.chain(directories) {
-        match target {
-            Ok(target) => renamed.push(target),
-            Err(e) => {
-                // What was there before is gone where it was replaced; where it was not, what is new goes back to where it was. Who goes on from
-                // there needs it in either case.
-                for target in &renamed {
-                    // The error that counts is on its way.
-                    let _ = if overwrite { copy_back(target) } else { take_back(target) };
-                }
-                return Err(e);
-            }
+    {
+        let cannot = || format!("cannot put the names in {} on the disk", path.display());
+        let directory = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            opened => opened.with_context(cannot)?,
+        };
+        match directory.sync_all() {
+            Err(e) if [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported].contains(&e.kind()) => Ok(()),
+            synced => synced.with_context(cannot),
         }
     }
-    renamed.iter().filter_map(|target| target.parent()).for_each(sync_directory);
-    drop(note);
-    Ok(())
-}
-
-/// Have what a run had given its name already go on under the temporary one.
-pub(crate) fn take_back(target: &Path) -> Result<()> {
-    let (directory, whole) = place(target)?;
-    let partial = directory.join(affixed(if whole.is_dir() { "" } else { "." }, &whole, PARTIAL));
-    if exists(&partial)? {
-        return Ok(());
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(())
     }
-    fs::rename(&whole, &partial).with_context(|| format!("cannot rename {}", target.display()))
-}
-
-/// The same of a file that has replaced another one, and so keeps its name too.
-fn copy_back(target: &Path) -> Result<()> {
-    let (directory, whole) = place(target)?;
-    if whole.is_file() {
-        fs::copy(&whole, directory.join(affixed(".", &whole, PARTIAL)))?;
-    }
-    Ok(())
-}
-
-/// Say which outputs are ours, where others may have their names when the last has not.
-fn note(files: &[NewFile], directories: &[NewDirectory], left: Option<&Unfinished>) -> Result<Option<Note>> {
-    let files = files.iter().map(|file| (&file.target, file.identity()));
-    let mut outputs: Vec<_> = files.chain(directories.iter().map(|new| (&new.target, new.identity()))).collect();
-    let Some((last, _)) = outputs.pop().filter(|_| !outputs.is_empty()) else { return Ok(None) };
-    let others = outputs.into_iter().map(|(_, identity)| identity).collect::<io::Result<Vec<_>>>();
-    Note::write(last, others.context("cannot look at what was written")?, left).map(Some)
 }

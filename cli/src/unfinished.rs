@@ -5,7 +5,7 @@
 //! itself. It looks at its own outputs alone: a note makes nobody lose anything else.
 
 use crate::input::open_regular;
-use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, is_empty, place, sync_directory};
+use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, place, sync_directory};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata};
@@ -17,7 +17,8 @@ use std::time::SystemTime;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     len: u64,
-    modified: Option<SystemTime>,
+    /// When it was written to for the last time; of a directory, when it was made.
+    time: Option<SystemTime>,
     inode: Option<u64>,
 }
 
@@ -27,22 +28,25 @@ impl Identity {
         let inode = Some(std::os::unix::fs::MetadataExt::ino(metadata));
         #[cfg(not(unix))]
         let inode = None;
-        // A directory's length is the file system's business.
-        let len = if metadata.is_dir() { 0 } else { metadata.len() };
-        Self { len, modified: metadata.modified().ok(), inode }
+        // A directory's length is the file system's business, and what is put into it or taken away leaves it what it is.
+        let (len, time) =
+            if metadata.is_dir() { (0, metadata.created()) } else { (metadata.len(), metadata.modified()) };
+        Self { len, time: time.ok(), inode }
     }
 }
 
-/// The note of a run that is about to give its outputs their names. Dropped when they have them, or have lost them again.
-pub(crate) struct Note(PathBuf);
+/// The note of a run that is about to give its outputs their names. Dropped, it goes where no output has its name, be it of an earlier run.
+pub(crate) struct Note {
+    path: PathBuf,
+    stays: bool,
+}
 
 impl Note {
-    /// Before any output has its name; what an earlier note says of others, in `left`, stays true until then.
-    pub(crate) fn write(last: &Path, others: Vec<Identity>, left: Option<&Unfinished>) -> Result<Self> {
+    /// Before any output has its name, of all of them in order; what an earlier note says, in `left`, stays true until then.
+    pub(crate) fn write(last: &Path, outputs: Vec<Identity>, left: Option<&Unfinished>) -> Result<Self> {
         let note = note_of(last)?;
-        let all: Vec<_> = left.iter().flat_map(|left| &left.0).chain(&others).collect();
+        let all: Vec<_> = left.iter().flat_map(|left| &left.0).chain(&outputs).collect();
         let cannot = || format!("cannot create {}", note.display());
-        let directory = note.parent().unwrap_or(Path::new("."));
         // In the place of an earlier one, at once: without a note nobody would know.
         let new = unwritten(&note);
         // One of a run that was killed. Nobody else is at work there.
@@ -55,14 +59,27 @@ impl Note {
         };
         let written = write(&serde_json::to_vec(&all)?).inspect_err(|_| drop(fs::remove_file(&new)));
         written.with_context(cannot)?;
-        sync_directory(directory);
-        Ok(Self(note))
+        let note = Self { path: note, stays: left.is_some() };
+        note.path.parent().map_or(Ok(()), sync_directory)?;
+        Ok(note)
+    }
+
+    /// Some outputs have their names, and the last may not have its own.
+    pub(crate) fn stay(mut self) {
+        self.stays = true;
+    }
+
+    /// All have their names.
+    pub(crate) fn remove(mut self) {
+        self.stays = false;
     }
 }
 
 impl Drop for Note {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0); // where the last output is, it has no say
+        if !self.stays {
+            let _ = fs::remove_file(&self.path); // where the last output is, it has no say
+        }
     }
 }
 
@@ -81,19 +98,21 @@ fn note_of(last: &Path) -> Result<PathBuf> {
     Ok(directory.join(affixed(".", &last, NOTE)))
 }
 
-/// The outputs that a killed run had given their names, when the last of them has none. They may be replaced.
+/// The outputs that a killed run had given their names, when the last of them has none. They may be replaced. The last comes last here too.
 pub(crate) struct Unfinished(Vec<Identity>);
 
 impl Unfinished {
-    /// Look for a note beside the last output; there hardly ever is one. Nobody may be at work there.
-    pub(crate) fn look(last: &Path) -> Result<Option<Self>> {
+    /// Look for a note beside the last of these outputs; there hardly ever is one. Nobody may be at work there.
+    pub(crate) fn look(outputs: &[&Path]) -> Result<Option<Self>> {
+        let Some(last) = outputs.last() else { return Ok(None) };
         if !exists(&note_of(last)?)? {
             return Ok(None);
         }
         let _lock = claim_of(last)?;
         let left = Self::read(last)?;
         if left.is_none() {
-            // The last one has its name, and so all have.
+            // The last one has its name, and so all have. What is locked now is another run's.
+            outputs.iter().for_each(|output| drop(claim_of(output)));
             let _ = fs::remove_file(note_of(last)?); // or somebody else has removed it
         }
         Ok(left)
@@ -102,14 +121,18 @@ impl Unfinished {
     /// The same for who is at work there.
     pub(crate) fn read(last: &Path) -> Result<Option<Self>> {
         let note = note_of(last)?;
-        if !exists(&note)? || exists(last)? && !(last.is_dir() && is_empty(last)?) {
+        if !exists(&note)? {
             return Ok(None);
         }
         let mut text = Vec::new();
         let read = open_regular(&note).and_then(|file| Ok(file.take(LONGEST).read_to_end(&mut text)?));
         read.with_context(|| format!("cannot read {}", note.display()))?;
         // One that was cut off was written before any output had its name.
-        Ok(Some(Self(serde_json::from_slice(&text).unwrap_or_default())))
+        let all: Vec<Identity> = serde_json::from_slice(&text).unwrap_or_default();
+        // What has the last one's name may be what it was to replace.
+        let is_last = |metadata: Metadata| all.last() == Some(&Identity::of(&metadata));
+        let is_over = fs::symlink_metadata(last).is_ok_and(is_last);
+        Ok(Some(Self(all)).filter(|_| !is_over))
     }
 
     pub(crate) fn has(&self, output: &Metadata) -> bool {

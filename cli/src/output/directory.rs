@@ -1,7 +1,7 @@
 //! Directories that appear whole or not at all, with all that is in them.
 
 use super::{
-    JOURNAL, OLD, PARTIAL, REPORT, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away,
+    JOURNAL, Named, OLD, PARTIAL, REPORT, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away,
 };
 use crate::events;
 use crate::unfinished::Identity;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A directory that is being written under another name. Dropped before [`commit`](super::commit), it leaves nothing, unless it is to be kept.
+/// A directory that is being written under another name. Dropped before [`Flushed::commit`](super::Flushed::commit), it leaves nothing, unless it is to be kept.
 pub(crate) struct NewDirectory {
     pub(super) target: PathBuf,
     partial: PathBuf,
@@ -24,6 +24,7 @@ pub(crate) struct NewDirectory {
     /// What it replaces, if that has files.
     replaces: Option<Seen>,
     is_ours: IsOurs,
+    named: Option<Named>,
 }
 
 /// An error says why this program may not replace a directory that has files.
@@ -101,7 +102,7 @@ impl NewDirectory {
             fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         }
         let seen = Seen::new(&partial);
-        Ok(Self { target: place, partial, keep: Cell::new(false), lock, seen, replaces, is_ours })
+        Ok(Self { target: place, partial, keep: Cell::new(false), lock, seen, replaces, is_ours, named: None })
     }
 
     /// Where it is until then.
@@ -148,8 +149,7 @@ impl NewDirectory {
     pub(crate) fn replace(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.partial.join(from), self.partial.join(to));
         fs::rename(&from, &to).with_context(|| format!("cannot create {}", to.display()))?;
-        sync_directory(&self.partial);
-        Ok(())
+        sync_directory(&self.partial)
     }
 
     /// Start a file in it.
@@ -166,8 +166,8 @@ impl NewDirectory {
     }
 
     /// Put the names in a directory of it on the disk.
-    pub(crate) fn sync(&self, folder: &Path) {
-        sync_directory(&self.partial.join(folder));
+    pub(crate) fn sync(&self, folder: &Path) -> Result<()> {
+        sync_directory(&self.partial.join(folder))
     }
 
     /// Whether its lock is still the one of its name.
@@ -199,41 +199,72 @@ impl NewDirectory {
         (self.is_ours)(&self.target).with_context(|| format!("{target} has changed and is not emprune's to replace"))
     }
 
-    /// Give it its name. Everything in it is on the disk already.
-    pub(super) fn rename(self) -> Result<PathBuf> {
+    /// Give it its name.
+    pub(super) fn rename(&mut self) -> Result<()> {
         self.check()?;
-        sync_directory(&self.partial);
-        let target = self.target.clone();
-        let old = target.with_file_name(affixed("", &target, OLD));
-        let there = exists(&target)?;
-        let replaces = there && !is_empty(&target)?;
+        let (target, old) = (&self.target, self.old());
+        let there = exists(target)?;
+        let replaces = there && !is_empty(target)?;
         if replaces {
             let cannot = || format!("cannot rename {}", target.display());
-            fs::rename(&target, &old).with_context(cannot).with_context(|| self.stays())?;
+            fs::rename(target, &old).with_context(cannot).with_context(|| self.stays())?;
         } else if there {
             let cannot = || format!("cannot remove {}", target.display());
-            fs::remove_dir(&target).with_context(cannot).with_context(|| self.stays())?;
+            fs::remove_dir(target).with_context(cannot).with_context(|| self.stays())?;
         }
         // A directory replaces none that has files: what has come to be there in this moment stays.
         let is_known = !replaces || self.replaces.as_ref().is_some_and(|seen| seen.is_at(&old));
         let renamed =
-            if is_known { fs::rename(&self.partial, &self.target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+            if is_known { fs::rename(&self.partial, target) } else { Err(io::ErrorKind::AlreadyExists.into()) };
         if let Err(e) = renamed {
             if replaces {
-                let _ = fs::rename(&old, &target); // the error that counts is on its way
+                let _ = fs::rename(&old, target); // the error that counts is on its way
             }
             return Err(e).with_context(|| format!("cannot create {}", target.display())).with_context(|| self.stays());
         }
-        // The new name first on the disk, then the old directory gone.
-        target.parent().into_iter().for_each(sync_directory);
-        if replaces && let Err(e) = discard(&old, &self.partial) {
-            events::warning(&format!("{} is written, and what was there before is not gone: {e:#}", target.display()));
+        self.named = Some(if replaces { Named::Instead } else { Named::New });
+        Ok(())
+    }
+
+    /// What it replaces is called so as long as it is there.
+    fn old(&self) -> PathBuf {
+        self.target.with_file_name(affixed("", &self.target, OLD))
+    }
+
+    pub(super) fn is_named(&self) -> bool {
+        self.named.is_some()
+    }
+
+    /// Have it lose its name again, and what was there before have it.
+    pub(super) fn take_back(&mut self) {
+        let is_ours = self.is_named() && self.seen.is_at(&self.target);
+        if is_ours && fs::rename(&self.target, &self.partial).is_ok() {
+            if self.named == Some(Named::Instead) {
+                let _ = fs::rename(self.old(), &self.target); // or the next run does it
+            }
+            self.named = None;
         }
-        // Until here a run that was killed would have been gone on from. Who is killed now leaves it to the next run, and nobody reads it.
-        if let Err(e) = remove_journal(&target) {
-            events::warning(&format!("{} is written, and its journal is not gone: {e:#}", target.display()));
+    }
+
+    /// All that stays beside the place where it should be.
+    pub(super) fn left(&self) -> Vec<PathBuf> {
+        let partial = Some(self.partial.clone()).filter(|path| !self.is_named() && self.seen.is_at(path));
+        let old = Some(self.old()).filter(|path| self.is_named() && path.exists());
+        partial.into_iter().chain(old).collect()
+    }
+
+    /// Its name is on the disk, and so are all others': take away what a run that was killed before would have been gone on from, and what was there
+    /// before. Who is killed now leaves it to the next run, and nobody reads it.
+    pub(super) fn tidy(&self) {
+        let target = self.target.display();
+        if let Err(e) = remove_journal(&self.target) {
+            events::warning(&format!("{target} is written, and its journal is not gone: {e:#}"));
         }
-        Ok(target)
+        if self.named == Some(Named::Instead)
+            && let Err(e) = discard(&self.old(), &self.partial)
+        {
+            events::warning(&format!("{target} is written, and what was there before is not gone: {e:#}"));
+        }
     }
 }
 
@@ -248,7 +279,7 @@ impl Drop for NewDirectory {
     }
 }
 
-pub(crate) fn is_empty(path: &Path) -> Result<bool> {
+fn is_empty(path: &Path) -> Result<bool> {
     // A link to a directory is not replaced: what it leads to would stay where nobody looks for it.
     let metadata = fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
     let is_link = metadata.is_symlink() && path.is_dir();

@@ -103,7 +103,10 @@ fn check_order(calls: &[String]) -> Vec<String> {
                     !from.ends_with("-old") || !dirty.contains(parent(to)),
                     "the directory is not flushed before {call}"
                 );
-                dirty.insert(parent(to).to_owned());
+                // And then nobody misses it, nor minds it if it comes back.
+                if !from.ends_with("-old") {
+                    dirty.insert(parent(to).to_owned());
+                }
             }
             _ => {}
         }
@@ -154,11 +157,10 @@ fn an_order_that_is_wrong_is_noticed() {
         r#"rename("/d/out.emprune-partial", "/d/out") = 0"#,
         r#"fsync(5</d>) = 0"#,
         r#"rename("/d/out.emprune-old", "/d/out.emprune-partial") = 0"#,
-        r#"fsync(5</d>) = 0"#,
     ]
     .map(str::to_owned);
     check_order(&good);
-    for missing in [2, 3, 5, 7] {
+    for missing in [2, 3, 5] {
         let bad: Vec<_> =
             good.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, call)| call.clone()).collect();
         let noticed = std::panic::catch_unwind(|| check_order(&bad));
@@ -223,6 +225,10 @@ type Step = (String, usize);
 fn steps(calls: &str, turn: usize) -> Vec<Step> {
     let (output, calls) = trace(&Story::new().desk, calls, None, &NEW);
     assert!(output.status.success(), "{:?}", texts(&output));
+    count(calls, turn)
+}
+
+fn count(calls: Vec<String>, turn: usize) -> Vec<Step> {
     let mut seen = BTreeMap::<String, usize>::new();
     for call in calls {
         *seen.entry(call.split('(').next().unwrap().to_owned()).or_default() += 1;
@@ -281,7 +287,7 @@ fn an_error_at_any_step_leaves_all_or_nothing() {
         let (stdout, stderr) = texts(&output);
         let said = stderr.matches("error: ").count();
         let is_right = match output.status.code() {
-            Some(0) => said == 0 && is_new,
+            Some(0) => said == 0 && is_new && step.0 != "fsync",
             Some(1) => said == 1 || step.0 == "write", // which may be the line that says it
             _ => false,
         };
@@ -376,9 +382,10 @@ fn a_complete_output_stays_where_it_cannot_get_its_name() {
             let (_, stderr) = texts(&output);
             assert!(output.status.success() && stderr.contains("taken over: 2 of 2 shards"), "{stderr}");
             assert_eq!(desk.names(), ["in", "masks", "out", "report"]);
-            // Back to the old one, for what comes next.
-            desk.succeed(&args[..args.len() - 2]);
         }
+        // Back to the old one, for what comes next.
+        desk.succeed(&args[..args.len() - 2]);
+        assert_eq!(desk.names(), ["in", "masks", "out", "report"], "{failed}");
     }
     assert_eq!((aside, last), (1, 1));
     // Nor do files go that others came before.
