@@ -100,6 +100,32 @@ fn a_full_disk_is_an_error_without_debris() {
     });
 }
 
+/// Block by block: whatever it is that finds no room, the note of what is about to get its name too, is taken away and leaves room.
+#[test]
+fn a_disk_that_is_full_at_any_step_is_an_error_without_debris() {
+    let desk = Desk::new();
+    desk.write("in", &model(&[("w", "F32", &[2, 4], f32s(&[1.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]))]));
+    with_small_disk(&desk, || {
+        let args =
+            ["prune", "in", "-o", "disk/out", "--masks", "disk/masks", "--plot", "disk/plots", "--backend", "cpu"];
+        let mut of_note = 0;
+        for free in 0..100 {
+            desk.write("disk/filler", &vec![1; (1 << 20) - 4096 * free]);
+            let output = desk.run(&args);
+            let (_, stderr) = texts(&output);
+            let left: Vec<_> = tree(&desk.path("disk")).into_keys().collect();
+            if output.status.success() {
+                assert!(of_note > 0, "the note always found room");
+                return;
+            }
+            assert!(stderr.contains("No space left on device"), "{free}: {stderr}");
+            assert_eq!(left, ["filler"], "{free}: {stderr}");
+            of_note += usize::from(stderr.contains(".emprune-note: "));
+        }
+        panic!("it never found room");
+    });
+}
+
 #[test]
 fn a_read_only_disk_is_an_error() {
     let desk = desk();
