@@ -8,13 +8,14 @@
 
 mod commit;
 mod directory;
+mod rights;
 
 use crate::events;
 use crate::unfinished::{Identity, Unfinished};
 use anyhow::{Context, Result, bail, ensure};
 use fs4::TryLockError;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -22,6 +23,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 pub(crate) use commit::{Flushed, flush, take_back};
 pub(crate) use directory::NewDirectory;
+pub(crate) use rights::open_left;
 
 /// The end of every temporary name: `.NAME` and this for a file, `NAME` and this for a directory.
 pub(crate) const PARTIAL: &str = ".emprune-partial";
@@ -303,7 +305,7 @@ pub(crate) fn affixed(before: &str, path: &Path, after: &str) -> OsString {
 /// The lock of an output, be it a file or a directory, while this is kept.
 pub(crate) fn claim_of(target: &Path) -> Result<NamedTempFile> {
     let (directory, target) = place(target)?;
-    claim(&directory.join(affixed(".", &target, PARTIAL)), &target, true)
+    claim(&directory.join(affixed(".", &target, PARTIAL)), &target, false)
 }
 
 /// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use: it is taken over if that
@@ -311,12 +313,11 @@ pub(crate) fn claim_of(target: &Path) -> Result<NamedTempFile> {
 fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
     let cannot = || format!("cannot create {}", path.display());
     for _ in 0..ATTEMPTS {
-        // Never through a link that somebody has laid out under this name.
-        let (file, is_new) = match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+        let (file, is_new) = match rights::options().write(true).create_new(true).open(path) {
             Ok(file) => (file, true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Ok(metadata) if metadata.is_file() => match OpenOptions::new().read(true).write(true).open(path) {
+                Ok(metadata) if metadata.is_file() => match rights::options().write(true).open(path) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                     opened => (opened.with_context(cannot)?, false),
                 },
@@ -348,6 +349,9 @@ fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
         // Between opening and locking, others may have removed or renamed it.
         if !is_at(&file, path) {
             continue;
+        }
+        if !is_new && goes_on {
+            rights::check_owner(path, &file.metadata().with_context(cannot)?)?;
         }
         if is_new || goes_on {
             let path = TempPath::try_from_path(path).with_context(cannot)?;

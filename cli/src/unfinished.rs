@@ -4,8 +4,7 @@
 //! how they can be told from anybody else's files. The next run to the same place may replace what it finds of them, when it is done
 //! itself. It looks at its own outputs alone: a note makes nobody lose anything else.
 
-use crate::input::open_regular;
-use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, place, sync_directory};
+use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, open_left, place, sync_directory};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata};
@@ -111,8 +110,8 @@ impl Unfinished {
         let _lock = claim_of(last)?;
         let left = Self::read(last)?;
         if left.is_none() {
-            // The last one has its name, and so all have. What is locked now is another run's.
-            outputs.iter().for_each(|output| drop(claim_of(output)));
+            // The last one has its name, and so all have. Locks of directories may be left; one that is held is another run's.
+            outputs.iter().filter(|output| output.is_dir()).for_each(|output| drop(claim_of(output)));
             let _ = fs::remove_file(note_of(last)?); // or somebody else has removed it
         }
         Ok(left)
@@ -125,7 +124,7 @@ impl Unfinished {
             return Ok(None);
         }
         let mut text = Vec::new();
-        let read = open_regular(&note).and_then(|file| Ok(file.take(LONGEST).read_to_end(&mut text)?));
+        let read = open_left(&note).and_then(|file| Ok(file.take(LONGEST).read_to_end(&mut text)?));
         read.with_context(|| format!("cannot read {}", note.display()))?;
         // One that was cut off was written before any output had its name.
         let all: Vec<Identity> = serde_json::from_slice(&text).unwrap_or_default();

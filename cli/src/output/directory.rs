@@ -1,5 +1,6 @@
 //! Directories that appear whole or not at all, with all that is in them.
 
+use super::rights::check_owner;
 use super::{
     JOURNAL, Named, OLD, PARTIAL, REPORT, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away,
 };
@@ -45,15 +46,6 @@ impl Seen {
     }
 }
 
-/// The number of the user whose a file is; where users have none, nobody's.
-fn owner(metadata: &fs::Metadata) -> u32 {
-    #[cfg(unix)]
-    let owner = std::os::unix::fs::MetadataExt::uid(metadata);
-    #[cfg(not(unix))]
-    let (owner, _) = (0, metadata);
-    owner
-}
-
 impl NewDirectory {
     /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced if it
     /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
@@ -75,10 +67,7 @@ impl NewDirectory {
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
         let left = fs::symlink_metadata(&partial).ok().filter(fs::Metadata::is_dir);
         if let Some(left) = &left {
-            // Whoever made it may have put anything there, and may go on doing so.
-            let (owner, we) = (owner(left), owner(&lock.as_file().metadata()?));
-            let shown = partial.display();
-            ensure!(owner == we, "{shown} is user {owner}'s, and this run is user {we}'s: have it removed first");
+            check_owner(&partial, left)?;
         }
         // A run was killed while it replaced the output: what was there before comes back, and is looked at.
         if !exists(&place)? && exists(&old)? {

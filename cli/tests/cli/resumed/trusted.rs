@@ -44,6 +44,73 @@ fn what_another_user_left_is_neither_gone_on_from_nor_removed() {
     assert!(is_whole(&desk, &[]));
 }
 
+/// Nor are masks that are another user's: the finished file would be, too.
+#[cfg(unix)]
+#[test]
+fn masks_that_another_user_left_are_not_gone_on_with() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let desk = checkpoint();
+    let mut child = start_with(&desk, LARGE, &MASKS);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let masks = desk.path(MASKS_PARTIAL);
+    let we = masks.metadata().unwrap().uid();
+    if let Err(error) = chown(&masks, Some(65534), None) {
+        skipped(&format!("a file cannot be given to another user: {error}"));
+        return;
+    }
+    let args = [&PRUNE[..], contests(&[]), &MASKS].concat();
+    let output = desk.run(&args);
+    let (_, stderr) = texts(&output);
+    let named = format!("{MASKS_PARTIAL} is user 65534's, and this run is user {we}'s: have it removed first");
+    assert!(output.status.code() == Some(1) && stderr.contains(&named), "{stderr}");
+    chown(&masks, Some(we), None).unwrap();
+    assert!(go_on(&desk, &MASKS).contains("taken over: "), "what was finished is lost");
+    assert_eq!(desk.path("masks").metadata().unwrap().uid(), we);
+}
+
+/// Nor is a note that says that a file may be replaced.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_note_of_another_user_lets_nothing_be_replaced() {
+    use crate::steps::{is_traced, trace};
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    if !is_traced() {
+        return;
+    }
+    const NOTE: &str = ".out.emprune-note";
+    let desk = checkpoint();
+    let args = [&PRUNE[..], &MASKS].concat();
+    // The masks have their name, and the directory gets its own.
+    for nth in 1.. {
+        let (output, _) = trace(&desk, "rename", Some(&format!("rename:signal=KILL:when={nth}")), &args);
+        assert!(!output.status.success(), "it was never killed between its outputs");
+        if desk.path("masks").exists() {
+            break;
+        }
+    }
+    // What a killed run leaves beside it is anybody's to take away.
+    fs::remove_file(desk.path(&format!(".{PARTIAL}"))).unwrap();
+    let note = desk.path(NOTE);
+    let we = note.metadata().unwrap().uid();
+    if let Err(error) = chown(&note, Some(65534), None) {
+        skipped(&format!("a file cannot be given to another user: {error}"));
+        return;
+    }
+    let named = format!("{NOTE} is user 65534's, and this run is user {we}'s: have it removed first");
+    let before = desk.read("masks");
+    desk.fail(&args, 1, &[&named]);
+    assert!(desk.read("masks") == before);
+    // One that is ours may be somewhere else.
+    chown(&note, Some(we), None).unwrap();
+    fs::rename(&note, desk.path("elsewhere")).unwrap();
+    symlink("elsewhere", &note).unwrap();
+    desk.fail(&args, 1, &[NOTE, "not a regular file"]);
+    fs::rename(desk.path("elsewhere"), &note).unwrap();
+    go_on(&desk, &MASKS);
+    assert_eq!(desk.names(), ["in", "masks", "out"]);
+}
+
 #[test]
 fn what_has_changed_is_computed_again() {
     let left = killed();
