@@ -6,7 +6,7 @@ use crate::events;
 use crate::input::{Seen, open_regular};
 use crate::interrupt;
 use crate::journal::{self, Asked, Hashes, Journal};
-use crate::output::{self, Flushed, NewDirectory, NewFile, REPORT};
+use crate::output::{self, Flushed, Mode, NewDirectory, NewFile, REPORT};
 use crate::plot::PICTURE;
 use crate::report::{self, write_json};
 use crate::safetensors::{Model, TensorInfo};
@@ -99,16 +99,20 @@ impl<'a> Destination<'a> {
             }
             _ => true,
         };
+        let of_model = mode(model).with_context(|| format!("cannot look at {}", model.path.display()))?;
         let create = |path: Option<&Path>| path.map(NewFile::create).transpose();
         let (report, weights) = (create(paths.report)?, create(file)?);
         // Pictures may be refused: before anything of an earlier run is looked at.
         let overwrites = |path| paths.overwrite || left(path);
-        let drawn = |path| NewDirectory::create(path, &model.path, overwrites(path), Box::new(is_plots), |_| false);
+        let modes = [of_model.around(), of_model];
+        let drawn =
+            |path| NewDirectory::create(path, &model.path, modes, overwrites(path), Box::new(is_plots), |_| false);
         let plots = paths.plots.map(drawn).transpose()?;
         let names = model.output_names();
         let is_ours = Box::new(move |directory: &Path| is_model(directory, &names));
+        let modes = [mode_of(&model.path)?, of_model];
         let directory =
-            directory.map(|path| NewDirectory::create(path, &model.path, paths.overwrite, is_ours, goes_on));
+            directory.map(|path| NewDirectory::create(path, &model.path, modes, paths.overwrite, is_ours, goes_on));
         let directory = directory.transpose()?;
         // Until all is begun, nothing of an earlier run is lost, whatever happens.
         let keep = |keep| directory.iter().for_each(|new: &NewDirectory| new.keep(keep));
@@ -130,9 +134,12 @@ impl<'a> Destination<'a> {
             let (done, all) = (journal.count(), model.shards.len());
             events::note(&format!("finished by a run that was ended, and taken over: {done} of {all} shards"));
         }
-        let open = |new: &NewDirectory, shard: &Model| match &journal {
-            Some(journal) if journal.has(shard) => new.old_file(shard.name()),
-            _ => new.file(shard.name()),
+        let open = |new: &NewDirectory, shard: &Model| {
+            let of = Mode::of(&shard.file.metadata()?);
+            match &journal {
+                Some(journal) if journal.has(shard) => new.old_file(shard.name(), of),
+                _ => new.file_of(shard.name(), of),
+            }
         };
         let shards = match &directory {
             Some(new) => model.shards.iter().map(|shard| open(new, shard)).collect::<Result<Vec<_>>>()?,
@@ -142,13 +149,7 @@ impl<'a> Destination<'a> {
             (Some(new), _) => model.shards.iter().map(|shard| new.target().join(shard.name())).collect(),
             (None, file) => file.iter().map(|new| new.target().to_owned()).collect(),
         };
-        // What is made of a model is for no other eyes than the model is.
-        for (file, shard) in weights.iter().map(NewFile::file).chain(&shards).zip(&model.shards) {
-            output::permit_as(file, &shard.file);
-        }
-        if let Some(shard) = model.shards.first() {
-            masks.iter().chain(&report).for_each(|new| output::permit_as(new.file(), &shard.file));
-        }
+        weights.iter().chain(&masks).chain(&report).for_each(|new| new.permit_as(of_model));
         keep(false);
         masks.iter_mut().for_each(|masks| masks.keep(false));
         let overwrite = paths.overwrite;
@@ -235,6 +236,22 @@ impl<'a> Destination<'a> {
     }
 }
 
+/// Who may read all of a model: what is made of it is for no other eyes.
+fn mode(model: &Checkpoint) -> Result<Mode> {
+    let mut modes = vec![];
+    if model.directory.is_some() {
+        modes.push(mode_of(&model.path)?.inside());
+    }
+    for shard in &model.shards {
+        modes.push(Mode::of(&shard.file.metadata()?));
+    }
+    modes.into_iter().reduce(Mode::and).context("it has no shards")
+}
+
+fn mode_of(path: &Path) -> Result<Mode> {
+    Ok(Mode::of(&fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?))
+}
+
 /// A directory with a model is ours to replace when it has our report beside weights, and nothing that this run would not write again: not
 /// even a history of it.
 fn is_model(directory: &Path, new: &BTreeSet<PathBuf>) -> Result<()> {
@@ -319,12 +336,11 @@ fn finish(
 ) -> Result<()> {
     shards.iter().try_for_each(File::sync_all)?;
     let copy = |name: &Path| -> Result<()> {
-        let to = directory.file(name.as_ref())?;
         let path = model.path.join(name);
         let copied = || -> Result<()> {
             let from = File::open(&path)?;
             let seen = Seen::of(&from)?;
-            output::permit_as(&to, &from);
+            let to = directory.file_of(name.as_ref(), Mode::of(&from.metadata()?))?;
             Sink::Write(&to, &directory.target().join(name)).copy(&from, 0..seen.len)?;
             seen.check(&path, &from)?;
             Ok(to.sync_all()?)
@@ -333,7 +349,9 @@ fn finish(
     };
     let Some(beside) = &model.directory else { return Ok(()) };
     // Outer ones first.
-    beside.folders.iter().try_for_each(|folder| directory.folder(folder))?;
+    for folder in &beside.folders {
+        directory.folder(folder, mode_of(&model.path.join(folder))?)?;
+    }
     beside.others.iter().try_for_each(|file| copy(file))?;
     beside.folders.iter().try_for_each(|folder| directory.sync(folder))?;
     let file = directory.file(REPORT.as_ref())?;

@@ -4,7 +4,7 @@ use crate::Usage;
 use crate::args::ImageArgs;
 use crate::backend::{Fallback, Workers};
 use crate::interrupt;
-use crate::output::{self, NewFile};
+use crate::output::{self, Mode, NewFile};
 use crate::picture::{Picture, Samples};
 use crate::pixels::{Pixels, Sample, runs};
 use crate::report::{sparsity, write_json};
@@ -13,6 +13,7 @@ use crate::table::{grouped, named, percent};
 use anyhow::{Context, Result};
 use emprune::{Granularity, Rule, Want};
 use serde::Serialize;
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -75,6 +76,8 @@ pub(crate) fn run(args: &ImageArgs) -> Result<()> {
     let workers = Workers::open(&args.backend, None)?;
     let new_report = args.report.file.as_deref().map(NewFile::create).transpose()?;
     let new_picture = NewFile::create(&args.output)?;
+    let of = fs::metadata(&args.input).with_context(|| format!("cannot look at {}", args.input.display()))?;
+    new_report.iter().chain([&new_picture]).for_each(|new| new.permit_as(Mode::of(&of)));
 
     let mut pruned = picture.samples.clone();
     let (totals, channels) = match (&picture.samples, &mut pruned) {

@@ -23,7 +23,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 pub(crate) use commit::{Flushed, flush, take_back};
 pub(crate) use directory::NewDirectory;
-pub(crate) use rights::open_left;
+pub(crate) use rights::{Mode, open_left};
 
 /// The end of every temporary name: `.NAME` and this for a file, `NAME` and this for a directory.
 pub(crate) const PARTIAL: &str = ".emprune-partial";
@@ -45,6 +45,8 @@ pub(crate) struct NewFile {
     target: PathBuf,
     /// Locked under whatever name it has.
     temporary: NamedTempFile,
+    /// What new files get here.
+    usual: Mode,
     named: Option<Named>,
 }
 
@@ -198,8 +200,8 @@ impl NewFile {
 
     fn claim(target: &Path, goes_on: bool) -> Result<Self> {
         let (directory, target) = place(target)?;
-        let temporary = claim(&directory.join(affixed(".", &target, PARTIAL)), &target, goes_on)?;
-        Ok(Self { target, temporary, named: None })
+        let (temporary, usual) = claim(&directory.join(affixed(".", &target, PARTIAL)), &target, goes_on)?;
+        Ok(Self { target, temporary, usual, named: None })
     }
 
     fn identity(&self) -> io::Result<Identity> {
@@ -213,6 +215,11 @@ impl NewFile {
 
     pub(crate) fn file(&self) -> &File {
         self.temporary.as_file()
+    }
+
+    /// It is made of what has these permissions. Until this is said nobody else can open it.
+    pub(crate) fn permit_as(&self, of: Mode) {
+        rights::permit(self.file(), self.usual, of);
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -305,15 +312,21 @@ pub(crate) fn affixed(before: &str, path: &Path, after: &str) -> OsString {
 /// The lock of an output, be it a file or a directory, while this is kept.
 pub(crate) fn claim_of(target: &Path) -> Result<NamedTempFile> {
     let (directory, target) = place(target)?;
-    claim(&directory.join(affixed(".", &target, PARTIAL)), &target, false)
+    claim(&directory.join(affixed(".", &target, PARTIAL)), &target, false).map(|(lock, _)| lock)
 }
 
-/// Create a temporary file on the way to `target` and lock it. One that nobody has locked is in nobody's use: it is taken over if that
+/// Create a temporary file on the way to `target` and lock it: one that nobody else can open, and what permissions new files get there. One that nobody has locked is in nobody's use: it is taken over if that
 /// `goes_on`, and goes away otherwise.
-fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
+fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<(NamedTempFile, Mode)> {
     let cannot = || format!("cannot create {}", path.display());
+    // That is seen at a first one, which goes away again: whoever opens a file before it is private reads all that is written later.
+    let mut usual = if cfg!(unix) { None } else { Some(Mode::EVERYBODY) };
     for _ in 0..ATTEMPTS {
-        let (file, is_new) = match rights::options().write(true).create_new(true).open(path) {
+        let mut options = rights::options();
+        if usual.is_some() {
+            rights::make_private(&mut options);
+        }
+        let (file, is_new) = match options.write(true).create_new(true).open(path) {
             Ok(file) => (file, true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -350,12 +363,22 @@ fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<NamedTempFile> {
         if !is_at(&file, path) {
             continue;
         }
-        if !is_new && goes_on {
-            rights::check_owner(path, &file.metadata().with_context(cannot)?)?;
-        }
-        if is_new || goes_on {
+        let found = file.metadata().with_context(cannot)?;
+        let taken = match usual {
+            Some(usual) if is_new => Some(usual),
+            _ if is_new => {
+                usual = Some(Mode::of(&found));
+                None
+            }
+            _ if goes_on => {
+                rights::check_owner(path, &found)?;
+                Some(Mode::of(&found))
+            }
+            _ => None,
+        };
+        if let Some(usual) = taken {
             let path = TempPath::try_from_path(path).with_context(cannot)?;
-            return Ok(NamedTempFile::from_parts(file, path));
+            return Ok((NamedTempFile::from_parts(file, path), usual));
         }
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
@@ -392,23 +415,6 @@ pub(crate) fn exists(path: &Path) -> Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e).with_context(|| format!("cannot look at {}", path.display())),
     }
-}
-
-/// Give a new file the permissions of the one that it is made of, as a copy has them: none that new files do not get here, and the owner's own
-/// always. Some file systems know no permissions.
-pub(crate) fn permit_as(file: &File, from: &File) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = |file: &File| Ok::<_, io::Error>(file.metadata()?.permissions().mode());
-        if let (Ok(made), Ok(of)) = (mode(file), mode(from)) {
-            let executable = of & 0o111 & (made >> 2);
-            let wanted = (made & of & 0o666) | 0o600 | executable;
-            let _ = file.set_permissions(fs::Permissions::from_mode(wanted)); // nothing is lost
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = (file, from);
 }
 
 /// So that new names survive a power cut. Some file systems cannot do this, and some directories may be written to and not opened; the files are

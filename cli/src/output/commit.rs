@@ -20,7 +20,7 @@ pub(crate) fn flush(files: &[&NewFile], directories: &[&NewDirectory]) -> Result
     for file in files {
         file.file().sync_all().with_context(|| format!("cannot write {}", file.target().display()))?;
     }
-    directories.iter().try_for_each(|directory| sync_directory(directory.partial()))?;
+    directories.iter().try_for_each(|directory| directory.flush())?;
     let of_files = files.iter().map(|file| (file.target(), file.identity()));
     let outputs: Vec<_> = of_files.chain(directories.iter().map(|new| (new.target(), new.identity()))).collect();
     let Some((last, _)) = outputs.last() else { return Ok(Flushed { left: None, note: None }) };

@@ -1,6 +1,6 @@
 //! Directories that appear whole or not at all, with all that is in them.
 
-use super::rights::check_owner;
+use super::rights::{self, Mode, check_owner};
 use super::{
     JOURNAL, Named, OLD, PARTIAL, REPORT, affixed, check_apart, claim, exists, is_at, place, sync_directory, taken_away,
 };
@@ -19,6 +19,10 @@ pub(crate) struct NewDirectory {
     pub(super) target: PathBuf,
     partial: PathBuf,
     keep: Cell<bool>,
+    /// What new files get here, and what the directory and the files in it are made of. Until it is complete nobody else can enter it.
+    usual: Mode,
+    of: Mode,
+    of_files: Mode,
     /// Beside the directory, not in it: so the finished one has nothing that does not belong there.
     lock: NamedTempFile,
     seen: Seen,
@@ -47,11 +51,12 @@ impl Seen {
 }
 
 impl NewDirectory {
-    /// Start a directory that will be called `target`, beside and not within the directory `input`. One that has files may be replaced if it
+    /// Start a directory that will be called `target`, made of what has these permissions and with files made of what has those, beside and not within the directory `input`. One that has files may be replaced if it
     /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
     pub(crate) fn create(
         target: &Path,
         input: &Path,
+        [of, of_files]: [Mode; 2],
         overwrite: bool,
         is_ours: IsOurs,
         goes_on: impl Fn(&Path) -> bool,
@@ -63,7 +68,7 @@ impl NewDirectory {
             !is_mounted(&place, &parent),
             "{out} is a mount point, which no other directory can replace; name one in it"
         );
-        let lock = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
+        let (lock, usual) = claim(&parent.join(affixed(".", &place, PARTIAL)), &place, false)?;
         let (partial, old) = (parent.join(affixed("", &place, PARTIAL)), parent.join(affixed("", &place, OLD)));
         let left = fs::symlink_metadata(&partial).ok().filter(fs::Metadata::is_dir);
         if let Some(left) = &left {
@@ -87,11 +92,14 @@ impl NewDirectory {
         if exists(&old)? {
             discard(&old, &partial)?;
         }
-        if !exists(&partial)? {
-            fs::create_dir(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        if exists(&partial)? {
+            rights::permit_directory(&partial, usual, Mode::NOBODY);
+        } else {
+            rights::create_private(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         }
         let seen = Seen::new(&partial);
-        Ok(Self { target: place, partial, keep: Cell::new(false), lock, seen, replaces, is_ours, named: None })
+        let keep = Cell::new(false);
+        Ok(Self { target: place, partial, keep, usual, of, of_files, lock, seen, replaces, is_ours, named: None })
     }
 
     /// Where it is until then.
@@ -123,11 +131,11 @@ impl NewDirectory {
         Ok(Identity::of(&fs::symlink_metadata(&self.partial)?))
     }
 
-    /// Open a file that an earlier run wrote into it.
-    pub(crate) fn old_file(&self, name: &OsStr) -> Result<File> {
+    /// Open a file that an earlier run wrote into it, of what has these permissions now.
+    pub(crate) fn old_file(&self, name: &OsStr, of: Mode) -> Result<File> {
         let path = self.partial.join(name);
         let file = OpenOptions::new().read(true).write(true).open(&path);
-        file.with_context(|| format!("cannot open {}", path.display()))
+        permitted(file, of).with_context(|| format!("cannot open {}", path.display()))
     }
 
     pub(crate) fn target(&self) -> &Path {
@@ -143,15 +151,28 @@ impl NewDirectory {
 
     /// Start a file in it.
     pub(crate) fn file(&self, name: &OsStr) -> Result<File> {
-        let path = self.partial.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        file.with_context(|| format!("cannot create {}", path.display()))
+        self.file_of(name, self.of_files)
     }
 
-    /// Make a directory in it.
-    pub(crate) fn folder(&self, name: &Path) -> Result<()> {
+    /// The same, of what has these permissions.
+    pub(crate) fn file_of(&self, name: &OsStr, of: Mode) -> Result<File> {
         let path = self.partial.join(name);
-        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        permitted(file, of).with_context(|| format!("cannot create {}", path.display()))
+    }
+
+    /// Make a directory in it, of one that has these permissions.
+    pub(crate) fn folder(&self, name: &Path, of: Mode) -> Result<()> {
+        let path = self.partial.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        rights::permit_directory(&path, self.usual, of);
+        Ok(())
+    }
+
+    /// It is complete: put what is in it on the disk, for those who may see it.
+    pub(super) fn flush(&self) -> Result<()> {
+        rights::permit_directory(&self.partial, self.usual, self.of);
+        sync_directory(&self.partial)
     }
 
     /// Put the names in a directory of it on the disk.
@@ -276,6 +297,13 @@ fn is_empty(path: &Path) -> Result<bool> {
     ensure!(metadata.is_dir(), "{} is not a directory, and the input is one", path.display());
     let mut entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
     Ok(entries.next().is_none())
+}
+
+/// A file, with no permissions that it did not have.
+fn permitted(file: io::Result<File>, of: Mode) -> io::Result<File> {
+    let file = file?;
+    rights::permit(&file, Mode::of(&file.metadata()?), of);
+    Ok(file)
 }
 
 /// Whether another file system begins there.

@@ -212,10 +212,109 @@ fn what_is_made_of_a_model_is_for_no_other_eyes_than_the_model_is() {
     let readable = mode("new");
     assert_eq!(mode("out/run.sh"), readable | (readable & 0o444) >> 2);
     assert_eq!(mode(&format!("out/{index}")), readable);
+    // Of a model that is private in part, all that is about the whole is.
+    assert_eq!(mode("out/emprune_report.json"), 0o600);
     // What nobody may write to can be written nonetheless, and once more.
     set(&format!("in/{shard}"), 0o400);
     for _ in 0..2 {
         desk.succeed(&["prune", &format!("in/{shard}"), "-o", "file", "--overwrite"]);
         assert_eq!(mode("file"), 0o600);
+    }
+}
+
+/// So have directories, and whoever may not enter one reads nothing that is made of what is in it.
+#[cfg(unix)]
+#[test]
+fn what_is_made_of_a_private_directory_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = crate::shards::checkpoint();
+    let set =
+        |name: &str, mode| std::fs::set_permissions(desk.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o7777;
+    for folder in ["in/open", "in/shut"] {
+        std::fs::create_dir(desk.path(folder)).unwrap();
+        desk.write(&format!("{folder}/file"), b"x");
+    }
+    desk.write("new", b"");
+    std::fs::create_dir(desk.path("folder")).unwrap();
+    let (usual, usual_folder) = (mode("new"), mode("folder"));
+    set("in/shut", 0o500);
+    let outputs = ["--masks", "masks", "--report", "report", "--plot", "plots"];
+    let args = [&["prune", "in", "-o", "out", "--overwrite"][..], &outputs].concat();
+    desk.succeed(&args);
+    assert_eq!([mode("out"), mode("out/open"), mode("out/shut")], [usual_folder, usual_folder, 0o700]);
+    assert_eq!(mode("plots"), usual_folder);
+    for name in ["masks", "report", "plots/model.svg", "plots/emprune_report.json", "out/emprune_report.json"] {
+        assert_eq!(mode(name), usual, "{name}");
+    }
+    set("in", 0o700);
+    desk.succeed(&args);
+    assert_eq!([mode("out"), mode("out/open"), mode("out/shut")], [0o700, usual_folder, 0o700]);
+    assert_eq!((mode("out/open/file"), mode("plots")), (usual, 0o700));
+    for name in ["masks", "report", "plots/model.svg", "plots/emprune_report.json", "out/emprune_report.json"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    // A file's directory has no say.
+    let shard = format!("in/{}", crate::shards::A);
+    for of in [usual, 0o600] {
+        set(&shard, of);
+        desk.succeed(&[&["prune", &shard, "-o", "file", "--overwrite"][..], &outputs].concat());
+        for name in ["file", "masks", "report", "plots/model.svg", "plots/emprune_report.json"] {
+            assert_eq!(mode(name), of, "{name}");
+        }
+        assert_eq!(mode("plots"), if of == usual { usual_folder } else { 0o700 });
+    }
+}
+
+/// Nor was any of it for a moment: who has opened a file reads what is written later.
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_written_to_what_others_could_open() {
+    use crate::steps::{is_traced, trace};
+    if !is_traced() {
+        return;
+    }
+    let desk = crate::shards::checkpoint();
+    let shard = format!("in/{}", crate::shards::A);
+    let outputs = ["--masks", "masks", "--report", "report", "--plot", "plots"];
+    for (input, output) in [("in", "out"), (&*shard, "file")] {
+        let args = [&["prune", input, "-o", output, "--overwrite"][..], &outputs].concat();
+        let (run, calls) = trace(&desk, "openat,mkdir,write,pwrite64,ftruncate,copy_file_range", None, &args);
+        assert!(run.status.success(), "{:?}", texts(&run));
+        let (mut private, mut written) = (std::collections::BTreeSet::new(), 0);
+        for call in &calls {
+            let made = if call.starts_with("mkdir(") { ", 0700) = 0" } else { ", 0600) = " };
+            let path = call.split('"').nth(1).unwrap_or_default();
+            if call.starts_with("mkdir(") || call.starts_with("openat(") && call.contains("O_CREAT") {
+                if call.contains(made) {
+                    private.insert(path.to_owned())
+                } else {
+                    private.remove(path)
+                };
+            } else if let Some(at) = call.find("(").filter(|_| call.contains("/")) {
+                let path = call[at..].split(['<', '>']).nth(1).unwrap_or_default();
+                let is_private =
+                    std::path::Path::new(path).ancestors().any(|path| private.contains(path.to_str().unwrap()));
+                let is_ours = path.ends_with(".emprune-partial") || path.contains(".emprune-partial/");
+                assert!(is_private || !is_ours || path.contains(".emprune-note"), "{call}");
+                written += usize::from(is_private);
+            }
+        }
+        assert!(written > 5, "{written} of {calls:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pruned_picture_is_as_private_as_the_picture() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    let grey = |x, y| ::image::Luma([(x * y) as u8]);
+    ::image::GrayImage::from_fn(8, 8, grey).save(desk.path("in.png")).unwrap();
+    let mode = |name: &str| desk.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    for of in [mode("in.png"), 0o600] {
+        std::fs::set_permissions(desk.path("in.png"), std::fs::Permissions::from_mode(of)).unwrap();
+        desk.succeed(&["image", "in.png", "-o", "out.png", "--report", "report", "--overwrite"]);
+        assert_eq!([mode("out.png"), mode("report")], [of, of]);
     }
 }
