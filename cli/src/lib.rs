@@ -54,10 +54,12 @@ mod weights;
 use anyhow::{Context, Result};
 use args::{Cli, Command, InspectArgs, PruneArgs};
 use clap::{CommandFactory, Parser};
+use clap_mangen::Man;
+use output::{Mode, NewFile};
 use std::env;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A command line that cannot be meant. Exit code 2, as for those that clap finds.
@@ -162,19 +164,39 @@ fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// The pages of all commands into a directory, or the program's own to stdout.
+/// The pages of all commands into a directory, in the place of earlier ones, or the program's own to stdout.
 fn man(directory: Option<&Path>) -> Result<()> {
-    match directory {
-        Some(directory) => {
-            let written = clap_mangen::generate_to(Cli::command(), directory);
-            written.with_context(|| format!("cannot write to {}", directory.display()))
+    let Some(directory) = directory else {
+        let mut page = Vec::new();
+        Man::new(Cli::command()).render(&mut page)?;
+        return print(&page);
+    };
+    let write = || {
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        let pages = pages(command);
+        let paths: Vec<PathBuf> = pages.iter().map(|page| directory.join(page.get_filename())).collect();
+        output::check(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>(), &[], &[], true)?;
+        let mut files = Vec::new();
+        for (page, path) in pages.iter().zip(&paths) {
+            let new = NewFile::create(path)?;
+            new.permit_as(Mode::PUBLIC);
+            let mut text = Vec::new();
+            page.render(&mut text)?;
+            new.file().write_all(&text)?;
+            files.push(new);
         }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            print(&page)
-        }
-    }
+        output::flush(&files.iter().collect::<Vec<_>>(), &[])?.commit(files, vec![], true)
+    };
+    write().with_context(|| format!("cannot write to {}", directory.display()))
+}
+
+/// The pages of a command's commands, and its own.
+fn pages(command: clap::Command) -> Vec<Man> {
+    let inner = command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned();
+    let mut all: Vec<Man> = inner.flat_map(pages).collect();
+    all.push(Man::new(command));
+    all
 }
 
 /// Write to stdout. A reader that has seen enough, such as `head`, is no error: the work is done.

@@ -3,8 +3,9 @@
 //! The temporary names follow from the final ones, and a lock says whether somebody is at work. What is there without a
 //! lock is what a killed run left; the next run to the same place takes it away and begins anew.
 //!
-//! A run may take days, and a place is anybody's meanwhile. So what is found at the start is looked for again before the rename: what
-//! is to be replaced is what was seen then, and what is renamed is what this run has written.
+//! A run may take days, and a place is anybody's meanwhile. So what is found at the start is looked for again before the rename: a directory
+//! that is to be replaced is the one that was seen then, and what is renamed is what this run has written. A file that may be replaced
+//! may be another one by then.
 
 mod commit;
 mod directory;

@@ -11,6 +11,8 @@ pub(crate) struct Mode(u32);
 impl Mode {
     pub(super) const NOBODY: Self = Self(0);
     pub(super) const EVERYBODY: Self = Self(0o777);
+    /// Of a file that is made of nothing private.
+    pub(crate) const PUBLIC: Self = Self(0o666);
 
     pub(crate) fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]

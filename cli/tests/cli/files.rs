@@ -318,3 +318,22 @@ fn a_pruned_picture_is_as_private_as_the_picture() {
         assert_eq!([mode("out.png"), mode("report")], [of, of]);
     }
 }
+
+/// They are replaced as all outputs are, and nothing is written through a link.
+#[cfg(unix)]
+#[test]
+fn manual_pages_replace_links_and_leave_what_those_lead_to() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("pages")).unwrap();
+    desk.write("precious", b"as it was");
+    desk.write("new", b"");
+    std::os::unix::fs::symlink("../precious", desk.path("pages/emprune-prune.1")).unwrap();
+    for _ in 0..2 {
+        assert!(desk.run(&["man", "pages"]).status.success());
+        assert_eq!(desk.read("precious"), b"as it was");
+        let page = desk.path("pages/emprune-prune.1").symlink_metadata().unwrap();
+        assert!(page.is_file() && page.permissions() == desk.path("new").metadata().unwrap().permissions());
+        let names: Vec<_> = crate::desk::tree(&desk.path("pages")).into_keys().collect();
+        assert!(names.len() > 10 && names.iter().all(|name| name.ends_with(".1")), "{names:?}");
+    }
+}
