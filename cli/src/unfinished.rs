@@ -1,8 +1,8 @@
 //! What is left of a run that was killed while it gave several outputs their names: some have them, and the last has not.
 //!
-//! No file system renames several files at once. So before the first rename a note lies beside the last output, and says of the others
-//! how they can be told from anybody else's files. The next run to the same place may replace what it finds of them, when it is done
-//! itself. It looks at its own outputs alone: a note makes nobody lose anything else.
+//! No file system renames several files at once. So before the first rename a note lies beside the last output, and says of all
+//! how they can be told from anybody else's files. The next run to the same place may replace what it finds of the others, when it is done
+//! itself; where it finds the last one, nothing was left to do. It looks at its own outputs alone: a note makes nobody lose anything else.
 
 use crate::output::{NOTE, PARTIAL, affixed, claim_of, exists, open_left, place, sync_directory};
 use anyhow::{Context, Result};

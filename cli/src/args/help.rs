@@ -31,7 +31,7 @@ Examples:
       how fast they are
 
 Exit codes: 0 done, 1 failed (and no output was written, unless what failed was to say so, or to give an output its \
-name: with --overwrite others may have been replaced by then, and a directory that is complete stays and is named), 2 \
+name: with --overwrite others may have been replaced by then, and what is complete stays and is named), 2 \
 wrong usage, 130 interrupted (and no output was written; of several shards those that SIGTERM, or on Linux the SIGHUP \
 of a terminal that is closed, found finished by prune stay, for the same command to go on from; a second Ctrl-C ends at once \
 and leaves partial files, which the next run removes or takes over).";
