@@ -50,10 +50,12 @@ Examples:
       scores of your own; every block of 16 x 16 is a contest
   emprune prune model.safetensors -o pruned.safetensors --nm 2:4
       two of every four, for comparison: no effective number is asked for
-  emprune prune model.safetensors -o pruned.safetensors --structure head:12 --norm l1
-      whole attention heads; the report's kept_structures says which stay
+  emprune prune model.safetensors -o pruned.safetensors --structure head:12 --norm l1 --targets '*.q_proj'
+      whole attention heads of every q_proj by itself; the report's kept_structures says which stay (groups:FILE cuts
+      those of q, k and v together)
 
-A directory has model.safetensors.index.json and its shards, or one model.safetensors. The output is a new directory \
+A directory has model.safetensors.index.json and its shards, or one model.safetensors; or both are called \
+diffusion_pytorch_model, as by diffusers. The output is a new directory \
 with the same names and the report, emprune_report.json. Not copied are hidden subdirectories, links to directories, \
 pipes and the like, what a killed run left, and a report that the input has itself.
 
@@ -98,7 +100,8 @@ RAYON_NUM_THREADS says how many threads compute, all processors' by default; the
 
 Patterns: one that equals a tensor's name, or its name without .weight, means that tensor. Else it is a glob (* also \
 crosses dots) or, after re:, a regex that must match from the start of the name. Without --targets, all F32, F16, \
-BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except those that reports skip, by their names, as: embedding, norm, \
+BF16, F8_E4M3 and F8_E5M2 tensors of two or more axes are pruned, except vectors (of three or more \
+axes, no two longer than one) and those that reports skip, by their names, as: embedding, norm, \
 lm_head, output head, router, bias, state matrix, grid or mask, quantisation scale. Single tokens are embeddings, Mamba's A_log is a state \
 matrix, and a Kolmogorov-Arnold network has grids and masks. --targets overrides these exceptions, and so does a rule \
 with skip = false; --ignore overrides both.";
