@@ -63,9 +63,10 @@ impl Note {
         Ok(note)
     }
 
-    /// Some outputs have their names, and the last may not have its own.
-    pub(crate) fn stay(mut self) {
+    /// Some outputs have their names, and the last may not have its own. Returns where it is.
+    pub(crate) fn stay(mut self) -> PathBuf {
         self.stays = true;
+        self.path.clone()
     }
 
     /// All have their names.

@@ -6,7 +6,7 @@ use crate::unfinished::{self, Note, Unfinished};
 use anyhow::{Context, Error, Result};
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Outputs that are on the disk, and what is known of them until all have their names.
 pub(crate) struct Flushed {
@@ -27,8 +27,8 @@ pub(crate) fn flush(files: &[&NewFile], directories: &[&NewDirectory]) -> Result
     let last = *last;
     unfinished::clear(last);
     let left = Unfinished::read(last)?;
-    // Others have their names when the last has not.
-    let note = if outputs.len() > 1 {
+    // Others have their names when the last has not, and an earlier note goes with this one.
+    let note = if outputs.len() > 1 || left.is_some() {
         let all = outputs.into_iter().map(|(_, identity)| identity).collect::<io::Result<Vec<_>>>();
         Some(Note::write(last, all.context("cannot look at what was written")?, left.as_ref())?)
     } else {
@@ -62,8 +62,8 @@ impl Flushed {
         if let Err(error) = done {
             // What has replaced something keeps its name. The next run may do the same.
             let has_name = files.iter().any(NewFile::is_named) || directories.iter().any(NewDirectory::is_named);
-            self.note.filter(|_| has_name).into_iter().for_each(Note::stay);
-            tell_left(&error, &files, &directories);
+            let note = self.note.filter(|_| has_name).map(Note::stay);
+            tell_left(&error, &files, &directories, note);
             return Err(error);
         }
         directories.iter().for_each(NewDirectory::tidy);
@@ -85,12 +85,13 @@ impl Flushed {
 }
 
 /// Name what stays that an error does not speak of.
-fn tell_left(error: &Error, files: &[NewFile], directories: &[NewDirectory]) {
+fn tell_left(error: &Error, files: &[NewFile], directories: &[NewDirectory], note: Option<PathBuf>) {
     let said = format!("{error:#}");
     let left = files.iter().filter_map(NewFile::left).chain(directories.iter().flat_map(NewDirectory::left));
-    let left: Vec<_> = left.map(|path| path.display().to_string()).filter(|path| !said.contains(path)).collect();
+    let left: Vec<_> =
+        left.chain(note).map(|path| path.display().to_string()).filter(|path| !said.contains(path)).collect();
     if !left.is_empty() {
-        events::note(&format!("what is complete stays too: {}", left.join(", ")));
+        events::note(&format!("left for the next run: {}", left.join(", ")));
     }
 }
 

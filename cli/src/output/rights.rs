@@ -1,6 +1,6 @@
 //! Whose a file is, and who may read it: an output is for no other eyes than what it is made of.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::Path;
 
@@ -91,6 +91,7 @@ pub(super) fn options() -> OpenOptions {
 pub(super) fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
     #[cfg(unix)]
     {
+        use anyhow::Context as _;
         use std::os::unix::fs::MetadataExt;
         let shown = path.display();
         // As this file system has it: on some, everything is one user's.

@@ -57,45 +57,120 @@ fn a_run_that_is_killed_in_its_last_moment_loses_nothing() {
     assert_eq!(desk.names(), ["again", "in", "out"]);
 }
 
-/// Three outputs beside the directory, all of them in the place of earlier ones. Whenever a run is killed, the same command goes on with all that was
-/// finished, and completes.
+/// Three outputs beside the directory, all of them in the place of earlier ones.
+struct Several {
+    desk: Desk,
+    of_old: Files,
+    of_new: Files,
+    calls: Vec<String>,
+}
+
+const SEVERAL: [&str; 11] =
+    ["prune", "in", "-o", "out", "--overwrite", "--masks", "masks", "--report", "report", "--plot", "plots"];
+const NAMES: [&str; 5] = ["in", "masks", "out", "plots", "report"];
+
+impl Several {
+    fn new() -> Self {
+        let mut several = Self { desk: checkpoint(), of_old: Files::new(), of_new: Files::new(), calls: vec![] };
+        several.start();
+        several.of_old = several.files();
+        let (output, calls) = trace(&several.desk, WRITES, None, &SEVERAL);
+        assert!(output.status.success(), "{:?}", texts(&output));
+        (several.of_new, several.calls) = (several.files(), calls);
+        assert!(["masks", "plots/model.svg"].iter().all(|name| several.of_new[*name] != several.of_old[*name]));
+        several
+    }
+
+    /// With the old outputs.
+    fn start(&self) {
+        self.desk.succeed(&[&SEVERAL[..], &["--beta", "0.5"]].concat());
+    }
+
+    /// All but the reports, which have times.
+    fn files(&self) -> Files {
+        let mut files = self.desk.everything();
+        files.retain(|name, _| !name.ends_with("report") && !name.ends_with("emprune_report.json"));
+        files
+    }
+
+    /// The same command goes on with all that was finished, and completes.
+    fn goes_on(&self, case: &str) {
+        let journal = fs::read_to_string(self.desk.path(&format!("out{PARTIAL}/{JOURNAL}"))).unwrap_or_default();
+        let lines = journal.lines().count();
+        let (_, stderr) = self.desk.succeed(&SEVERAL);
+        assert!(!stderr.contains("do not fit") && !stderr.contains("does not fit"), "{case}: {stderr}");
+        let taken_over = format!("taken over: {lines} of 2 shards");
+        assert!(lines == 0 || stderr.contains(&taken_over), "{case}, {lines}: {stderr}");
+        assert!(self.files() == self.of_new, "{case}");
+        assert_eq!(self.desk.names(), NAMES, "{case}");
+    }
+}
+
 #[test]
 fn a_run_that_replaces_several_outputs_is_killed_at_no_step_that_loses_work() {
     if !is_traced() {
         return;
     }
-    let desk = checkpoint();
-    let new = [&NEW[..], &["--masks", "masks", "--report", "report", "--plot", "plots"]].concat();
-    let old = [&new[..], &["--beta", "0.5"]].concat();
-    let files = || {
-        let mut files = desk.everything();
-        files.retain(|name, _| !name.ends_with("report") && !name.ends_with("emprune_report.json"));
-        files
-    };
-    desk.succeed(&old);
-    let of_old = files();
-    let (output, calls) = trace(&desk, WRITES, None, &new);
-    assert!(output.status.success(), "{:?}", texts(&output));
-    let of_new = files();
-    assert!(["masks", "plots/model.svg"].iter().all(|name| of_new[*name] != of_old[*name]));
+    let several = Several::new();
     let mut between = 0;
-    for (call, nth) in count(calls, 0) {
-        desk.succeed(&old);
-        let (output, _) = trace(&desk, &call, Some(&format!("{call}:signal=KILL:when={nth}")), &new);
+    for (call, nth) in count(several.calls.clone(), 0) {
+        several.start();
+        let (output, _) = trace(&several.desk, &call, Some(&format!("{call}:signal=KILL:when={nth}")), &SEVERAL);
         let case = format!("{call} {nth}: {:?}", texts(&output));
-        let journal = fs::read_to_string(desk.path(&format!("out{PARTIAL}/{JOURNAL}"))).unwrap_or_default();
-        let (left, lines) = (files(), journal.lines().count());
+        let left = several.files();
         let is = |name: &str, of: &Files| left.get(name) == of.get(name);
-        assert!(is("masks", &of_old) || is("masks", &of_new), "{case}");
-        between += usize::from(is("masks", &of_new) && !is(&format!("out/{A}"), &of_new));
-        let (_, stderr) = desk.succeed(&new);
-        assert!(!stderr.contains("do not fit") && !stderr.contains("does not fit"), "{case}: {stderr}");
-        let taken_over = format!("taken over: {lines} of 2 shards");
-        assert!(lines == 0 || stderr.contains(&taken_over), "{case}, {lines}: {stderr}");
-        assert!(files() == of_new, "{case}");
-        assert_eq!(desk.names(), ["in", "masks", "out", "plots", "report"], "{case}");
+        assert!(is("masks", &several.of_old) || is("masks", &several.of_new), "{case}");
+        between += usize::from(is("masks", &several.of_new) && !is(&format!("out/{A}"), &several.of_new));
+        several.goes_on(&case);
     }
     assert!(between > 0, "it was never killed between its outputs");
+}
+
+#[test]
+fn an_error_at_any_step_of_several_outputs_is_told_and_what_stays_is_named() {
+    if !is_traced() {
+        return;
+    }
+    let several = Several::new();
+    for (call, nth) in count(several.calls.clone(), 1) {
+        several.start();
+        let (output, calls) = trace(&several.desk, &call, Some(&format!("{call}:error=EIO:when={nth}")), &SEVERAL);
+        let (_, stderr) = texts(&output);
+        let case = format!("{call} {nth}: {stderr} {:?}", calls.iter().find(|call| call.contains("INJECTED")));
+        let files = several.files();
+        let is_new = several.of_new.iter().all(|(name, bytes)| files.get(name) == Some(bytes));
+        match output.status.code() {
+            Some(0) => assert!(is_new && call != "fsync" && !stderr.contains("error: "), "{case}"),
+            Some(1) => assert!(stderr.matches("error: ").count() == 1 || call == "write", "{case}"),
+            code => panic!("{code:?}, {case}"),
+        }
+        // What cannot be said is not, and a name that cannot be removed was only a lock.
+        let is_told = |name: &String| {
+            NAMES.contains(&&**name)
+                || stderr.contains(name.as_str())
+                || ["write", "unlink", "unlinkat"].contains(&&*call)
+        };
+        assert!(several.desk.names().iter().all(is_told), "{:?}, {case}", several.desk.names());
+        several.goes_on(&case);
+    }
+}
+
+/// One that wants fewer outputs takes the note away as well.
+#[test]
+fn a_note_goes_with_the_next_run_that_ends_well() {
+    if !is_traced() {
+        return;
+    }
+    let desk = checkpoint();
+    let args = ["prune", "in", "-o", "out", "--masks", "masks"];
+    let nth = nth(&desk, "rename", &[r#"/out.emprune-partial", "#], &args);
+    fs::remove_dir_all(desk.path("out")).unwrap();
+    fs::remove_file(desk.path("masks")).unwrap();
+    let (output, _) = trace(&desk, "rename", Some(&format!("rename:signal=KILL:when={nth}")), &args);
+    assert_eq!(output.status.signal(), Some(9));
+    assert!(desk.path(".out.emprune-note").exists() && desk.path("masks").exists());
+    desk.succeed(&args[..4]);
+    assert_eq!(desk.names(), ["in", "masks", "out"]);
 }
 
 /// A name that may not survive a power cut is none, and what it replaced stays.
