@@ -316,8 +316,8 @@ pub(crate) fn claim_of(target: &Path) -> Result<NamedTempFile> {
     claim(&directory.join(affixed(".", &target, PARTIAL)), &target, false).map(|(lock, _)| lock)
 }
 
-/// Create a temporary file on the way to `target` and lock it: one that nobody else can open, and what permissions new files get there. One that nobody has locked is in nobody's use: it is taken over if that
-/// `goes_on`, and goes away otherwise.
+/// Create a temporary file on the way to `target`, which nobody else can open, and lock it. One that nobody has locked is in nobody's use: it is
+/// taken over if that `goes_on`, and goes away otherwise. Returns what permissions new files get there, too.
 fn claim(path: &Path, target: &Path, goes_on: bool) -> Result<(NamedTempFile, Mode)> {
     let cannot = || format!("cannot create {}", path.display());
     // That is seen at a first one, which goes away again: whoever opens a file before it is private reads all that is written later.

@@ -14,7 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A directory that is being written under another name. Dropped before [`Flushed::commit`](super::Flushed::commit), it leaves nothing, unless it is to be kept.
+/// A directory that is being written under another name. Dropped before [`Flushed::commit`](super::Flushed::commit), it leaves nothing, unless it
+/// is to be kept.
 pub(crate) struct NewDirectory {
     pub(super) target: PathBuf,
     partial: PathBuf,
@@ -51,8 +52,9 @@ impl Seen {
 }
 
 impl NewDirectory {
-    /// Start a directory that will be called `target`, made of what has these permissions and with files made of what has those, beside and not within the directory `input`. One that has files may be replaced if it
-    /// `is_ours`. What a killed run left of it stays if `goes_on` says so of it, and is removed otherwise.
+    /// Start a directory that will be called `target`, beside and not within the directory `input`. What it is made of has the permissions `of`,
+    /// and its files those of `of_files`. One that has files may be replaced if it `is_ours`. What a killed run left of it stays if `goes_on`
+    /// says so of it, and is removed otherwise.
     pub(crate) fn create(
         target: &Path,
         input: &Path,
@@ -331,7 +333,8 @@ fn remove_journal(directory: &Path) -> Result<bool> {
     }
 }
 
-/// Remove what a run left in a complete directory that was killed in its last moment. One that somebody has given this name before that has no report.
+/// Remove what a run left in a complete directory that was killed in its last moment. One that somebody has given this name before that has no
+/// report.
 fn clear(directory: &Path) -> Result<()> {
     if directory.join(REPORT).exists() && remove_journal(directory)? {
         let shown = directory.display();
