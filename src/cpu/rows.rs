@@ -90,7 +90,8 @@ impl Desk {
         let mut row_mask = vec![0; row_len.div_ceil(8)];
         // A row need not begin on a byte of the mask: its bits are made elsewhere.
         let mut mask = piece.mask.take();
-        for (row, mut piece) in piece.into_chunks(row_len).into_iter().enumerate() {
+        let mut rows = piece.into_chunks(row_len).into_iter().enumerate().peekable();
+        while let Some((row, mut piece)) = rows.next() {
             let start = row * row_len;
             piece.mask = mask.is_some().then_some(row_mask.as_mut_slice());
             let keys = piece.keys();
@@ -104,6 +105,9 @@ impl Desk {
             };
             let Decided { group, threshold, cut } = decided.map_err(|bad| Bad { at: bad.at + start as u64, ..bad })?;
             groups[row] = group;
+            if let Some((_, next)) = rows.peek() {
+                simd::fetch(next.keys().stored(0..TILE));
+            }
             apply::chunk(piece, threshold, cut, &mut self.tile);
             if let Some(mask) = mask.as_deref_mut() {
                 or_bits(mask, start, &row_mask);
@@ -121,6 +125,7 @@ impl Desk {
         let mut guess = Bracket::of(KEY_END..KEY_END);
         for part in ranges(len, TILE) {
             let tile = &mut self.keys[part.clone()];
+            simd::fetch(keys.stored(part.start + TILE..part.start + 2 * TILE));
             simd::with(
                 #[inline(always)]
                 || {
