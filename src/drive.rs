@@ -115,7 +115,7 @@ struct Piece {
 
 /// Pieces of a tensor: of 64 MiB a pebibyte.
 const MOST_PIECES: u128 = 1 << 24;
-/// Entries of all tensors: so many that a counter of 64 bits holds what the lower bits of all keys add up to (`cpu::stats`), and below what a program has.
+/// Entries of all tensors together: of no more does a counter of 64 bits hold what the lower bits of all keys add up to (`cpu::stats`).
 const MOST_ENTRIES: u128 = 1 << 44;
 /// On the CPU, rows from here on are worth all cores.
 const LONG_ROW: u64 = 1 << 20;

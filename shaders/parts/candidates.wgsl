@@ -22,25 +22,26 @@ var<workgroup> wg_first: u32;
 // The first candidate of this slice: those of the slices before it are all there by now. By all lanes at once: there may be thousands, and one lane would wait
 // for memory at each. Uniform flow; barriers inside, unless it is the first slice.
 fn first_candidate(group: u32, lane: u32) -> u32 {
-    if (params.slice == 0u) {
-        return 0u;
+    var first = 0u;
+    if (params.slice != 0u) {
+        if (lane == 0u) {
+            atomicStore(&wg_earlier, 0u);
+        }
+        workgroupBarrier();
+        var earlier = 0u;
+        for (var slice = lane; slice < params.slice; slice += LANES) {
+            earlier += atomicLoad(&candidates[count_at(group, slice)]);
+        }
+        if (earlier != 0u) {
+            atomicAdd(&wg_earlier, earlier);
+        }
+        workgroupBarrier();
+        if (lane == 0u) {
+            wg_first = atomicLoad(&wg_earlier);
+        }
+        first = workgroupUniformLoad(&wg_first);
     }
-    if (lane == 0u) {
-        atomicStore(&wg_earlier, 0u);
-    }
-    workgroupBarrier();
-    var earlier = 0u;
-    for (var slice = lane; slice < params.slice; slice += LANES) {
-        earlier += atomicLoad(&candidates[count_at(group, slice)]);
-    }
-    if (earlier != 0u) {
-        atomicAdd(&wg_earlier, earlier);
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        wg_first = atomicLoad(&wg_earlier);
-    }
-    return workgroupUniformLoad(&wg_first);
+    return first;
 }
 
 // The span that entry `at` of the slice belongs to.
