@@ -1,6 +1,6 @@
 //! Whole rows, columns, heads or groups of them, kept or zeroed together: which they are, and how they come by one score.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::exact::Wide;
 use crate::grid::Grid;
 use crate::rule::Granularity;
@@ -70,7 +70,7 @@ impl<'a> Structure<'a> {
     ///
     /// # Errors
     /// `InvalidInput` when the number of heads does not divide that of the rows, or that of channels the columns, and when there are not as
-    /// many groups' numbers as rows or columns.
+    /// many groups' numbers as rows or columns; `Limit` when there are more than addresses.
     pub(crate) fn members(self, tensor: usize, spec: TensorSpec) -> Result<Members<'a>, Error> {
         let (granularity, what, groups) = match self {
             Self::Row => (Granularity::Row, "rows", None),
@@ -90,6 +90,10 @@ impl<'a> Structure<'a> {
             _ => 1,
         };
         let members = Members { grid: Grid::of(spec, granularity)?, groups, of_structure };
+        let count = members.grid.bands() * members.grid.stripes();
+        if usize::try_from(count).is_err() {
+            return Err(Error::new(ErrorKind::Limit, format!("{count} {what}, where {} can be counted", usize::MAX)));
+        }
         match groups {
             Some(groups) if groups.len() != members.len() => Err(Error::invalid(format!(
                 "numbers of groups for {} {what}, and there are {}",

@@ -370,8 +370,9 @@ fn a_source_of_more_than_there_can_be() {
             let rule = rule.with_granularity(Granularity::Tensor);
             let streamed = pruner.stream_structures(&mut source, structure, emprune::Norm::L2, &rule, Want::default());
             let kind = kind("rows that are not there", streamed.map(drop));
-            let most = [expected, ErrorKind::OutOfMemory];
-            assert!(most.contains(&kind), "{}: {len} rows: {kind:?}", backend.name);
+            // Where an address has 32 bits, so many cannot even be numbered.
+            let most = if usize::BITS == 32 { limit } else { ErrorKind::OutOfMemory };
+            assert!([expected, most].contains(&kind), "{}: {len} rows: {kind:?}", backend.name);
         }
     }
 }

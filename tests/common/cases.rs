@@ -196,7 +196,7 @@ fn entries(
             kind,
             rows,
             row_len,
-            choices.below(1 << 32) as u64,
+            choices.below((1u64 << 32).try_into().unwrap_or(usize::MAX)) as u64,
         ),
     }
 }

@@ -447,7 +447,8 @@ fn edge(i: usize, j: usize, kept: usize, t2: &BigUint, squares: &BigUint) -> Bou
         if i == j { one.clone() } else { (((i * (j * squares - t2)) << (2 * BOUND_BITS)) / ((j - i) * t2)).sqrt() };
     let t_high = (&t_low + 1u8).min(one.clone());
     // Both shares over the denominator i * j. The one at i is the larger, so the sum grows with t.
-    let value = |t: &BigUint| t * (kept.min(i) * j) + (&one - t) * (kept.min(j) * i);
+    let share = |of: usize, other: usize| BigUint::from(kept.min(of)) * other;
+    let value = |t: &BigUint| t * share(i, j) + (&one - t) * share(j, i);
     let denominator = BigUint::from(i) * j;
     Bound { low: value(&t_low) / &denominator, high: (value(&t_high) + &denominator - 1u8) / denominator }
 }
