@@ -40,7 +40,8 @@
 //! ```
 //!
 //! What a job decides stays on the device: pruned weights, masks, and a [`Record`] per contest that a shader of yours can read
-//! ([`Record::WGSL`]). `examples/in_your_wgpu_app.rs` runs between two passes, `examples/scores_of_your_own.rs` behind a shader that makes scores.
+//! ([`Record::WGSL`]). `examples/in_your_wgpu_app.rs` runs between two passes, `examples/scores_of_your_own.rs` behind a shader that makes scores,
+//! `examples/in_a_browser.rs` in a web page.
 
 mod buffers;
 mod contest;

@@ -48,11 +48,17 @@ pub(crate) struct Rows {
 pub(crate) fn cases() -> (Vec<Case>, Vec<Case>) {
     let told: f64 = serde_json::from_str("10.076283804697747").expect("a number");
     assert_eq!(told.to_bits(), 10.076283804697747_f64.to_bits(), "serde_json needs its feature `float_roundtrip`");
-    let path = |name: &str| format!("{}/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
-    let read = |name: &str| std::fs::read(path(name)).unwrap_or_else(|error| panic!("{}: {error}", path(name)));
-    let (inputs, answers) = (read("inputs.safetensors"), read("expected.json"));
+    // Not by `include_bytes`, for which every test that uses this module would carry 4 MB; but a browser has no files.
+    #[cfg(not(target_arch = "wasm32"))]
+    let [inputs, answers] = ["inputs.safetensors", "expected.json"].map(|name| {
+        let path = format!("{}/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    });
+    #[cfg(target_arch = "wasm32")]
+    let (inputs, answers) =
+        (include_bytes!("../vectors/inputs.safetensors").to_vec(), include_bytes!("../vectors/expected.json"));
     let inputs = SafeTensors::deserialize(&inputs).expect("safetensors");
-    let answers: Value = serde_json::from_slice(&answers).expect("JSON");
+    let answers: Value = serde_json::from_slice(&answers[..]).expect("JSON");
     let list = |name: &str| answers[name].as_array().expect("a list").clone();
     let single = list("cases").iter().map(|case| single(case, &inputs)).collect();
     let global = list("global_cases").iter().map(|case| global(case, &inputs)).collect();

@@ -3,6 +3,7 @@
 use crate::common;
 use emprune::gpu::wgpu::{self, BufferUsages};
 use emprune::gpu::{KernelOptions, Kernels, Variant};
+use futures_channel::oneshot;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A device of the caller's, and the kernels for it.
@@ -38,6 +39,16 @@ pub(crate) fn open(
     features: wgpu::Features,
     limits: wgpu::Limits,
 ) -> (String, wgpu::Device, wgpu::Queue) {
+    pollster::block_on(opened(adapter, what, features, limits))
+}
+
+/// As [`open`], where nothing can wait.
+pub(crate) async fn opened(
+    adapter: &wgpu::Adapter,
+    what: &str,
+    features: wgpu::Features,
+    limits: wgpu::Limits,
+) -> (String, wgpu::Device, wgpu::Queue) {
     let info = adapter.get_info();
     let name = format!("{} ({:?}, {}) with {what}", info.name, info.backend, info.driver_info);
     let descriptor = wgpu::DeviceDescriptor {
@@ -46,8 +57,7 @@ pub(crate) fn open(
         required_limits: limits,
         ..wgpu::DeviceDescriptor::default()
     };
-    let (device, queue) =
-        pollster::block_on(adapter.request_device(&descriptor)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (device, queue) = adapter.request_device(&descriptor).await.unwrap_or_else(|e| panic!("{name}: {e}"));
     (name, device, queue)
 }
 
@@ -108,22 +118,35 @@ impl Gpu {
 
     /// What the caller does with an encoder and a submit of their own. No error may come of it.
     pub(crate) fn submit(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
+        pollster::block_on(self.submitted(record));
+    }
+
+    /// As [`Gpu::submit`], where nothing can wait.
+    pub(crate) async fn submitted(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         record(&mut encoder);
         self.queue.submit([encoder.finish()]);
-        if let Some(error) = pollster::block_on(scope.pop()) {
+        if let Some(error) = scope.pop().await {
             panic!("{}: recording and submitting raised {error}", self.name);
         }
     }
 
     pub(crate) fn read(&self, buffer: &wgpu::Buffer) -> Vec<u8> {
+        pollster::block_on(self.bytes_of(buffer))
+    }
+
+    /// As [`Gpu::read`], where nothing can wait.
+    pub(crate) async fn bytes_of(&self, buffer: &wgpu::Buffer) -> Vec<u8> {
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let descriptor = wgpu::BufferDescriptor { label: None, size: buffer.size(), usage, mapped_at_creation: false };
         let staging = self.device.create_buffer(&descriptor);
-        self.submit(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, None));
-        staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+        self.submitted(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, None)).await;
+        let (tell, told) = oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., |result| tell.send(result).expect("somebody waits"));
+        // In a browser that returns at once, and the callback comes in its own time.
         self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        told.await.expect("a callback is called").unwrap();
         staging.get_mapped_range(..).unwrap().to_vec()
     }
 

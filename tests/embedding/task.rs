@@ -175,11 +175,17 @@ impl<'t> Task<'t> {
     }
 
     pub(crate) fn look(&self) -> Seen {
-        let weights = self.gpu.read(&self.weights.1);
-        let results = self.gpu.read(&self.results.1);
+        pollster::block_on(self.seen())
+    }
+
+    /// As [`Task::look`], where nothing can wait.
+    pub(crate) async fn seen(&self) -> Seen {
+        let weights = self.gpu.bytes_of(&self.weights.1).await;
+        let results = self.gpu.bytes_of(&self.results.1).await;
+        let keys = self.gpu.bytes_of(&self.keys.1).await;
         let outside = self.weights.0.check("buffer of weights", &weights);
         let outside = outside.and_then(|()| self.results.0.check("buffer of results", &results));
-        let outside = outside.and_then(|()| self.keys.0.check("buffer of keys", &self.gpu.read(&self.keys.1)));
+        let outside = outside.and_then(|()| self.keys.0.check("buffer of keys", &keys));
         Seen {
             outside,
             weights: self.weights.2.iter().map(|range| weights[range.clone()].to_vec()).collect(),
