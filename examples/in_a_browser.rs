@@ -32,9 +32,8 @@ pub(crate) async fn prune() -> Result<String, Box<dyn Error>> {
     let plan = kernels.plan(&[spec], &rule)?;
     let mut matrix: Vec<f32> = (0..ROWS * COLUMNS).map(|i| ((i * i) as f32 * 1e-5).cos()).collect();
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-    let buffer = |size| {
-        device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
-    };
+    let buffer =
+        |size| device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
     let weights = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
         label: None,
         contents: bytemuck::cast_slice(&matrix),

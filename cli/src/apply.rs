@@ -15,12 +15,14 @@ use crate::table::{counted, grouped, named, percent, short, times};
 use crate::weights::count_zeros;
 use anyhow::{Context, Result};
 use emprune::{Dtype, TensorMut};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) const SCHEMA: &str = "emprune.apply/1";
-/// Entries that are loaded at once: a multiple of 8, so that every piece begins with a byte of its mask.
-const PIECE: u64 = 4 << 20;
+/// Entries that a thread loads at once: a multiple of 8, so that every piece begins with a byte of its mask.
+const PIECE: u64 = 1 << 20;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -67,13 +69,12 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<()> {
     for (number, (shard, output)) in model.shards.iter().zip(&outputs).enumerate() {
         copy_gaps(shard, number, pairs.iter().map(|pair| pair.weight), *output, None)?;
     }
-    let mut buffer = Vec::new();
     let mut tensors = Vec::new();
     let bytes = pairs.iter().map(|pair| pair.weight.bytes.end - pair.weight.bytes.start).sum();
-    let mut progress = Progress::new(bytes, false);
+    let progress = Mutex::new(Progress::new(bytes, false));
     for pair in &pairs {
         let shard = &model.shards[pair.weight.shard];
-        let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &mut buffer, &mut progress);
+        let applied = pair.apply(shard, &masks, outputs[pair.weight.shard], &progress);
         tensors.push(applied.with_context(|| format!("tensor {:?} of {}", pair.weight.name, shard.path.display()))?);
     }
     drop(progress);
@@ -116,27 +117,25 @@ impl Pair<'_> {
         shard: &Model,
         masks: &Masks,
         output: Sink<'_>,
-        buffer: &mut Vec<u8>,
-        progress: &mut Progress,
+        progress: &Mutex<Progress>,
     ) -> Result<TensorReport> {
         let Self { weight, mask, dtype } = *self;
-        let (mut kept, mut zeros_before, mut zeros_after) = (0, 0, 0);
-        let mut start = 0;
-        while start < weight.len {
+        let applied = |buffer: &mut Vec<u8>, piece: u64| -> Result<[u64; 3]> {
             interrupt::check()?;
-            let end = (start + PIECE).min(weight.len);
+            let (start, end) = (piece * PIECE, ((piece + 1) * PIECE).min(weight.len));
             let (at, size) = (weight.bytes.start + start * dtype.size() as u64, (end - start) as usize * dtype.size());
             buffer.resize(size, 0);
             read_exact_at(&shard.file, buffer, at).context("cannot read it")?;
             let bits = masks.read(mask, start..end)?;
-            kept += bits.kept();
-            zeros_before += count_zeros(buffer, dtype);
+            let zeros_before = count_zeros(buffer, dtype);
             bits.apply(TensorMut::from_bytes(buffer, dtype)?)?;
-            zeros_after += count_zeros(buffer, dtype);
             output.put(buffer, at).context("cannot write it")?;
-            progress.stored(size);
-            start = end;
-        }
+            progress.lock().unwrap_or_else(PoisonError::into_inner).stored(size);
+            Ok([bits.kept(), zeros_before, count_zeros(buffer, dtype)])
+        };
+        let pieces = (0..weight.len.div_ceil(PIECE)).into_par_iter().map_init(Vec::new, applied);
+        let add = |one: [u64; 3], more: [u64; 3]| Ok(std::array::from_fn(|i| one[i] + more[i]));
+        let [kept, zeros_before, zeros_after] = pieces.try_reduce(|| [0; 3], add)?;
         let TensorInfo { name, dtype, shape, len, .. } = weight.clone();
         Ok(TensorReport { name, dtype, shape, len, kept, sparsity: sparsity(kept, len), zeros_before, zeros_after })
     }

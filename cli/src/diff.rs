@@ -5,18 +5,21 @@ use crate::checkpoint::Checkpoint;
 use crate::interrupt;
 use crate::masks::Masks;
 use crate::positioned::read_exact_at;
+use crate::progress::Progress;
 use crate::report::write_json;
 use crate::safetensors::{Model, TensorInfo};
 use crate::table::{counted, grouped, named, percent, printable, short, times};
 use anyhow::{Context, Result, bail, ensure};
 use emprune::{Dtype, Mask};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) const SCHEMA: &str = "emprune.diff/1";
-/// Entries that are compared at once: a multiple of 8.
-const PIECE: u64 = 4 << 20;
+/// Entries that a thread compares at once: a multiple of 8.
+const PIECE: u64 = 1 << 20;
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -67,12 +70,15 @@ enum Side {
 pub(crate) fn run(args: &DiffArgs) -> Result<()> {
     interrupt::catch()?;
     let (a, b) = (Side::open(&args.a)?, Side::open(&args.b)?);
+    let pairs: Vec<_> = a.tensors().iter().filter_map(|one| Some((one, b.get(&one.name)?))).collect();
+    let bytes = pairs.iter().flat_map(|(one, other)| [one, other]).map(|tensor| tensor.bytes.end - tensor.bytes.start);
+    let progress = Mutex::new(Progress::new(bytes.sum(), false).named("comparing"));
     let mut tensors = Vec::new();
-    for one in a.tensors() {
-        if let Some(other) = b.get(&one.name) {
-            tensors.push(compare((&a, one), (&b, other)).with_context(|| format!("tensor {:?}", one.name))?);
-        }
+    for (one, other) in pairs {
+        let compared = compare((&a, one), (&b, other), &progress);
+        tensors.push(compared.with_context(|| format!("tensor {:?}", one.name))?);
     }
+    drop(progress);
     let only_in = |this: &Side, other: &Side| {
         let alone = this.tensors().iter().filter(|tensor| other.get(&tensor.name).is_none());
         alone.map(|tensor| tensor.name.clone()).collect()
@@ -119,7 +125,13 @@ pub(crate) fn run(args: &DiffArgs) -> Result<()> {
     crate::print(&text)
 }
 
-fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> Result<TensorReport> {
+fn compare(
+    (a, one): (&Side, &TensorInfo),
+    (b, other): (&Side, &TensorInfo),
+    progress: &Mutex<Progress>,
+) -> Result<TensorReport> {
+    let sizes = [one, other].map(|tensor| tensor.bytes.end - tensor.bytes.start);
+    let done = |bytes: u64| progress.lock().unwrap_or_else(PoisonError::into_inner).stored(bytes as usize);
     let (shape_a, shape_b) = (a.shape(one), b.shape(other));
     let shape = shape_a.or(shape_b).map(<[u64]>::to_vec);
     // The product fits: it is that of a header, or was compared with a number of bytes.
@@ -135,19 +147,23 @@ fn compare((a, one): (&Side, &TensorInfo), (b, other): (&Side, &TensorInfo)) -> 
     };
     let name = one.name.clone();
     if unlike.is_some() {
+        done(sizes.iter().sum());
         return Ok(TensorReport { name, shape, common, skipped: unlike });
     }
     let bits = len.unwrap_or(8 * a.mask_len(one));
-    let (mut start, mut buffer) = (0, Vec::new());
-    while start < bits {
+    let counted = |buffer: &mut Vec<u8>, piece: u64| -> Result<[u64; 3]> {
         interrupt::check()?;
-        let range = start..(start + PIECE).min(bits);
-        start = range.end;
-        let (a, b) = (a.mask(one, range.clone(), &mut buffer)?, b.mask(other, range, &mut buffer)?);
-        common.kept_a += a.kept();
-        common.kept_b += b.kept();
-        common.both += a.as_bytes().iter().zip(b.as_bytes()).map(|(a, b)| u64::from((a & b).count_ones())).sum::<u64>();
-    }
+        let range = piece * PIECE..((piece + 1) * PIECE).min(bits);
+        let (a, b) = (a.mask(one, range.clone(), buffer)?, b.mask(other, range.clone(), buffer)?);
+        // Of each side's bytes, the share that these entries have.
+        let share = |size: u64, entries: u64| (u128::from(size) * u128::from(entries) / u128::from(bits)) as u64;
+        done(sizes.iter().map(|&size| share(size, range.end) - share(size, range.start)).sum());
+        let both = a.as_bytes().iter().zip(b.as_bytes()).map(|(a, b)| u64::from((a & b).count_ones()));
+        Ok([a.kept(), b.kept(), both.sum()])
+    };
+    let pieces = (0..bits.div_ceil(PIECE)).into_par_iter().map_init(Vec::new, counted);
+    let add = |one: [u64; 3], more: [u64; 3]| Ok(std::array::from_fn(|i| one[i] + more[i]));
+    [common.kept_a, common.kept_b, common.both] = pieces.try_reduce(|| [0; 3], add)?;
     Ok(TensorReport { name, shape, common: common.finish(), skipped: None })
 }
 
@@ -224,13 +240,26 @@ impl Side {
 
 /// One bit per entry: whether it is neither +0 nor -0.
 fn nonzero(bytes: &[u8], dtype: Dtype) -> Vec<u8> {
-    // All bits but the sign, which is the highest of the last byte.
-    let is_nonzero = |entry: &[u8]| entry.iter().rev().enumerate().any(|(i, byte)| byte << u32::from(i == 0) != 0);
-    let byte = |eight: &[u8]| {
-        let bits = eight.chunks_exact(dtype.size()).enumerate();
-        bits.fold(0, |byte, (i, entry)| byte | u8::from(is_nonzero(entry)) << i)
+    match dtype.size() {
+        1 => nonzero_of(bytes.as_chunks::<1>().0),
+        2 => nonzero_of(bytes.as_chunks::<2>().0),
+        _ => nonzero_of(bytes.as_chunks::<4>().0),
+    }
+}
+
+fn nonzero_of<const N: usize>(entries: &[[u8; N]]) -> Vec<u8> {
+    // The sign, which is the highest bit of the last byte, does not count.
+    let is_nonzero = |entry: &[u8; N]| {
+        let mut word = [0; 4];
+        word[4 - N..].copy_from_slice(entry);
+        u32::from_le_bytes(word) << 1 != 0
     };
-    bytes.chunks(8 * dtype.size()).map(byte).collect()
+    let byte = |eight: &[[u8; N]]| {
+        eight.iter().enumerate().fold(0, |byte, (i, entry)| byte | u8::from(is_nonzero(entry)) << i)
+    };
+    let (eights, rest) = entries.as_chunks::<8>();
+    let rest = (!rest.is_empty()).then(|| byte(rest));
+    eights.iter().map(|eight| byte(eight)).chain(rest).collect()
 }
 
 impl Report {
@@ -291,5 +320,7 @@ mod tests {
         assert_eq!(nonzero(&bytes, Dtype::F32), [0b1011_1001, 0b10]);
         let bytes = [0, 0, 0, 0x80, 1, 0, 0x80, 0, 0xff, 0x7f];
         assert_eq!(nonzero(&bytes, Dtype::F16), [0b1_1100]);
+        assert_eq!(nonzero(&bytes, Dtype::F8E4m3), [0b0001_0000, 0b11]);
+        assert!(nonzero(&[], Dtype::F32).is_empty());
     }
 }

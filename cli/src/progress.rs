@@ -37,6 +37,12 @@ impl Progress {
         Self { bar, pass: by_pass.then_some(0), start, show_at, tell_at: machines.then(|| start + PATIENCE) }
     }
 
+    /// What is being done, where that is not pruning.
+    pub(crate) fn named(self, what: &'static str) -> Self {
+        self.bar.set_prefix(what);
+        self
+    }
+
     /// Bytes were read, from an entry of a tensor on.
     pub(crate) fn loaded(&mut self, tensor: usize, from: u64, bytes: usize) {
         if let Some(pass) = &mut self.pass {
