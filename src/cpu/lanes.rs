@@ -369,11 +369,22 @@ impl Told {
             }
             budget => kept = [budget.fixed(len as u64).unwrap_or(0) as u32; LANES],
         }
+        let mut bound_is_sure = [0; LANES];
         for lane in 0..LANES {
             kept[lane] = kept[lane].max(rule.at_least(0, len as u64) as u32);
             let told = pairs::mass_bound(pairs[lane], len as f64, kept[lane] as i32 as f64);
-            mass_bound[lane] = told.value;
-            sure[lane] &= told.sure & u64::from(kept[lane] > 0);
+            (mass_bound[lane], bound_is_sure[lane]) = (told.value, told.sure);
+        }
+        // Of longer contests that hardly ever happens.
+        if bound_is_sure.contains(&0) {
+            for lane in 0..LANES {
+                let told = pairs::mass_bound_of_all(pairs[lane], len as f64, kept[lane] as i32 as f64);
+                mass_bound[lane] = if bound_is_sure[lane] == 0 { told.value } else { mass_bound[lane] };
+                bound_is_sure[lane] |= told.sure;
+            }
+        }
+        for lane in 0..LANES {
+            sure[lane] &= bound_is_sure[lane] & u64::from(kept[lane] > 0);
         }
         Self { kept, n_eff, mass_bound, sure }
     }

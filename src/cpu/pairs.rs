@@ -148,6 +148,37 @@ pub(super) fn mass_bound(n_eff: Pair, len: f64, kept: f64) -> Told {
     Told { value: if kept >= len { 1.0 } else { first }, sure: t.sure & is_between & is_least | keeps_all }
 }
 
+/// The same where another edge may be the least, as in contests of a few entries: sure unless `N_eff` is about a whole number.
+#[inline(always)]
+pub(super) fn mass_bound_of_all(n_eff: Pair, len: f64, kept: f64) -> Told {
+    let floor = n_eff.high.floor();
+    let rest = (n_eff.high - floor) + n_eff.low;
+    let is_between = u64::from(rest > 1e-9) & u64::from(rest < 1.0 - 1e-9);
+    let first = edge(n_eff, 1.0, len, kept);
+    let second = edge(n_eff, 1.0, floor + 1.0, kept);
+    let third = edge(n_eff, floor, floor + 1.0, kept);
+    let keeps_all = u64::from(kept >= len);
+    let least = first.value.min(second.value).min(third.value);
+    Told {
+        value: if kept >= len { 1.0 } else { least },
+        sure: is_between & first.sure & second.sure & third.sure | keeps_all,
+    }
+}
+
+/// The edge from `near` entries to `far`.
+#[inline(always)]
+fn edge(n_eff: Pair, near: f64, far: f64, kept: f64) -> Told {
+    // t^2 is near (far - N) / (N (far - near)). What was said above of the difference's error holds of it `near` times.
+    let whole = |high: f64| Pair { high, low: 0.0 };
+    let t = whole(far).minus(n_eff).times(whole(near)).over(n_eff.times(whole(far - near)));
+    let t = t.nearest((t.high + 1.0 / 8.0) * DOUBT);
+    let corner = if kept >= near { 1.0 } else { kept / near };
+    let value = budget::on_an_edge(t.value, corner, kept / far);
+    let is_between = u64::from(t.value > 0.0) & u64::from(t.value < 1.0);
+    let keeps_both = u64::from(kept >= far);
+    Told { value: if kept >= far { 1.0 } else { value }, sure: t.sure & is_between | keeps_both }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,17 +187,18 @@ mod tests {
 
     const HALF: u32 = 25;
 
-    /// Values of 50 bits: any, few of them, near each other, of any size, and one among zeros.
+    /// Values of 50 bits: any, a few, few different ones, near each other, of any size, and one among zeros.
     fn values() -> impl Strategy<Value = Vec<u64>> {
         let most = (1u64 << 50) - 1;
         let any = prop::collection::vec(0..=most, 2..129);
+        let few = prop::collection::vec(0..=most, 2..9);
         let levels = prop::collection::vec((0u64..4).prop_map(|level| level << 40), 2..129);
         let near = (1u64..1 << 49, prop::collection::vec(0u64..3, 2..129))
             .prop_map(|(value, more)| more.into_iter().map(|more| value + more).collect());
         let sizes = prop::collection::vec((0..=most, 0u32..50).prop_map(|(value, down)| value >> down), 2..129);
         let one =
             (1..=most, 2usize..129).prop_map(|(value, len)| (0..len).map(|i| if i == 1 { value } else { 0 }).collect());
-        prop_oneof![any, levels, near, sizes, one]
+        prop_oneof![any, few, levels, near, sizes, one]
     }
 
     /// The sum, the sums of products of halves, and the sum of squares.
@@ -191,9 +223,10 @@ mod tests {
                 let pair = n_eff(sum, square(parts, HALF));
                 let told = pair.told();
                 prop_assert!(told.sure == 0 || told.value.to_bits() == exact.n_eff().to_bits(), "{} {}", told.value, exact.n_eff());
-                let told = mass_bound(pair, len as f64, kept as f64);
                 let bound = exact.mass_bound(len, kept);
-                prop_assert!(told.sure == 0 || told.value.to_bits() == bound.to_bits(), "{} {}", told.value, bound);
+                for told in [mass_bound, mass_bound_of_all].map(|bound| bound(pair, len as f64, kept as f64)) {
+                    prop_assert!(told.sure == 0 || told.value.to_bits() == bound.to_bits(), "{} {}", told.value, bound);
+                }
                 let kept_sum = values[..part.min(values.len())].iter().sum();
                 let (told, exact) = (mass(kept_sum, sum), budget::mass(kept_sum, sum));
                 prop_assert!(told.sure == 0 || told.value.to_bits() == exact.to_bits(), "{} {}", told.value, exact);
@@ -229,6 +262,10 @@ mod tests {
                     (1 << 40) + (state >> 15)
                 })
                 .collect();
+            // Four of them, as N:M has: it does not take the first edge.
+            let (sum, parts, _) = sums(&values[..4]);
+            let four = mass_bound_of_all(n_eff(sum, square(parts, HALF)), 4.0, 2.0);
+            assert_eq!(four.sure, 1, "{} {values:?}", four.value);
             let (sum, parts, _) = sums(&values);
             let pair = n_eff(sum, square(parts, HALF));
             let kept = pair.told().value.floor();
