@@ -20,12 +20,13 @@ use search::{Found, search};
 use std::ops::Range;
 use sums::{Spans, Sums};
 
+pub(super) mod columns;
 mod kinds;
 mod search;
 mod sums;
 
 /// Contests side by side. A multiple of eight, so that their mask bits are whole bytes.
-const LANES: usize = 64;
+pub(super) const LANES: usize = 64;
 
 /// Keys of a contest that are looked at together. Zeros that fill up the last ones change no sum and no rank.
 const DEEP: usize = 4;

@@ -1,14 +1,15 @@
 //! What a pass tells of rows, columns or heads as wholes.
 
+use super::lanes::LANES;
+use super::lanes::columns::Matrix;
 use super::windows::add_keys;
 use super::{CHUNK, TILE, on_all_cores, ranges, stats};
 use crate::grid::Grid;
-use crate::key::{Bad, Keys, exponent, significand};
+use crate::key::{Bad, Keys};
 use crate::structure::Tally;
-use crate::sums::UNIT_BITS;
 
-/// Columns that one thread counts at a time: two cache lines of weights.
-const COLUMNS: usize = 32;
+/// Rows whose entries of some columns one thread counts at a time.
+const ROWS: usize = 1 << 12;
 
 /// Add the entries of a piece, of which the first is entry `start` of the grid, to the tallies of its blocks: one for each row or head, or
 /// for each column.
@@ -44,31 +45,17 @@ fn runs(keys: &Keys<'_>, grid: &Grid, start: u64, tallies: &mut [Tally]) {
     found.into_iter().flatten().for_each(|(run, tally)| tallies[run].merge(&tally));
 }
 
+/// Columns side by side. So many rows are a thread's at a time that a matrix of few columns is for all of them.
 fn columns(keys: &Keys<'_>, grid: &Grid, start: u64, tallies: &mut [Tally]) {
     let columns = grid.columns as usize;
     // Where column 0 would begin in the row that the piece begins in.
     let before = (start % grid.columns) as usize;
-    let strips: Vec<_> = ranges(columns, COLUMNS).collect();
-    let found = on_all_cores(strips.len(), |i| {
-        let strip = &strips[i];
-        let mut found = vec![Tally::default(); strip.len()];
-        let mut line = [0; COLUMNS];
-        for row in (0..before + keys.len()).step_by(columns) {
-            let first = (row + strip.start).max(before);
-            let end = (row + strip.end).min(before + keys.len());
-            if first >= end {
-                continue;
-            }
-            let line = &mut line[..end - first];
-            keys.fill(first - before, line);
-            for (&key, tally) in line.iter().zip(&mut found[first - row - strip.start..]) {
-                let (value, at) = (u128::from(significand(key)) << UNIT_BITS, exponent(key) - 1);
-                tally.moments.sum.add(value, at);
-                tally.moments.square.add(value * value, 2 * at);
-                tally.most = tally.most.max(key);
-            }
-        }
-        found
-    });
-    tallies.iter_mut().zip(found.into_iter().flatten()).for_each(|(tally, more)| tally.merge(&more));
+    let matrix = Matrix { keys, columns, before };
+    let strips: Vec<_> = ranges(columns, LANES).collect();
+    let parts: Vec<_> =
+        ranges(matrix.rows(), ROWS).flat_map(|rows| strips.iter().map(move |strip| (rows.clone(), strip))).collect();
+    let found = on_all_cores(parts.len(), |i| matrix.tally(parts[i].0.clone(), parts[i].1.clone()));
+    for ((_, strip), found) in parts.iter().zip(found) {
+        tallies[strip.start..strip.end].iter_mut().zip(found).for_each(|(tally, more)| tally.merge(&more));
+    }
 }

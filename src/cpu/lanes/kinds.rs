@@ -78,6 +78,8 @@ pub(super) trait Kind {
     const MANTISSA: u32;
     /// Bits by which a window reaches below its largest key.
     const REACH: u32;
+    /// Where the lowest bit of a window is in a [`Sum`](crate::sums::Sum), if the exponent of its largest key were 0.
+    const PLACE: i32;
     /// Infinity, and the least of what is no number.
     const END: Self::Key;
     /// Bits of a value.
@@ -117,6 +119,7 @@ impl Kind for Single {
     type Value = u64;
     const MANTISSA: u32 = 23;
     const REACH: u32 = 26;
+    const PLACE: i32 = -9;
     const END: i32 = key::KEY_END as i32;
 
     #[inline(always)]
@@ -143,6 +146,7 @@ impl Kind for Brain {
     type Value = u32;
     const MANTISSA: u32 = 7;
     const REACH: u32 = 17;
+    const PLACE: i32 = 16;
     const END: i16 = 0x7f80;
 
     #[inline(always)]
@@ -177,6 +181,7 @@ impl Kind for Half {
     type Value = u32;
     const MANTISSA: u32 = 10;
     const REACH: u32 = 14;
+    const PLACE: i32 = 128;
     const END: i16 = 0x7c00;
 
     #[inline(always)]

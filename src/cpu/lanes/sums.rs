@@ -86,14 +86,20 @@ impl Sums {
         Self { sum: sum.map(Into::into), squares: [low, cross, high], exact }
     }
 
+    /// The sum of squares.
+    #[inline(always)]
+    pub(super) fn square(&self, lane: usize) -> u128 {
+        let [low, cross, high] = self.squares.each_ref().map(|sums| u128::from(sums[lane]));
+        (high << (2 * HALF)) + (cross << (HALF + 1)) + low
+    }
+
     /// `None` where all scores are zero, or not all of them in the window.
     #[inline(always)]
     pub(super) fn effective(&self, lane: usize, len: u64) -> Option<Effective> {
         if !self.exact[lane] {
             return None;
         }
-        let [low, cross, high] = self.squares.each_ref().map(|sums| u128::from(sums[lane]));
-        let square = (high << (2 * HALF)) + (cross << (HALF + 1)) + low;
+        let square = self.square(lane);
         // Shorter numbers: without the powers of two that both have.
         let shared = self.sum[lane].trailing_zeros().min(square.trailing_zeros() / 2).min(63);
         Effective::short((self.sum[lane] >> shared).into(), square >> (2 * shared), len)
@@ -102,10 +108,9 @@ impl Sums {
     /// Whether so many are `floor(beta * N_eff)`, or what is left of that between 1 and `len`.
     #[inline(always)]
     pub(super) fn is_floor(&self, lane: usize, kept: u32, beta: Beta, len: usize) -> bool {
-        let [low, cross, high] = self.squares.each_ref().map(|sums| u128::from(sums[lane]));
         let sum = u128::from(self.sum[lane]);
         let up = sum * sum * u128::from(beta.numerator());
-        let down = ((high << (2 * HALF)) + (cross << (HALF + 1)) + low) * u128::from(beta.denominator());
+        let down = self.square(lane) * u128::from(beta.denominator());
         let (least, end) = (down * u128::from(kept), down * u128::from(kept + 1));
         (kept == 1 || least <= up) && (kept as usize == len || up < end)
     }
