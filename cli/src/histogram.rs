@@ -3,6 +3,7 @@
 
 use crate::values::for_each_value;
 use emprune::{Dtype, Mask};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -12,6 +13,9 @@ const PER_OCTAVE_BITS: u32 = 3;
 const SHIFT: u32 = 23 - PER_OCTAVE_BITS;
 /// Bins of all positive f32, up to infinity.
 const BINS: usize = (f32::INFINITY.to_bits() >> SHIFT) as usize;
+
+/// Scores that a thread counts at a time: a multiple of 8.
+const COUNTED: usize = 1 << 17;
 
 /// Counts of scores, all of them and those that are kept.
 #[derive(Clone, Debug)]
@@ -43,6 +47,12 @@ impl Counts {
         counts[self.first.max(first) - first..][..self.counts.len()].copy_from_slice(&self.counts);
         counts[bin - first] = more;
         *self = Self { first, counts };
+    }
+
+    fn add_all(&mut self, bins: &[u64]) {
+        for (bin, &count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.add(bin, count);
+        }
     }
 
     fn get(&self, bin: usize) -> u64 {
@@ -96,27 +106,17 @@ impl Histogram {
 
     /// Count scores that are seen for the first time: zeros by themselves, for a logarithmic axis has no place for them.
     pub(crate) fn see(&mut self, numbers: Numbers<'_>) {
-        let Self { all, zeros, .. } = self;
-        for_each_score(numbers, |bits| match (bits, (bits >> SHIFT) as usize) {
-            (0, _) => *zeros += 1,
-            (_, bin) if bin < BINS => all.add(bin, 1),
-            _ => {} // a weight that is no number, where others are judged
-        });
+        let [bins @ .., zeros, _] = &count(numbers, |_| 1)[..] else { return };
+        self.all.add_all(bins);
+        self.zeros += zeros;
     }
 
     /// Count scores again that were decided.
     pub(crate) fn keep(&mut self, numbers: Numbers<'_>, mask: &Mask) {
-        let Self { kept, kept_zeros, .. } = self;
-        let mut at = 0;
-        for_each_score(numbers, |bits| {
-            let one = u64::from(mask.get(at));
-            at += 1;
-            match (bits, (bits >> SHIFT) as usize) {
-                (0, _) => *kept_zeros += one,
-                (_, bin) if bin < BINS => kept.add(bin, one),
-                _ => {}
-            }
-        });
+        let mask = mask.as_bytes();
+        let [bins @ .., zeros, _] = &count(numbers, |at| u64::from(mask[at / 8] >> (at % 8) & 1))[..] else { return };
+        self.kept.add_all(bins);
+        self.kept_zeros += zeros;
     }
 
     /// When all is counted.
@@ -133,20 +133,42 @@ impl Histogram {
     }
 }
 
+/// How often a score is in each bin, is zero, or is no number, where others are judged; entry `at` counts `times(at)` times.
+fn count(numbers: Numbers<'_>, times: impl Fn(usize) -> u64 + Sync) -> Vec<u64> {
+    let Numbers { bytes, dtype, norms, column } = numbers;
+    let none = || vec![0u64; BINS + 2];
+    let add = |mut counts: Vec<u64>, (chunk, bytes): (usize, &[u8])| {
+        let first = chunk * COUNTED;
+        let column = norms.map_or(0, |norms| (column + first) % norms.len().max(1));
+        let mut at = first;
+        for_each_score(Numbers { bytes, dtype, norms, column }, |bits| {
+            let place = if bits == 0 { BINS } else { (bits >> SHIFT) as usize };
+            let place = if bits >= f32::INFINITY.to_bits() { BINS + 1 } else { place };
+            counts[place] += times(at);
+            at += 1;
+        });
+        counts
+    };
+    let join = |mut one: Vec<u64>, other: Vec<u64>| {
+        one.iter_mut().zip(other).for_each(|(count, more)| *count += more);
+        one
+    };
+    bytes.par_chunks(COUNTED * dtype.size()).enumerate().fold(none, add).reduce(none, join)
+}
+
 /// The bits of every score, without its sign.
 fn for_each_score(numbers: Numbers<'_>, mut each: impl FnMut(u32)) {
     let Numbers { bytes, dtype, norms, column } = numbers;
     let magnitude = |value: f32| value.to_bits() & (u32::MAX >> 1);
     let mut at = column;
-    let score = |weight: f32| match norms {
-        None => each(magnitude(weight)),
-        Some(norms) => {
+    match norms {
+        None => for_each_value(bytes, dtype, |weight| each(magnitude(weight))),
+        Some(norms) => for_each_value(bytes, dtype, |weight| {
             let norm = norms.get(at).copied().unwrap_or_default();
             at = if at + 1 < norms.len() { at + 1 } else { 0 };
             each(magnitude(weight * norm));
-        }
-    };
-    for_each_value(bytes, dtype, score);
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +238,29 @@ mod tests {
             assert_eq!((counts.range(), counts.counts.len()), (Some(*least..=*most), most - least + 1));
             assert!((0..BINS).all(|bin| counts.get(bin) == all.clone().filter(|&&other| other == bin).count() as u64));
         }
+    }
+
+    /// More than one thread counts at a time, from the middle of a row on.
+    #[test]
+    fn many_are_counted_as_one_after_the_other() {
+        let value = |i: usize| [0.0, 1.0, -2.0, 3.0, 0.5, 100.0, 1e-3][i % 7] * (1 + i % 3) as f32;
+        let (len, norms, column) = (3 * COUNTED + 77, [1.0, 0.25, 8.0, 0.0, 3.0], 2);
+        let lost: Vec<u64> = (0..len as u64).filter(|at| at % 5 == 0 || at % 11 == 3).collect();
+        let values: Vec<f32> = (0..len).map(value).collect();
+        let histogram = counted(&bytes(&values), Dtype::F32, Some((&norms, column)), &lost);
+        let mut slow = Histogram::new(false);
+        for (i, value) in values.iter().enumerate() {
+            let score = (value * norms[(column + i) % norms.len()]).abs();
+            let kept = u64::from(i % 5 != 0 && i % 11 != 3);
+            if score == 0.0 {
+                (slow.zeros, slow.kept_zeros) = (slow.zeros + 1, slow.kept_zeros + kept);
+            } else {
+                slow.all.add((score.to_bits() >> SHIFT) as usize, 1);
+                slow.kept.add((score.to_bits() >> SHIFT) as usize, kept);
+            }
+        }
+        assert_eq!((histogram.bins(), histogram.zeros), (slow.bins(), slow.zeros));
+        assert_eq!(histogram.kept_zeros, slow.kept_zeros);
     }
 
     #[test]
