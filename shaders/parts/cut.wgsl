@@ -54,7 +54,8 @@ fn cut_of(rank: u32) -> u32 {
         owner += 1u;
         ties = atomicLoad(&wg_lane_words[owner]);
     }
-    while (left > 1u) {
+    // As many as are left, unless the weights have changed since they were counted.
+    while (left > 1u && ties != 0u) {
         ties &= ties - 1u;
         left -= 1u;
     }

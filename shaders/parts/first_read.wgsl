@@ -81,12 +81,19 @@ fn finish_sums(first: u32, end: u32, lane: u32) {
 // Add up the windows of all lanes, which lie alike. A lane has at most 2048 entries before they are deposited: the sums of its limbs are below 2^24, those of
 // the halves of its products below 2^21, and of 256 lanes together both fit a word.
 fn share_window(window: ptr<function, Window>) {
-    let speaker = is_speaker();
-    add_three(0u, joined_3((*window).limbs), speaker);
-    add_three(3u, joined_3((*window).low_0), speaker);
-    add_three(6u, joined_3((*window).low_16), speaker);
-    add_three(9u, joined_3((*window).high_0), speaker);
-    add_three(12u, joined_3((*window).high_16), speaker);
+    // All that lanes join before any of them goes its own way: the one that speaks must be the one that all of them have told.
+    let limbs = joined_3((*window).limbs);
+    let low_0 = joined_3((*window).low_0);
+    let low_16 = joined_3((*window).low_16);
+    let high_0 = joined_3((*window).high_0);
+    let high_16 = joined_3((*window).high_16);
+    if (is_speaker()) {
+        add_three(0u, limbs);
+        add_three(3u, low_0);
+        add_three(6u, low_16);
+        add_three(9u, high_0);
+        add_three(12u, high_16);
+    }
     let top = (*window).top;
     *window = Window();
     (*window).top = top;
@@ -113,12 +120,10 @@ fn deposit_windows(lane: u32) {
     }
 }
 
-fn add_three(at: u32, values: vec3<u32>, speaker: bool) {
-    if (speaker) {
-        atomicAdd(&wg_window[at], values.x);
-        atomicAdd(&wg_window[at + 1u], values.y);
-        atomicAdd(&wg_window[at + 2u], values.z);
-    }
+fn add_three(at: u32, values: vec3<u32>) {
+    atomicAdd(&wg_window[at], values.x);
+    atomicAdd(&wg_window[at + 1u], values.y);
+    atomicAdd(&wg_window[at + 2u], values.z);
 }
 
 // `ROUND_WORDS` words a lane, of which those past the last are none. The first few have been asked for, and those behind the last are.
