@@ -33,11 +33,15 @@ impl Levels {
             || Ok(vec![0; LEVELS]),
             |so_far: Result<Vec<u64>, Bad>, i| {
                 let mut sums = so_far?;
-                let counts = count(&bytes[2 * runs[i].start..2 * runs[i].end]);
-                if counts[numbers..].iter().any(|[a, b]| a | b != 0) {
+                let run = &bytes[2 * runs[i].start..2 * runs[i].end];
+                if has_many_zeros(run) {
+                    count::<4>(run, &mut sums)
+                } else {
+                    count::<2>(run, &mut sums)
+                }
+                if sums[numbers..].iter().any(|&count| count != 0) {
                     first_bad(keys, runs[i].clone(), &mut [0; TILE])?;
                 }
-                sums.iter_mut().zip(&counts).for_each(|(sum, [a, b])| *sum += u64::from(*a) + u64::from(*b));
                 Ok(sums)
             },
             |a, b| match (a, b) {
@@ -171,21 +175,54 @@ fn finish(narrowed: &mut Narrowed, digits: usize, levels: impl Iterator<Item = (
     (narrowed.rank, kept) // never: the digit has as many as the rank
 }
 
-/// In two tables, for entries in turn: equal neighbours then do not wait for each other. Fewer than 2^31 entries.
-fn count(bytes: &[u8]) -> Vec<[u32; 2]> {
-    let mut counts = vec![[0; 2]; LEVELS];
-    let mut add = |table: usize, stored: u64| counts[stored as usize % LEVELS][table] += 1;
+/// What the first of some weights tell.
+fn has_many_zeros(bytes: &[u8]) -> bool {
+    let first = &bytes[..bytes.len().min(2 * TILE)];
+    let zeros = first.as_chunks::<2>().0.iter().filter(|raw| u16::from_le_bytes(**raw) << 1 == 0).count();
+    8 * zeros > first.len() / 2
+}
+
+/// In several tables, for entries in turn: equal neighbours then do not wait for each other. Two are enough for weights that are not often zero, and
+/// take less of the cache. Fewer than 2^31 entries.
+fn count<const TABLES: usize>(bytes: &[u8], sums: &mut [u64]) {
+    let mut counts = vec![[0u32; TABLES]; LEVELS];
+    let mut add = |table: usize, stored: u64| counts[stored as usize % LEVELS][table % TABLES] += 1;
     // Four weights to a load.
     let (fours, rest) = bytes.as_chunks::<8>();
     for four in fours {
         let four = u64::from_le_bytes(*four);
         add(0, four);
         add(1, four >> 16);
-        add(0, four >> 32);
-        add(1, four >> 48);
+        add(2, four >> 32);
+        add(3, four >> 48);
     }
     for one in rest.as_chunks::<2>().0 {
         add(0, u16::from_le_bytes(*one).into());
     }
-    counts
+    sums.iter_mut()
+        .zip(&counts)
+        .for_each(|(sum, tables)| *sum += tables.iter().map(|&count| u64::from(count)).sum::<u64>());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_tables_as_there_may_be_count_alike() {
+        for (nonzero, many) in [(10, true), (2, true), (1, false)] {
+            let level = |i: usize| if i.is_multiple_of(nonzero) { (i * 7919 + 1) as u16 | 1 } else { (i as u16) << 15 };
+            let levels: Vec<u16> = (0..100_003).map(level).collect();
+            let bytes: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes()).collect();
+            assert_eq!(has_many_zeros(&bytes), many, "{nonzero}");
+            let mut want = vec![1; LEVELS];
+            levels.iter().for_each(|level| want[usize::from(level & 0x7fff)] += 1);
+            // Added to what was there.
+            let [mut two, mut four] = [vec![1; LEVELS], vec![1; LEVELS]];
+            count::<2>(&bytes, &mut two);
+            count::<4>(&bytes, &mut four);
+            assert!(two == want && four == want, "{nonzero}");
+        }
+        assert!(!has_many_zeros(&[]));
+    }
 }
