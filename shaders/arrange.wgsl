@@ -16,5 +16,5 @@ fn arrange(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     let row = at / params.columns;
     let column = at % params.columns;
     let block = block_of(row / params.block_rows, column / params.block_columns);
-    keys[place_in(block, row, column)] = key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
+    keys[place_in(block, row, column)] = key_of(widen(load_word(at / PER_WORD), at % PER_WORD), at);
 }

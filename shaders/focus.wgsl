@@ -37,7 +37,7 @@ fn focus(
         // Not every step'th: that may be a column of a matrix.
         let step = params.group_len / count;
         let at = group * params.group_len + i * step + (i * 0x9e3779b1u) % step;
-        let key = key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
+        let key = key_of(widen(load_word(at / PER_WORD), at % PER_WORD), at);
         if (key != 0u && key < KEY_END) {
             atomicAdd(&wg_exponents[exponent(key)], 1u);
         }

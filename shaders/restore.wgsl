@@ -48,7 +48,7 @@ fn restore_record(group: u32, block: Block) {
         let place = record.bad_index + block.class_first - block.first;
         let at = (block.row + place / block.columns) * params.columns + block.column + place % block.columns;
         record.bad_index = at;
-        record.status = 1u + (~bad_word(widen(weights[at / PER_WORD], at % PER_WORD), at) & 3u);
+        record.status = 1u + (~bad_word(widen(load_word(at / PER_WORD), at % PER_WORD), at) & 3u);
     }
     records[group] = record;
 }

@@ -238,7 +238,7 @@ fn load_keys(first: u32, end: u32, lane: u32) {
     let len = params.group_len;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     for (var word_at = first / PER_WORD + lane; word_at < end_word; word_at += LANES) {
-        let word = weights[word_at];
+        let word = load_word(word_at);
         for (var half = 0u; half < PER_WORD; half += 1u) {
             let at = word_at * PER_WORD + half;
             if (at >= first && at < end) {
@@ -392,7 +392,7 @@ fn carry_out_all(first: u32, end: u32, spoiled: bool, lane: u32) {
                 }
             }
             if (ours == PER_WORD) {
-                keep_bits(word_at, weights[word_at], bits);
+                keep_bits(word_at, load_word(word_at), bits);
             }
         }
         if (params.mask != 0u && !spoiled) {

@@ -160,6 +160,11 @@ pub(crate) fn has_edges(group_len: u64, dtype: Dtype) -> bool {
     !(group_len * dtype.size() as u64).is_multiple_of(4)
 }
 
+/// Whether contests of this length begin and end at multiples of four words, so that a lane can take as many at once.
+pub(crate) fn has_fours(group_len: u64, dtype: Dtype) -> bool {
+    (group_len * dtype.size() as u64).is_multiple_of(16)
+}
+
 /// Bytes of a slice's mask: whole words.
 pub(crate) fn mask_bytes(len: u64) -> u64 {
     len.div_ceil(32) * 4

@@ -24,9 +24,9 @@ fn read_ahead(
 ) {
     let words = *next;
     *next = ask_ahead(at + 8u * LANES, end, lane);
-    let whole = are_ours(at, first, end) & ((at + 8u * LANES) * PER_WORD <= end);
+    let whole = are_ours(at, first, end, lane) & are_ours(at + 4u * LANES, first, end, lane);
     for (var half = 0u; half < PER_WORD; half += 1u) {
-        let entries = (at + lane + FOUR) * PER_WORD + half;
+        let entries = my_four(at, lane) * PER_WORD + half;
         let entries_b = entries + 4u * LANES * PER_WORD;
         let places = places_of(words.a, half, entries);
         let places_b = places_of(words.b, half, entries_b);
@@ -55,14 +55,14 @@ fn read_apart(
 ) {
     var places = a;
     for (var four = at; (four < at + 8u * LANES) & (four * PER_WORD < end); four += 4u * LANES) {
-        let whole = are_ours(four, first, end);
+        let whole = are_ours(four, first, end, lane);
         var strays = 0u;
         if (whole & (highest_of(places) < my_span)) {
             take_four(window, places >> vec4<u32>(1u), places);
         } else if (whole) {
             strays = read_four(window, places);
-        } else {
-            strays = read_some(window, places, (four + lane + FOUR) * PER_WORD + half, first, end);
+        } else if (!IN_FOURS) {
+            strays = read_some(window, places, my_four(four, lane) * PER_WORD + half, first, end);
         }
         my_strays |= strays << ((j + (four - at) / LANES) * PER_WORD + half);
         places = b;

@@ -19,14 +19,14 @@ fn read_ahead(
 ) {
     let words = *next;
     *next = ask_ahead(at + 4u * LANES, end, lane);
-    let whole = are_ours(at, first, end);
+    let whole = are_ours(at, first, end, lane);
     for (var half = 0u; half < PER_WORD; half += 1u) {
-        let entries = (at + lane + FOUR) * PER_WORD + half;
+        let entries = my_four(at, lane) * PER_WORD + half;
         let places = places_of(words, half, entries);
         // Nearly always.
         if (whole & (highest_of(places) < my_span)) {
             take_four(window, mantissas_of(words, places), places);
-        } else {
+        } else if (!IN_FOURS || whole) {
             var strays = 0u;
             if (whole) {
                 strays = read_four(window, places);

@@ -13,28 +13,30 @@ var<private> my_found: u32;
 // Candidates are the keys of so many values from the threshold on.
 var<private> my_width: u32;
 
-// Four words a lane, from word `four` on, which is number `i` of a lane's in the tile. Kept are the entries whose key is above `threshold`, and those that equal it
-// before entry `limit`.
+// Four words a lane, from word `four` on, which are number `i` of a lane's in the tile and those behind it. Kept are the entries whose key is above `threshold`, and
+// those that equal it before entry `limit`.
 fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, first: u32, end: u32, lane: u32) {
-    let at = four + lane + FOUR;
+    let at = my_four(four, lane);
+    let ours = all_ours(four, first, end, lane);
     let ties_lose = four * PER_WORD >= limit;
     let is_limit_apart = ties_lose | ((four + 4u * LANES) * PER_WORD <= limit);
     let least = threshold + u32(ties_lose);
-    if (all_ours(four, first, end) & is_limit_apart) {
+    if (ours & is_limit_apart) {
         begin_four();
-        carry_word(words.w, at.w, least);
-        carry_word(words.z, at.z, least);
-        carry_word(words.y, at.y, least);
-        carry_word(words.x, at.x, least);
+        let w = carry_word(words.w, at.w, least);
+        let z = carry_word(words.z, at.z, least);
+        let y = carry_word(words.y, at.y, least);
+        let x = carry_word(words.x, at.x, least);
+        keep_four(at, words, vec4<u32>(x, y, z, w));
         note_four(i);
-    } else if (MEETS_ENDS && is_limit_apart && first % PER_WORD == 0u && end % PER_WORD == 0u) {
+    } else if (!IN_FOURS && MEETS_ENDS && is_limit_apart && first % PER_WORD == 0u && end % PER_WORD == 0u) {
         begin_four();
         carry_ours(words.w, at.w, least, first, end);
         carry_ours(words.z, at.z, least, first, end);
         carry_ours(words.y, at.y, least, first, end);
         carry_ours(words.x, at.x, least, first, end);
         note_four(i);
-    } else {
+    } else if (!IN_FOURS || ours) {
         for (var j = 0u; j < 4u; j += 1u) {
             carry_some(at[j], words[j], i + j, threshold, limit, first, end);
         }
@@ -44,7 +46,7 @@ fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, f
 // A word that is ours as a whole, or not at all.
 fn carry_ours(word: u32, word_at: u32, least: u32, first: u32, end: u32) {
     if (word_at * PER_WORD >= first && word_at * PER_WORD < end) {
-        carry_word(word, word_at, least);
+        keep_bits(word_at, word, carry_word(word, word_at, least));
     } else {
         pass_word();
     }
@@ -108,9 +110,9 @@ fn is_ahead(key: u32, at: u32, place: u32, threshold: u32, limit: u32) -> u32 {
 fn add_kept(window: ptr<function, Window>, tile: u32, kept: u32, lane: u32) {
     for (var place = 0u; place < TILE_WORDS * PER_WORD; place += 1u) {
         if (((kept >> place) & 1u) == 1u) {
-            let word_at = tile / PER_WORD + place / PER_WORD * LANES + lane;
+            let word_at = nth_word(tile / PER_WORD, place / PER_WORD, lane);
             let half = place % PER_WORD;
-            window_add(window, key_of(widen(weights[word_at], half), word_at * PER_WORD + half), false);
+            window_add(window, key_of(widen(load_word(word_at), half), word_at * PER_WORD + half), false);
         }
     }
 }

@@ -9,8 +9,8 @@ fn begin_four() {
     my_low = 0u;
 }
 
-// A word whose entries are all ours: those below `least` lose. Keys have 31 bits, so that the highest bit of a difference says which is larger.
-fn carry_word(word: u32, word_at: u32, least: u32) {
+// A word whose entries are all ours: those below `least` lose, and the bits of the others are returned. Keys have 31 bits, so that the highest bit of a difference says which is larger.
+fn carry_word(word: u32, word_at: u32, least: u32) -> u32 {
     var zeroed = 0u;
     for (var half = PER_WORD; half > 0u; half -= 1u) {
         let above = key_of(widen(word, half - 1u), word_at * PER_WORD + half - 1u) - least;
@@ -18,7 +18,7 @@ fn carry_word(word: u32, word_at: u32, least: u32) {
         my_low = (my_low << 1u) | ((above - my_width) >> 31u);
         zeroed |= entry_bits(half - 1u) & u32(i32(above) >> 31u);
     }
-    keep_bits(word_at, word, ~zeroed);
+    return ~zeroed;
 }
 
 // A word of which no entry is ours.

@@ -12,14 +12,14 @@ fn begin_four() {
     my_high_halves = 0u;
 }
 
-// A word whose entries are all ours: those below `least` lose.
-fn carry_word(word: u32, word_at: u32, least: u32) {
+// A word whose entries are all ours: those below `least` lose, and the bits of the others are returned.
+fn carry_word(word: u32, word_at: u32, least: u32) -> u32 {
     // The lowest level that is not below it.
     let level = ((least + 0xffffu) >> 16u) * BOTH;
     let kept = not_below(word, level);
     my_kept_halves = 4u * my_kept_halves + kept;
     my_high_halves = 4u * my_high_halves + not_below(word, level + (my_width >> 16u) * BOTH);
-    keep_bits(word_at, word, kept * 0xffffu);
+    return kept * 0xffffu;
 }
 
 // A word of which no entry is ours.

@@ -26,9 +26,9 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     while (left != 0u) {
         let bit = firstTrailingBit(left);
         left &= left - 1u;
-        let word_at = tile / PER_WORD + (bit / PER_WORD) * LANES + lane;
+        let word_at = nth_word(tile / PER_WORD, bit / PER_WORD, lane);
         let at = word_at * PER_WORD + bit % PER_WORD;
-        let candidate = vec2<u32>(key_of(widen(weights[word_at], bit % PER_WORD), at), at);
+        let candidate = vec2<u32>(key_of(widen(load_word(word_at), bit % PER_WORD), at), at);
         if (place < LIST) {
             wg_list[place] = candidate;
         } else {

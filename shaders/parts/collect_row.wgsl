@@ -15,7 +15,7 @@ fn collect(group: u32, tile: u32, flags: u32, lane: u32) {
     while (left != 0u) {
         let bit = firstTrailingBit(left);
         left &= left - 1u;
-        let at = tile + (bit / PER_WORD * LANES + lane) * PER_WORD + bit % PER_WORD;
+        let at = nth_word(tile / PER_WORD, bit / PER_WORD, lane) * PER_WORD + bit % PER_WORD;
         atomicStore(&wg_bins[ROOM + place], at - my_origin);
         place += 1u;
     }

@@ -69,5 +69,5 @@ fn clear_runs(lane: u32) {
 }
 
 fn key_at(at: u32) -> u32 {
-    return key_of(widen(weights[at / PER_WORD], at % PER_WORD), at);
+    return key_of(widen(load_word(at / PER_WORD), at % PER_WORD), at);
 }

@@ -14,7 +14,7 @@ fn drop_losers(word: u32) {
             }
         }
     }
-    keep_bits(word, weights[word], bits);
+    keep_bits(word, load_word(word), bits);
 }
 
 // The number of an entry's contest: a run of the slice, or a block of its matrix.

@@ -136,9 +136,9 @@ fn read_round(window: ptr<function, Window>, next: ptr<function, Ahead>, start: 
     while (strays != 0u) {
         let i = firstTrailingBit(strays);
         strays &= strays - 1u;
-        let word_at = start + i / PER_WORD * LANES + lane;
+        let word_at = nth_word(start, i / PER_WORD, lane);
         let entry = word_at * PER_WORD + i % PER_WORD;
-        let weight = widen(weights[word_at], i % PER_WORD);
+        let weight = widen(load_word(word_at), i % PER_WORD);
         let key = key_of(weight, entry);
         if (key >= KEY_END) {
             note_bad(bad_word(weight, entry));

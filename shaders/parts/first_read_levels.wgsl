@@ -35,10 +35,10 @@ fn first_read(first: u32, end: u32, lane: u32) {
     for (var four = start; four < end_word; four += 4u * LANES) {
         let words = next;
         next = words_up_to(four + 4u * LANES, end, lane);
-        let at = four + lane + FOUR;
-        if (are_ours(four, first, end)) {
+        let at = my_four(four, lane);
+        if (are_ours(four, first, end, lane)) {
             count_four(words, at, lowest);
-        } else {
+        } else if (!IN_FOURS) {
             for (var i = 0u; i < 4u; i += 1u) {
                 for (var half = 0u; half < PER_WORD; half += 1u) {
                     let entry = at[i] * PER_WORD + half;

@@ -38,14 +38,14 @@ fn common_exponent(reach: u32, headroom: u32, first: u32, end: u32, lane: u32) -
     if (runs > 8u * LANES) {
         sampled = LANES;
         let at = first_word + lane * (runs / LANES) * RUN_WORDS + lane % RUN_WORDS;
-        count_sampled(weights[at], at, first, end);
+        count_sampled(load_word(at), at, first, end);
     } else {
         // Not always the first word of a run: that may be a column of a matrix.
         let run = lane + FOUR;
         let at = first_word + run * RUN_WORDS + (run & vec4<u32>(RUN_WORDS - 1u));
-        let words = four_words(min(at, vec4<u32>(last_word)));
+        let words = words_at(min(at, vec4<u32>(last_word)));
         if (runs > 4u * LANES) {
-            let others = four_words(min(at + 4u * LANES * RUN_WORDS, vec4<u32>(last_word)));
+            let others = words_at(min(at + 4u * LANES * RUN_WORDS, vec4<u32>(last_word)));
             count_four_sampled(words, at, first, end);
             count_four_sampled(others, at + 4u * LANES * RUN_WORDS, first, end);
         } else {

@@ -36,14 +36,14 @@ fn add_strays(first: u32, end: u32, lane: u32) {
         for (var i = 0u; i < 32u; i += 1u) {
             let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
             if (entry >= first && entry < end) {
-                strays |= u32(is_stray(key_of(widen(weights[entry / PER_WORD], entry % PER_WORD), entry))) << i;
+                strays |= u32(is_stray(key_of(widen(load_word(entry / PER_WORD), entry % PER_WORD), entry))) << i;
             }
         }
         while (strays != 0u) {
             let i = firstTrailingBit(strays);
             strays &= strays - 1u;
             let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
-            add_stray(key_of(widen(weights[entry / PER_WORD], entry % PER_WORD), entry));
+            add_stray(key_of(widen(load_word(entry / PER_WORD), entry % PER_WORD), entry));
         }
     }
 }

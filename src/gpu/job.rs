@@ -40,7 +40,8 @@ impl Kernels {
         let score = if plan.grid.is_some() { Score::Magnitude } else { plan.rule.score };
         for batch in &plan.batches {
             for slice in &batch.slices {
-                let compile = |stage, write| self.compile(stage, slice.dtype, score, write, plan.mass);
+                let fours = plan::has_fours(slice.len / batch.groups, slice.dtype);
+                let compile = |stage, write| self.compile(stage, slice.dtype, score, write, plan.mass, fours);
                 let row = [self.rows_stage(batch.contest_len)];
                 let contest = [Focus, Stats, Budget, Narrow, Sift, Histogram, Ties, Settle, Apply];
                 for &stage in if batch.rows { &row[..] } else { &contest } {
@@ -57,13 +58,13 @@ impl Kernels {
         for slice in &plan.slices {
             if plan.grid.is_some() {
                 let dtype = slice.key_dtype(plan.rule.score);
-                self.compile(Arrange, dtype, plan.rule.score, false, false);
-                self.compile(Restore, dtype, plan.rule.score, false, false);
+                self.compile(Arrange, dtype, plan.rule.score, false, false, false);
+                self.compile(Restore, dtype, plan.rule.score, false, false, false);
             }
             if plan.is_apart() {
-                self.compile(Zero, slice.dtype, plan.rule.score, true, false);
+                self.compile(Zero, slice.dtype, plan.rule.score, true, false, false);
             } else if plan::has_edges(slice.len / plan.groups, slice.dtype) {
-                self.compile(Edges, slice.dtype, plan.rule.score, true, false);
+                self.compile(Edges, slice.dtype, plan.rule.score, true, false, false);
             }
         }
     }

@@ -248,8 +248,8 @@ impl Kernels {
     }
 
     /// Compile a pipeline now.
-    pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool, mass: bool) {
-        self.pipeline(Pipeline { stage, dtype, score, write, mass, subgroup: self.subgroup });
+    pub(crate) fn compile(&self, stage: Stage, dtype: Dtype, score: Score, write: bool, mass: bool, fours: bool) {
+        self.pipeline(Pipeline { stage, dtype, score, write, mass, subgroup: self.subgroup, fours });
     }
 
     fn pipeline(&self, pipeline: Pipeline) -> &wgpu::ComputePipeline {
@@ -487,7 +487,9 @@ impl Kernels {
         workgroups: u32,
     ) {
         let dtype = if stage == Stage::Zero { slice.zeroed } else { slice.dtype };
-        let pipeline = Pipeline { stage, dtype, score: slice.score, write, mass: slice.mass, subgroup: self.subgroup };
+        let Slice { score, mass, .. } = *slice;
+        let fours = plan::has_fours(slice.params.group_len.into(), dtype);
+        let pipeline = Pipeline { stage, dtype, score, write, mass, subgroup: self.subgroup, fours };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(pipeline));
         pass.set_bind_group(0, group, &[]);

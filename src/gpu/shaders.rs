@@ -44,6 +44,8 @@ pub(crate) struct Pipeline {
     pub(crate) mass: bool,
     /// Whether lanes join their subgroup.
     pub(crate) subgroup: bool,
+    /// Whether a lane takes four neighbouring words at once.
+    pub(crate) fours: bool,
 }
 
 pub(crate) const STAGES: [Stage; 21] = [
@@ -327,6 +329,11 @@ impl Stage {
         }
     }
 
+    /// Whether it reads weights in such numbers that it matters how many words a lane takes at once.
+    const fn streams(self) -> bool {
+        matches!(self, Stage::Stats | Stage::Apply | Stage::Rows | Stage::Sift)
+    }
+
     /// Whether it matters which lanes are in one subgroup.
     const fn joins(self) -> bool {
         match self {
@@ -360,6 +367,7 @@ impl Pipeline {
         }
         self.write &= self.stage.writes();
         self.mass &= self.stage.weighs();
+        self.fours &= self.stage.streams();
         // A row of levels adds up few numbers: what its lanes would join takes longer (benches/README.md).
         let is_told_by_levels = self.stage == Stage::Rows && self.has_few_levels() && !self.mass;
         self.subgroup &= self.stage.joins() && !is_told_by_levels;
@@ -373,7 +381,7 @@ impl Pipeline {
 
     /// The number of the canonical pipeline, below [`COUNT`].
     pub(crate) fn index(self) -> usize {
-        let Self { stage, dtype, score, write, mass, subgroup } = self.canonical();
+        let Self { stage, dtype, score, write, mass, subgroup, fours } = self.canonical();
         let dtype = match dtype {
             Dtype::F32 => 0,
             Dtype::F16 => 1,
@@ -385,7 +393,8 @@ impl Pipeline {
             Score::Magnitude | Score::Given => 0,
             Score::Wanda => 1,
         };
-        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 8
+        ((stage.number() * DTYPES.len() + dtype) * SCORES.len() + score) * 16
+            + 8 * usize::from(fours)
             + 4 * usize::from(mass)
             + 2 * usize::from(subgroup)
             + usize::from(write)
@@ -421,6 +430,12 @@ impl Pipeline {
             };
             source.extend(parts.iter().copied());
         }
+        if self.stage.parts().contains(&WORDS) {
+            source.push_str(if self.fours { wgsl!("parts/words_fours") } else { wgsl!("parts/words_striped") });
+        }
+        if self.stage.parts().contains(&MASK_WORDS) {
+            source.push_str(if self.fours { wgsl!("parts/gather_fours") } else { wgsl!("parts/gather_striped") });
+        }
         if let Stage::Teams(i) = self.stage {
             let (_, team) = tuning.teams[i];
             source += &format!("const TEAM: u32 = {team}u;\n");
@@ -431,11 +446,13 @@ impl Pipeline {
         }
         source.extend(self.stage.parts().iter().copied());
         if loads {
-            source.push_str(match (self.stage, self.write) {
-                (Stage::Settle, false) => wgsl!("parts/weights_leave"),
-                (Stage::Settle, true) => wgsl!("parts/weights_drop"),
-                (_, false) => wgsl!("parts/weights_read"),
-                (_, true) => wgsl!("parts/weights_write"),
+            source.push_str(match (self.stage, self.write, self.fours) {
+                (Stage::Settle, false, _) => wgsl!("parts/weights_leave"),
+                (Stage::Settle, true, _) => wgsl!("parts/weights_drop"),
+                (_, false, false) => wgsl!("parts/weights_read"),
+                (_, true, false) => wgsl!("parts/weights_write"),
+                (_, false, true) => wgsl!("parts/weights_read_fours"),
+                (_, true, true) => wgsl!("parts/weights_write_fours"),
             });
             source.push_str(match self.dtype {
                 Dtype::F32 => wgsl!("parts/load_f32"),
@@ -456,7 +473,7 @@ impl Pipeline {
 
     /// A name for captures and validation errors, such as `emprune.apply.bf16.wanda.write`.
     pub(crate) fn label(self) -> String {
-        let Self { stage, dtype, score, write, mass, subgroup } = self;
+        let Self { stage, dtype, score, write, mass, subgroup, fours } = self;
         let mut label = format!("emprune.{}", stage.name());
         let (loads, scores) = stage.loads();
         if loads {
@@ -477,6 +494,9 @@ impl Pipeline {
         if mass {
             label += ".mass";
         }
+        if fours {
+            label += ".fours";
+        }
         if subgroup {
             label += ".subgroup";
         }
@@ -489,9 +509,9 @@ impl Pipeline {
         let each = STAGES.into_iter().flat_map(|stage| {
             DTYPES.into_iter().flat_map(move |dtype| {
                 SCORES.into_iter().flat_map(move |score| {
-                    (0..8).map(move |i| {
-                        let [write, subgroup, mass] = [1, 2, 4].map(|bit| i & bit != 0);
-                        Pipeline { stage, dtype, score, write, mass, subgroup }
+                    (0..16).map(move |i| {
+                        let [write, subgroup, mass, fours] = [1, 2, 4, 8].map(|bit| i & bit != 0);
+                        Pipeline { stage, dtype, score, write, mass, subgroup, fours }
                     })
                 })
             })
@@ -507,4 +527,4 @@ impl Pipeline {
 }
 
 /// Slots for pipelines.
-pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 8;
+pub(crate) const COUNT: usize = STAGES.len() * DTYPES.len() * SCORES.len() * 16;
