@@ -50,15 +50,20 @@ fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: v
 fn clear_shared(lane: u32) {
 }
 
-// Whether there are more strays than are listed, and so more than are worth an addition each to the contest's bins: few of those are coarse, and all
-// workgroups would wait for each other there. `wg_bins` has a counter for each coarse bin then.
+// Whether there are more strays than are listed, and so more than are worth an addition each to the contest's bins: all workgroups would wait for each other
+// there. `wg_bins` has a counter for each coarse bin then, and behind these for as many of those in focus as there is room for, lowest first: strays above
+// all levels are the fewer the larger they are.
 var<workgroup> wg_are_many: u32;
 var<private> my_are_many: bool;
 const COARSE_BINS: u32 = 1u << (31u - COARSE_BITS);
+const FOCUS_BINS: u32 = min(COUNTERS - COARSE_BINS, FINE_BINS);
 
 fn count_stray(key: u32) {
-    if (my_are_many && key - my_focus >= IN_FOCUS) {
+    let above = key - my_focus;
+    if (my_are_many && above >= IN_FOCUS) {
         atomicAdd(&wg_bins[key >> COARSE_BITS], 1u);
+    } else if (my_are_many && above < (FOCUS_BINS << FINE_BITS)) {
+        atomicAdd(&wg_bins[COARSE_BINS + (above >> FINE_BITS)], 1u);
     } else {
         count_in_bin(bin_of(key, my_focus), 1u);
     }
@@ -78,7 +83,7 @@ fn finish_sums(first: u32, end: u32, lane: u32) {
     let are_many = workgroupUniformLoad(&wg_are_many) != 0u;
     my_are_many = are_many;
     if (are_many) {
-        for (var bin = lane; bin < COARSE_BINS; bin += LANES) {
+        for (var bin = lane; bin < COARSE_BINS + FOCUS_BINS; bin += LANES) {
             atomicStore(&wg_bins[bin], 0u);
         }
         workgroupBarrier();
@@ -92,6 +97,9 @@ fn hand_in_bins(lane: u32) {
     if (my_are_many) {
         for (var bin = lane; bin < COARSE_BINS; bin += LANES) {
             count_in_bin(bin_of(bin << COARSE_BITS, my_focus), atomicLoad(&wg_bins[bin]));
+        }
+        for (var bin = lane; bin < FOCUS_BINS; bin += LANES) {
+            count_in_bin(fine_bin(bin << FINE_BITS, my_focus), atomicLoad(&wg_bins[COARSE_BINS + bin]));
         }
     }
 }

@@ -5,6 +5,9 @@
 // How many powers of two below all that is added up together a stray may lie to be near.
 const NEAR: u32 = 8u;
 
+// Words with 32 entries.
+const STRAY_WORDS: u32 = 32u / PER_WORD;
+
 var<workgroup> wg_strays: array<u32, MOST_STRAYS>;
 var<workgroup> wg_stray_count: atomic<u32>;
 
@@ -30,19 +33,24 @@ fn add_strays(first: u32, end: u32, lane: u32) {
         }
         return;
     }
-    // After every 32 entries a lane, which wait for the lane with the most of them.
-    for (var start = first / PER_WORD + lane; start * PER_WORD < end; start += 32u / PER_WORD * LANES) {
+    // Four words are asked for at once, and strays taken after every 32 entries a lane, which wait for the lane with the most of them.
+    for (var start = first / PER_WORD; start * PER_WORD < end; start += STRAY_WORDS * LANES) {
         var strays = 0u;
-        for (var i = 0u; i < 32u; i += 1u) {
-            let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
-            if (entry >= first && entry < end) {
-                strays |= u32(is_stray(key_of(widen(load_word(entry / PER_WORD), entry % PER_WORD), entry))) << i;
+        for (var i = 0u; i < STRAY_WORDS; i += 4u) {
+            let words = words_up_to(start + i * LANES, end, lane);
+            let at = my_four(start + i * LANES, lane);
+            for (var j = 0u; j < 4u; j += 1u) {
+                for (var half = 0u; half < PER_WORD; half += 1u) {
+                    let entry = at[j] * PER_WORD + half;
+                    let counts = is_stray(key_of(widen(words[j], half), entry)) & (entry >= first) & (entry < end);
+                    strays |= u32(counts) << ((i + j) * PER_WORD + half);
+                }
             }
         }
         while (strays != 0u) {
             let i = firstTrailingBit(strays);
             strays &= strays - 1u;
-            let entry = (start + i / PER_WORD * LANES) * PER_WORD + i % PER_WORD;
+            let entry = nth_word(start, i / PER_WORD, lane) * PER_WORD + i % PER_WORD;
             add_stray(key_of(widen(load_word(entry / PER_WORD), entry % PER_WORD), entry));
         }
     }
