@@ -22,6 +22,8 @@ pub struct Tuning {
     /// Workgroups of the first read at most, all contests together: each adds two thousand counters of its own to the contest's. And of stages that may
     /// have nothing to do.
     pub(crate) readers: u64,
+    /// The same of bf16: a workgroup has two thousand counters for its levels besides.
+    pub(crate) level_readers: u64,
     /// Entries below which a workgroup would spend its time on clearing and emptying its bins.
     pub(crate) least_part: u64,
     /// Spans in which ties are counted at most, all contests together: 32 MB. But each slice of a contest has one at least.
@@ -51,6 +53,7 @@ impl Default for Tuning {
             lanes: 256,
             most_parts: 4096,
             readers: 1024,
+            level_readers: 512,
             least_part: 16 * 1024,
             most_spans: 4096,
             candidate_share: 16,
@@ -80,6 +83,9 @@ impl Tuning {
         for readers in [256, 4096] {
             all.push(("readers", readers.to_string(), Self { readers, ..of }));
         }
+        for level_readers in [256, 1024] {
+            all.push(("level_readers", level_readers.to_string(), Self { level_readers, ..of }));
+        }
         for least_part in [4 << 10, 64 << 10] {
             all.push(("least_part", least_part.to_string(), Self { least_part, ..of }));
         }
@@ -107,14 +113,15 @@ impl Tuning {
 
     /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries has a first part that
     /// is up to 31 entries shorter.
-    pub(crate) fn parts(&self, group_len: u64, groups: u64) -> Parts {
+    pub(crate) fn parts(&self, group_len: u64, groups: u64, dtype: Dtype) -> Parts {
         let most = (self.most_parts / groups).max(1);
         let len = group_len.div_ceil(most).max(self.least_part).next_multiple_of(32);
         let slack = if groups == 1 { 0 } else { 31 };
         // Where all places for candidates are taken, a lane has sixteen.
         let refiners = (group_len / self.candidate_share).div_ceil(16 * u64::from(self.lanes)).clamp(1, self.refiners);
         let count = (group_len + slack).div_ceil(len);
-        let fold = (count * groups).div_ceil(self.readers).min(count);
+        let readers = if dtype == Dtype::Bf16 { self.level_readers } else { self.readers };
+        let fold = (count * groups).div_ceil(readers).min(count);
         Parts { count, len, fold, refiners: refiners.min(count.div_ceil(fold)) }
     }
 

@@ -32,9 +32,8 @@ fn read_ahead(
         let places_b = places_of(words.b, half, entries_b);
         // Nearly always.
         if (whole & (max(highest_of(places), highest_of(places_b)) < my_span)) {
-            // A word of f32 has its mantissa too, but would have to be kept for that.
-            take_four(window, places >> vec4<u32>(1u), places);
-            take_four(window, places_b >> vec4<u32>(1u), places_b);
+            take_four(window, places);
+            take_four(window, places_b);
         } else {
             read_apart(window, places, places_b, at, j, half, first, end, lane);
         }
@@ -58,7 +57,7 @@ fn read_apart(
         let whole = are_ours(four, first, end, lane);
         var strays = 0u;
         if (whole & (highest_of(places) < my_span)) {
-            take_four(window, places >> vec4<u32>(1u), places);
+            take_four(window, places);
         } else if (whole) {
             strays = read_four(window, places);
         } else if (!IN_FOURS) {

@@ -25,7 +25,7 @@ fn read_ahead(
         let places = places_of(words, half, entries);
         // Nearly always.
         if (whole & (highest_of(places) < my_span)) {
-            take_four(window, mantissas_of(words, places), places);
+            take_four(window, places);
         } else if (!IN_FOURS || whole) {
             var strays = 0u;
             if (whole) {

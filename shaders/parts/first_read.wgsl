@@ -163,23 +163,13 @@ fn keys_at(places: vec4<u32>) -> vec4<u32> {
     return ((places >> vec4<u32>(1u)) + my_focus) & vec4<u32>(0x7fffffffu);
 }
 
-// Keys that are all in focus and in the window, by their places; of their mantissas, which half a place has too, each has a number that has it.
-fn take_four(window: ptr<function, Window>, mantissas: vec4<u32>, places: vec4<u32>) {
+// Keys that are all in focus and in the window, by their places: half of one has the mantissa of its key.
+fn take_four(window: ptr<function, Window>, places: vec4<u32>) {
     count_four(places);
-    take_normal(window, mantissas.x, places.x, my_lead);
-    take_normal(window, mantissas.y, places.y, my_lead);
-    take_normal(window, mantissas.z, places.z, my_lead);
-    take_normal(window, mantissas.w, places.w, my_lead);
-}
-
-fn mantissas_of(words: vec4<u32>, places: vec4<u32>) -> vec4<u32> {
-    let halves = places >> vec4<u32>(1u);
-    return vec4<u32>(
-        with_mantissa_of_key(words.x, halves.x),
-        with_mantissa_of_key(words.y, halves.y),
-        with_mantissa_of_key(words.z, halves.z),
-        with_mantissa_of_key(words.w, halves.w),
-    );
+    take_normal(window, places.x >> 1u, places.x, my_lead);
+    take_normal(window, places.y >> 1u, places.y, my_lead);
+    take_normal(window, places.z >> 1u, places.z, my_lead);
+    take_normal(window, places.w >> 1u, places.w, my_lead);
 }
 
 fn count_four(places: vec4<u32>) {

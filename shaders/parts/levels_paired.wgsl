@@ -3,6 +3,9 @@
 
 const COUNTERS: u32 = max(BINS, LEAST_COUNTERS);
 
+// A row has few words for each lane: eight would take longer.
+const EIGHT_AHEAD: bool = false;
+
 // What all lanes add up to, in units of the least level's exponent: S in three parts of 16 bits, Q in four, carries not yet spread.
 const SHARED_WORDS: u32 = 7u;
 const SHARED_SQUARE: u32 = 3u;

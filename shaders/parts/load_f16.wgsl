@@ -25,11 +25,6 @@ fn widen_twice(word: u32, half: u32) -> u32 {
     return widen(word, half) << 1u;
 }
 
-// Its lowest 23 bits are the mantissa of the magnitude, as those of `other` are, which need no widening.
-fn with_mantissa(word: u32, other: u32) -> u32 {
-    return other;
-}
-
 // The bits of a word that belong to entry `half`.
 fn entry_bits(half: u32) -> u32 {
     return 0xffffu << (16u * half);

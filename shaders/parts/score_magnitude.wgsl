@@ -9,8 +9,3 @@ fn key_of(weight: u32, at: u32) -> u32 {
 fn twice_key_of(word: u32, half: u32, at: u32) -> u32 {
     return widen_twice(word, half);
 }
-
-// A number whose lowest 23 bits are the mantissa of the key, as those of `other` are: whichever takes less.
-fn with_mantissa_of_key(word: u32, other: u32) -> u32 {
-    return with_mantissa(word, other);
-}

@@ -82,8 +82,3 @@ fn product(weight: u32, norm: u32) -> u32 {
 fn twice_key_of(word: u32, half: u32, at: u32) -> u32 {
     return key_of(widen(word, half), at) << 1u;
 }
-
-// A number whose lowest 23 bits are the mantissa of the key, as those of `other` are: a product is made once.
-fn with_mantissa_of_key(word: u32, other: u32) -> u32 {
-    return other;
-}

@@ -10,17 +10,31 @@ const STRAY_WORDS: u32 = 32u / PER_WORD;
 
 var<workgroup> wg_strays: array<u32, MOST_STRAYS>;
 var<workgroup> wg_stray_count: atomic<u32>;
+// Those that a lane has met since the list is full: where they are many, lanes would wait for each other at one counter.
+var<private> my_more_strays: u32;
 
 fn clear_strays(lane: u32) {
+    my_more_strays = 0u;
     if (lane == 0u) {
         atomicStore(&wg_stray_count, 0u);
     }
 }
 
 fn take_stray(key: u32) {
+    if (atomicLoad(&wg_stray_count) > MOST_STRAYS) {
+        my_more_strays += 1u;
+        return;
+    }
     let number = atomicAdd(&wg_stray_count, 1u);
     if (number < MOST_STRAYS) {
         wg_strays[number] = key;
+    }
+}
+
+// At the end of the read, for who asks how many there are: until then all that is sure is whether they are more than the list holds.
+fn hand_in_strays() {
+    if (my_more_strays != 0u) {
+        atomicAdd(&wg_stray_count, my_more_strays);
     }
 }
 

@@ -76,7 +76,7 @@ impl Batch {
     ) -> Self {
         let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
         let rows = runs && contest_len <= tuning.longest_row;
-        let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups)).collect();
+        let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups, s.dtype)).collect();
         let (span, all_spans) = tuning.spans(&parts, groups, most_bytes);
         let capacity =
             if rows { 0 } else { tuning.candidates(contest_len, groups, slices.len() as u64, most_candidates) };
