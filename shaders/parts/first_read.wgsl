@@ -49,18 +49,17 @@ fn first_read(first: u32, end: u32, lane: u32) {
     // Where focus and window are the same one comparison tells of both.
     my_span = PLACES * u32(my_focus != 0u && my_focus == window_lowest(window.top));
     my_lead = 0x800000u | (params.digits >> 16u);
-    for (var spread = start; spread < end_word; spread += LANES * SPREAD_WORDS) {
-        let words = min(SPREAD_WORDS, (end_word - spread + LANES - 1u) / LANES);
-        for (var i = 0u; i < words; i += SHARE * PRODUCT_WORDS) {
-            for (var share = 0u; share < SHARE; share += 1u) {
-                for (var j = 0u; j < PRODUCT_WORDS; j += ROUND_WORDS) {
-                    read_round(&window, &next, spread + (i + share * PRODUCT_WORDS + j) * LANES, first, end, lane);
-                }
-                widen_products(&window);
+    var at = start;
+    while (at < end_word) {
+        for (var share = 0u; share < SHARE; share += 1u) {
+            for (var round = 0u; round < PRODUCT_WORDS / ROUND_WORDS; round += 1u) {
+                read_round(&window, &next, at, first, end, lane);
+                at += ROUND_WORDS * LANES;
             }
-            share_window(&window);
+            widen_products(&window);
         }
-        if (MANY_SPREADS) {
+        share_window(&window);
+        if (MANY_SPREADS && ((at - start) % (SPREAD_WORDS * LANES) == 0u || at >= end_word)) {
             workgroupBarrier();
             deposit_windows(lane);
             spread_carries(lane);
