@@ -20,7 +20,6 @@ var<private> my_lowest: u32;
 // worth nothing then.
 fn first_read(first: u32, end: u32, lane: u32) {
     clear_strays(lane);
-    clear_shared(lane);
     let start = first / PER_WORD;
     let end_word = (end + PER_WORD - 1u) / PER_WORD;
     // The next words are asked for before these are worked on.
@@ -35,6 +34,8 @@ fn first_read(first: u32, end: u32, lane: u32) {
     set_focus(top);
     let lowest = (max(top, LEVEL_REACH) - LEVEL_REACH) << EXPONENT_BITS;
     my_lowest = lowest;
+    // Nobody needs the sample any more.
+    clear_shared(lane);
 
     for (var four = start; four < end_word; four += AHEAD * LANES) {
         let words = next;

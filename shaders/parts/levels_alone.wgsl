@@ -49,8 +49,14 @@ fn deposit_levels(at: u32, sums: vec2<u32>, squares: vec2<u32>, squares_above: v
     }
 }
 
-// Lanes share nothing but the digits.
+// Lanes share nothing but the digits, and what lies in coarse bins: 64 levels of one, which would wait for each other at the contest's counter. That is nearly all
+// there is where levels and focus lie apart.
+const LEVEL_BINS: u32 = LEVELS >> (COARSE_BITS - 16u);
+
 fn clear_shared(lane: u32) {
+    if (lane < LEVEL_BINS) {
+        atomicStore(&wg_lane_words[lane], 0u);
+    }
 }
 
 // Whether there are more strays than are listed, and so more than are worth an addition each to the contest's bins: all workgroups would wait for each other
@@ -81,10 +87,18 @@ fn finish_sums(first: u32, end: u32, lane: u32) {
         count_in_bin(bin_of(0u, my_focus), count_of(LEVELS) - strays);
     }
     for (var place = lane; place < LEVELS; place += LANES) {
-        count_in_bin(bin_of((my_lowest + place) << 16u, my_focus), count_of(place));
+        let key = (my_lowest + place) << 16u;
+        if (key - my_focus < IN_FOCUS) {
+            count_in_bin(fine_bin(key - my_focus, my_focus), count_of(place));
+        } else {
+            atomicAdd(&wg_lane_words[place >> (COARSE_BITS - 16u)], count_of(place));
+        }
     }
     let are_many = workgroupUniformLoad(&wg_are_many) != 0u;
     my_are_many = are_many;
+    if (lane < LEVEL_BINS) {
+        count_in_bin(bin_of((my_lowest << 16u) + (lane << COARSE_BITS), my_focus), atomicLoad(&wg_lane_words[lane]));
+    }
     if (are_many) {
         for (var bin = lane; bin < COARSE_BINS + FOCUS_BINS; bin += LANES) {
             atomicStore(&wg_bins[bin], 0u);
