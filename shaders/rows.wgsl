@@ -1,6 +1,6 @@
 // Rows: many contests in one slice, each by one workgroup from its first sum to its last mask bit. All stages in one dispatch.
 //
-// Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row
+// Grid       one workgroup per row, for rows that are too long for `teams`; a lane takes every LANES'th word of the row, or every LANES'th four of words
 // Reads      every weight, so many times, from the second on from a cache that holds a row:
 //                 2  always
 //                +1  where more than 64 of them fit no window

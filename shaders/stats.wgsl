@@ -1,6 +1,6 @@
 // Stats: the exact sums of scores and of their squares, and the histogram of the first digit of their keys.
 //
-// Grid       one workgroup per `fold` parts of each contest; a lane takes every 256th word of them
+// Grid       one workgroup per `fold` parts of each contest; a lane takes every 256th word of them, or every 256th four of words
 // Reads      every weight once (4 bytes an entry of f32, 2 of f16 and bf16), and again from a cache those that fit no window
 // Writes     nothing per entry; at its end a workgroup adds its non-zero bins and digits to the contest's tally
 // Barriers   between its steps, and after every 2048 entries a lane; for bf16 between steps alone

@@ -1,4 +1,4 @@
-// Words of the mask where a lane's four words are neighbours: it knows the bits of each four in their order. The other choice is parts/gather_striped.wgsl.
+// Words of the mask where a lane's four words are neighbours: it knows the bits of each four in their order. The other choice is parts/gather_strided.wgsl.
 
 // Bits of a four, and lanes whose fours make a word of the mask.
 const FOUR_BITS: u32 = 4u * PER_WORD;

@@ -1,5 +1,5 @@
 // From decisions to words of the mask. A tile is some words of weights a lane, with at most 32 entries. Each lane keeps a bit per entry; then each
-// lane gathers the 32 bits of a mask word from the lanes that saw its entries: by parts/gather_striped.wgsl or parts/gather_fours.wgsl.
+// lane gathers the 32 bits of a mask word from the lanes that saw its entries: by parts/gather_strided.wgsl or parts/gather_fours.wgsl.
 
 @group(0) @binding(6) var<storage, read_write> mask: array<atomic<u32>>;
 

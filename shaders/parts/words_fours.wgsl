@@ -1,5 +1,5 @@
 // A lane's four words are neighbours, loaded and written as one: of contests that begin and end at a multiple of four words, as nearly all do. A four is
-// ours or it is not, all of it. One operation does what takes four of parts/words_striped.wgsl, and a lane knows neighbouring bits of the mask.
+// ours or it is not, all of it. One operation does what takes four of parts/words_strided.wgsl, and a lane knows neighbouring bits of the mask.
 
 const IN_FOURS: bool = true;
 

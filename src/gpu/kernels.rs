@@ -279,7 +279,8 @@ impl Kernels {
     /// * Places that follow from `Params`. Every binding has at least the bytes that the plan computes from the same numbers that the uniform `Params`
     ///   hand to the shader, and nobody can write `Params`.
     ///   * Weights, and word `at / 32` of the mask: only behind `at < params.len`, at the nearest place of a range, or in a sample of it
-    ///     (`common_exponent`: the last of so many steps ends before it does; a workgroup that has no entries takes none).
+    ///     (`common_exponent`: the last of so many steps ends before it does; a workgroup that has no entries takes none). Fours of words:
+    ///     only where contests begin and end with one (`plan::has_fours`), so that a four with an entry of a range has no other ones.
     ///   * Norms: `% params.columns`. Span counters: below `params.all_spans`.
     ///   * Records and tally: a contest below `params.groups`; a row's tally only for the mass, without which it has none.
     ///   * Arranged keys, their mask and records: where the grid of the plan puts an entry and a contest.
@@ -287,7 +288,8 @@ impl Kernels {
     /// * Places that are read from a buffer, of seven kinds:
     ///   1. a key's digit: by `bin_of` below `BINS` for every key of 31 bits and every focus of at most 239 powers of two, which is all that
     ///      `focus_below` makes; or a difference below `1 << left`, shifted to `LOW_BITS`;
-    ///   2. a level less the lowest, at most `LEVELS`, or its eleven lowest bits;
+    ///   2. a level less the lowest, at most `LEVELS`, or its eleven lowest bits; the coarse bin of a key, below `COARSE_BINS`, and the fine one of a stray
+    ///      in focus, compared with `FOCUS_BINS`;
     ///   3. an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44; and a window's top, at most 256, at 40;
     ///   4. a cut's span, compared with the slice's own;
     ///   5. the entry of a bad key among arranged ones;

@@ -431,10 +431,10 @@ impl Pipeline {
             source.extend(parts.iter().copied());
         }
         if self.stage.parts().contains(&WORDS) {
-            source.push_str(if self.fours { wgsl!("parts/words_fours") } else { wgsl!("parts/words_striped") });
+            source.push_str(if self.fours { wgsl!("parts/words_fours") } else { wgsl!("parts/words_strided") });
         }
         if self.stage.parts().contains(&MASK_WORDS) {
-            source.push_str(if self.fours { wgsl!("parts/gather_fours") } else { wgsl!("parts/gather_striped") });
+            source.push_str(if self.fours { wgsl!("parts/gather_fours") } else { wgsl!("parts/gather_strided") });
         }
         if let Stage::Teams(i) = self.stage {
             let (_, team) = tuning.teams[i];
