@@ -3,8 +3,9 @@
 use super::buffers::{Buffers, Own, check, part};
 use super::kernels::{Bindings, Kernels, Slice};
 use super::layout::{self, Params, Record};
-use super::plan::Plan;
+use super::plan::{Batch, Plan};
 use super::shaders::Stage;
+use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind};
 use crate::plan;
 use crate::rule::Score;
@@ -32,26 +33,16 @@ struct Bound {
 }
 
 impl Kernels {
-    /// Compile what a plan needs, so that binding it for the first time does not wait for the compiler.
+    /// Compile what a plan needs, so that binding it for the first time does not wait for the compiler: unless weights begin at an offset that is no multiple of
+    /// 16 bytes, which few devices allow and whose pipelines are others.
     pub fn warm_up(&self, plan: &Plan) {
-        use Stage::{
-            Apply, Arrange, Budget, Edges, Focus, Histogram, Measure, Narrow, Restore, Settle, Sift, Stats, Ties, Zero,
-        };
-        let score = if plan.grid.is_some() { Score::Magnitude } else { plan.rule.score };
+        use Stage::{Arrange, Edges, Measure, Restore, Zero};
         for batch in &plan.batches {
             for slice in &batch.slices {
                 let fours = plan::has_fours(slice.len / batch.groups, slice.dtype);
-                let compile = |stage, write| self.compile(stage, slice.dtype, score, write, plan.mass, fours);
-                let row = [self.rows_stage(batch.contest_len)];
-                let contest = [Focus, Stats, Budget, Narrow, Sift, Histogram, Ties, Settle, Apply];
-                for &stage in if batch.rows { &row[..] } else { &contest } {
-                    compile(stage, false);
-                    if !plan.is_apart() {
-                        compile(stage, true);
-                    }
-                }
+                self.compile_stages(plan, batch, slice.dtype, fours);
                 if plan.mass {
-                    compile(Measure { rows: batch.rows }, false);
+                    self.compile(Measure { rows: batch.rows }, slice.dtype, plan.rule.score, false, true, false);
                 }
             }
         }
@@ -65,6 +56,20 @@ impl Kernels {
                 self.compile(Zero, slice.dtype, plan.rule.score, true, false, false);
             } else if plan::has_edges(slice.len / plan.groups, slice.dtype) {
                 self.compile(Edges, slice.dtype, plan.rule.score, true, false, false);
+            }
+        }
+    }
+
+    /// The stages that decide a slice.
+    fn compile_stages(&self, plan: &Plan, batch: &Batch, dtype: Dtype, fours: bool) {
+        use Stage::{Apply, Budget, Focus, Histogram, Narrow, Settle, Sift, Stats, Ties};
+        let score = if plan.grid.is_some() { Score::Magnitude } else { plan.rule.score };
+        let row = [self.rows_stage(batch.contest_len)];
+        let contest = [Focus, Stats, Budget, Narrow, Sift, Histogram, Ties, Settle, Apply];
+        for &stage in if batch.rows { &row[..] } else { &contest } {
+            self.compile(stage, dtype, score, false, plan.mass, fours);
+            if !plan.is_apart() {
+                self.compile(stage, dtype, score, true, plan.mass, fours);
             }
         }
     }
@@ -155,6 +160,11 @@ impl Kernels {
         });
 
         self.warm_up(plan);
+        for (batch, bound) in plan.batches.iter().zip(&batches) {
+            for slice in bound.slices.iter().filter(|slice| !slice.fours) {
+                self.compile_stages(plan, batch, slice.dtype, false);
+            }
+        }
         let start = buffers.workspace.offset;
         let mut clear = Vec::new();
         for (batch, at) in plan.batches.iter().zip(&workspace.batches) {

@@ -140,6 +140,8 @@ pub(crate) struct Slice {
     pub(crate) score: Score,
     /// Whether the sum of what is kept is wanted.
     mass: bool,
+    /// Whether a lane may take four words at once.
+    pub(crate) fours: bool,
     /// Bind groups for looking and for writing.
     read: wgpu::BindGroup,
     write: Option<wgpu::BindGroup>,
@@ -350,7 +352,12 @@ impl Kernels {
         };
         let write = b.zeroed.as_ref().map(|(zeroed, _)| group(zeroed, true));
         let zeroed = b.zeroed.as_ref().map_or(dtype, |&(_, dtype)| dtype);
-        Slice { params, dtype, zeroed, score, mass, read: group(&b.weights, false), write }
+        // Devices whose offsets may be multiples of less exist.
+        let is_aligned = |b: &wgpu::BufferBinding<'_>| b.offset.is_multiple_of(16);
+        let fours = plan::has_fours(params.group_len.into(), dtype)
+            && is_aligned(&b.weights)
+            && b.zeroed.as_ref().is_none_or(|(zeroed, _)| is_aligned(zeroed));
+        Slice { params, dtype, zeroed, score, mass, fours, read: group(&b.weights, false), write }
     }
 
     /// Where the first digit is to be fine, from a sample of one slice of the contests.
@@ -489,8 +496,7 @@ impl Kernels {
         workgroups: u32,
     ) {
         let dtype = if stage == Stage::Zero { slice.zeroed } else { slice.dtype };
-        let Slice { score, mass, .. } = *slice;
-        let fours = plan::has_fours(slice.params.group_len.into(), dtype);
+        let Slice { score, mass, fours, .. } = *slice;
         let pipeline = Pipeline { stage, dtype, score, write, mass, subgroup: self.subgroup, fours };
         let group = if write { slice.write.as_ref().unwrap_or(&slice.read) } else { &slice.read };
         pass.set_pipeline(self.pipeline(pipeline));
