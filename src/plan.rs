@@ -1,6 +1,7 @@
 //! Sizes: how a slice of weights is divided among workgroups. Pure numbers, no device.
 
 use crate::dtype::Dtype;
+use crate::rule::Score;
 
 /// The largest slice: its entries times four must fit 32 bits, for the report of a bad one.
 pub(crate) const MOST_ENTRIES: u64 = (1 << 30) - 1;
@@ -22,7 +23,7 @@ pub struct Tuning {
     /// Workgroups of the first read at most, all contests together: each adds two thousand counters of its own to the contest's. And of stages that may
     /// have nothing to do.
     pub(crate) readers: u64,
-    /// The same of bf16: a workgroup has two thousand counters for its levels besides.
+    /// The same of levels of bf16: a workgroup has two thousand counters for these besides.
     pub(crate) level_readers: u64,
     /// Entries below which a workgroup would spend its time on clearing and emptying its bins.
     pub(crate) least_part: u64,
@@ -112,15 +113,15 @@ impl Tuning {
     }
 
     /// Parts of `groups` contests with `group_len` entries each. A contest that does not begin at a multiple of 32 entries has a first part that
-    /// is up to 31 entries shorter.
-    pub(crate) fn parts(&self, group_len: u64, groups: u64, dtype: Dtype) -> Parts {
+    /// is up to 31 entries shorter. `levels`: keys are counted by levels ([`has_levels`]).
+    pub(crate) fn parts(&self, group_len: u64, groups: u64, levels: bool) -> Parts {
         let most = (self.most_parts / groups).max(1);
         let len = group_len.div_ceil(most).max(self.least_part).next_multiple_of(32);
         let slack = if groups == 1 { 0 } else { 31 };
         // Where all places for candidates are taken, a lane has sixteen.
         let refiners = (group_len / self.candidate_share).div_ceil(16 * u64::from(self.lanes)).clamp(1, self.refiners);
         let count = (group_len + slack).div_ceil(len);
-        let readers = if dtype == Dtype::Bf16 { self.level_readers } else { self.readers };
+        let readers = if levels { self.level_readers } else { self.readers };
         let fold = (count * groups).div_ceil(readers).min(count);
         Parts { count, len, fold, refiners: refiners.min(count.div_ceil(fold)) }
     }
@@ -165,6 +166,11 @@ pub(crate) fn weight_bytes(len: u64, dtype: Dtype) -> u64 {
 /// Whether contests of this length share words with each other, or with what lies behind them.
 pub(crate) fn has_edges(group_len: u64, dtype: Dtype) -> bool {
     !(group_len * dtype.size() as u64).is_multiple_of(4)
+}
+
+/// Whether so few keys are possible that each has a counter of its own.
+pub(crate) fn has_levels(dtype: Dtype, score: Score) -> bool {
+    dtype == Dtype::Bf16 && score != Score::Wanda
 }
 
 /// Whether contests of this length begin and end at multiples of four words, so that a lane can take as many at once.

@@ -177,6 +177,12 @@ fn rows_of_every_size_give_the_same_answer() {
         normal(Kind::F32, 3, 60_001),
         distribution("int8_levels").weights(Kind::F32, 2, 65_535, 10),
         normal(Kind::F32, 2, 65_536),
+        // In fours of words that begin between two words of the mask.
+        normal(Kind::F32, 3, 65_540),
+        mixture(Kind::Bf16, 3, 65_544, 11),
+        normal(Kind::E4m3, 3, 65_552),
+        normal(Kind::F32, 30, 4100),
+        mixture(Kind::F16, 30, 4104, 12),
     ] {
         let rule = Rule::new().with_granularity(Granularity::Row);
         check("rows", &weights, &rule, &gpu.prune(&gpu.kernels(), &weights, &rule, true).unwrap());

@@ -36,10 +36,42 @@ fn carry_four(words: vec4<u32>, four: u32, i: u32, threshold: u32, limit: u32, f
         carry_ours(words.y, at.y, least, first, end);
         carry_ours(words.x, at.x, least, first, end);
         note_four(i);
-    } else if (!IN_FOURS || ours) {
+    } else if (!IN_FOURS) {
         for (var j = 0u; j < 4u; j += 1u) {
             carry_some(at[j], words[j], i + j, threshold, limit, first, end);
         }
+    } else if (ours) {
+        decide_four(words, at, i, threshold, limit);
+    }
+}
+
+// Four words that lie together and are ours, entry by entry.
+fn decide_four(words: vec4<u32>, at: vec4<u32>, i: u32, threshold: u32, limit: u32) {
+    let x = decide_word(words.x, at.x, i, threshold, limit);
+    let y = decide_word(words.y, at.y, i + 1u, threshold, limit);
+    let z = decide_word(words.z, at.z, i + 2u, threshold, limit);
+    let w = decide_word(words.w, at.w, i + 3u, threshold, limit);
+    keep_four(at, words, vec4<u32>(x, y, z, w));
+}
+
+// A word that is ours: the bits of what is kept.
+fn decide_word(word: u32, word_at: u32, i: u32, threshold: u32, limit: u32) -> u32 {
+    var bits = 0u;
+    for (var half = 0u; half < PER_WORD; half += 1u) {
+        let at = word_at * PER_WORD + half;
+        bits |= entry_bits(half) * is_ahead(key_of(widen(word, half), at), at, i * PER_WORD + half, threshold, limit);
+    }
+    return bits;
+}
+
+// What is written together with entry `at`, its word or four: who looks at another entry of that writes the same.
+fn carry_entry(at: u32, threshold: u32, limit: u32, first: u32, end: u32) {
+    let word_at = at / PER_WORD;
+    if (IN_FOURS) {
+        let four = word_at / 4u * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+        decide_four(words_at(four), four, 0u, threshold, limit);
+    } else {
+        carry_some(word_at, load_word(word_at), 0u, threshold, limit, first, end);
     }
 }
 

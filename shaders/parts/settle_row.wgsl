@@ -73,8 +73,7 @@ fn row_settle(range: Range, threshold: u32, limit: u32, found: u32, lane: u32) {
                 if (params.mask != 0u) {
                     atomicAnd(&mask[at / 32u], ~(1u << (at % 32u)));
                 }
-                // The whole word: who looks at another entry of it writes the same.
-                carry_some(at / PER_WORD, load_word(at / PER_WORD), 0u, threshold, limit, range.first, range.end);
+                carry_entry(at, threshold, limit, range.first, range.end);
             }
         }
     }

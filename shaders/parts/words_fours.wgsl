@@ -13,9 +13,10 @@ fn nth_word(start: u32, i: u32, lane: u32) -> u32 {
     return start + i / 4u * (4u * LANES) + 4u * lane + i % 4u;
 }
 
-// A lane's four words, or others of the range where these lie outside.
+// A lane's four words, or others of the range where these lie outside; of a range without entries, the four before it. (What `clamp` makes of bounds that lie the wrong
+// way round differs from language to language.)
 fn words_of(start: u32, first: u32, end: u32, lane: u32) -> vec4<u32> {
-    return weights[clamp(start / 4u + lane, first / (4u * PER_WORD), (end - 1u) / (4u * PER_WORD))];
+    return weights[min(max(start / 4u + lane, first / (4u * PER_WORD)), (end - 1u) / (4u * PER_WORD))];
 }
 
 // The same where none lies before the range.

@@ -50,7 +50,8 @@ impl Engine {
     pub(crate) fn contest(&self, rule: &Rule, digits: usize, pieces: Vec<(u64, Dtype)>) -> Result<Contest<'_>, Error> {
         let turn = self.turn();
         let tuning = *self.kernels.tuning();
-        let parts: Vec<_> = pieces.iter().map(|&(len, dtype)| tuning.parts(len, 1, dtype)).collect();
+        let parts: Vec<_> =
+            pieces.iter().map(|&(len, dtype)| tuning.parts(len, 1, plan::has_levels(dtype, rule.score))).collect();
         let (span, all_spans) = tuning.spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
         let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();

@@ -87,9 +87,9 @@ impl Engine {
     }
 
     /// How `groups` contests of `len` neighbours each are divided: parts, spans of them and how many, candidates.
-    pub(crate) fn divided(&self, len: u64, groups: u64, dtype: Dtype) -> (Parts, u64, u64, u64) {
+    pub(crate) fn divided(&self, len: u64, groups: u64, levels: bool) -> (Parts, u64, u64, u64) {
         let tuning = self.kernels.tuning();
-        let parts = tuning.parts(len, groups, dtype);
+        let parts = tuning.parts(len, groups, levels);
         let (span, all_spans) = tuning.spans(&[parts], groups, self.max_binding());
         (parts, span, all_spans, tuning.candidates(len, groups, 1, self.max_binding()))
     }

@@ -36,15 +36,20 @@ impl Kernels {
     /// Compile what a plan needs, so that binding it for the first time does not wait for the compiler: unless weights begin at an offset that is no multiple of
     /// 16 bytes, which few devices allow and whose pipelines are others.
     pub fn warm_up(&self, plan: &Plan) {
-        use Stage::{Arrange, Edges, Measure, Restore, Zero};
         for batch in &plan.batches {
             for slice in &batch.slices {
                 let fours = plan::has_fours(slice.len / batch.groups, slice.dtype);
                 self.compile_stages(plan, batch, slice.dtype, fours);
-                if plan.mass {
-                    self.compile(Measure { rows: batch.rows }, slice.dtype, plan.rule.score, false, true, false);
-                }
             }
+        }
+        self.compile_rest(plan);
+    }
+
+    /// All but the stages that decide a slice.
+    fn compile_rest(&self, plan: &Plan) {
+        use Stage::{Arrange, Edges, Measure, Restore, Zero};
+        for batch in plan.batches.iter().filter(|_| plan.mass) {
+            self.compile(Measure { rows: batch.rows }, Dtype::F32, plan.rule.score, false, true, false);
         }
         for slice in &plan.slices {
             if plan.grid.is_some() {
@@ -159,12 +164,10 @@ impl Kernels {
             slice(plan.slices[0].key_dtype(plan.rule.score), plan.rule.score, &own[0], [keys, records, bad, mask])
         });
 
-        self.warm_up(plan);
         for (batch, bound) in plan.batches.iter().zip(&batches) {
-            for slice in bound.slices.iter().filter(|slice| !slice.fours) {
-                self.compile_stages(plan, batch, slice.dtype, false);
-            }
+            bound.slices.iter().for_each(|slice| self.compile_stages(plan, batch, slice.dtype, slice.fours));
         }
+        self.compile_rest(plan);
         let start = buffers.workspace.offset;
         let mut clear = Vec::new();
         for (batch, at) in plan.batches.iter().zip(&workspace.batches) {

@@ -290,8 +290,8 @@ impl Kernels {
     /// * Places that are read from a buffer, of seven kinds:
     ///   1. a key's digit: by `bin_of` below `BINS` for every key of 31 bits and every focus of at most 239 powers of two, which is all that
     ///      `focus_below` makes; or a difference below `1 << left`, shifted to `LOW_BITS`;
-    ///   2. a level less the lowest, at most `LEVELS`, or its eleven lowest bits; the coarse bin of a key, below `COARSE_BINS`, and the fine one of a stray
-    ///      in focus, compared with `FOCUS_BINS`;
+    ///   2. a level less the lowest, at most `LEVELS`, or its eleven lowest bits; of a level among these its coarse bin, below `LEVEL_BINS`; the
+    ///      coarse bin of a key, below `COARSE_BINS`, and the fine one of a stray in focus, compared with `FOCUS_BINS`;
     ///   3. an exponent, at most 254 behind the test for `KEY_END`, which puts a sum's last digit at 37 of 44; and a window's top, at most 256, at 40;
     ///   4. a cut's span, compared with the slice's own;
     ///   5. the entry of a bad key among arranged ones;
@@ -352,11 +352,8 @@ impl Kernels {
         };
         let write = b.zeroed.as_ref().map(|(zeroed, _)| group(zeroed, true));
         let zeroed = b.zeroed.as_ref().map_or(dtype, |&(_, dtype)| dtype);
-        // Devices whose offsets may be multiples of less exist.
-        let is_aligned = |b: &wgpu::BufferBinding<'_>| b.offset.is_multiple_of(16);
-        let fours = plan::has_fours(params.group_len.into(), dtype)
-            && is_aligned(&b.weights)
-            && b.zeroed.as_ref().is_none_or(|(zeroed, _)| is_aligned(zeroed));
+        // There are devices whose offsets may be multiples of less.
+        let fours = plan::has_fours(params.group_len.into(), dtype) && b.weights.offset.is_multiple_of(16);
         Slice { params, dtype, zeroed, score, mass, fours, read: group(&b.weights, false), write }
     }
 

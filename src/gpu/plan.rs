@@ -69,6 +69,7 @@ impl Batch {
     fn new(
         tuning: &Tuning,
         slices: Vec<TensorSpec>,
+        score: Score,
         groups: u64,
         runs: bool,
         digits: usize,
@@ -76,7 +77,8 @@ impl Batch {
     ) -> Self {
         let contest_len = slices.iter().map(|s| s.len).sum::<u64>() / groups;
         let rows = runs && contest_len <= tuning.longest_row;
-        let parts: Vec<Parts> = slices.iter().map(|s| tuning.parts(s.len / groups, groups, s.dtype)).collect();
+        let parts_of = |s: &TensorSpec| tuning.parts(s.len / groups, groups, plan::has_levels(s.dtype, score));
+        let parts: Vec<Parts> = slices.iter().map(parts_of).collect();
         let (span, all_spans) = tuning.spans(&parts, groups, most_bytes);
         let capacity =
             if rows { 0 } else { tuning.candidates(contest_len, groups, slices.len() as u64, most_candidates) };
@@ -440,7 +442,7 @@ impl Kernels {
         let mut grid = None;
         let batches = match rule.granularity {
             Granularity::Global | Granularity::Tensor => {
-                vec![Batch::new(self.tuning(), judged, 1, false, digits, room)]
+                vec![Batch::new(self.tuning(), judged, rule.score, 1, false, digits, room)]
             }
             Granularity::Segments => {
                 return Err(Error::invalid("a job decides about contests of a matrix, and segments are none"));
@@ -448,13 +450,13 @@ impl Kernels {
             granularity => {
                 let blocks = Grid::of(slices[0], granularity)?;
                 if let Some(run) = blocks.run() {
-                    vec![Batch::new(self.tuning(), judged, slices[0].len / run, true, digits, room)]
+                    vec![Batch::new(self.tuning(), judged, rule.score, slices[0].len / run, true, digits, room)]
                 } else {
                     grid = Some(blocks);
                     let keys = |Class { count, len }| {
                         let (groups, len) = (count as u64, len as u64);
                         let spec = TensorSpec { dtype: Dtype::F32, len: groups * len, row_len: len, scores: None };
-                        Batch::new(self.tuning(), vec![spec], groups, true, digits, room)
+                        Batch::new(self.tuning(), vec![spec], Score::Magnitude, groups, true, digits, room)
                     };
                     blocks.classes().map(keys).collect()
                 }

@@ -36,7 +36,8 @@ impl Engine {
         let is_long = row_len as u64 > self.kernels.tuning().longest_row;
         let stride = if is_long { TALLY * 8 } else { ROW_SUMS * 4 };
         let state = if is_long {
-            let (parts, span, all_spans, capacity) = self.divided(row_len as u64, groups as u64, keys.parts().1);
+            let (parts, span, all_spans, capacity) =
+                self.divided(row_len as u64, groups as u64, crate::plan::has_levels(keys.parts().1, rule.score));
             params.parts = parts.count as u32;
             params.part_len = parts.len as u32;
             params.fold = parts.fold as u32;

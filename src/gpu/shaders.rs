@@ -4,7 +4,7 @@
 //! parts. A variant is another choice of a part that defines the same functions.
 
 use crate::dtype::Dtype;
-use crate::plan::Tuning;
+use crate::plan::{self, Tuning};
 use crate::rule::Score;
 
 /// What a pipeline does.
@@ -369,14 +369,9 @@ impl Pipeline {
         self.mass &= self.stage.weighs();
         self.fours &= self.stage.streams();
         // A row of levels adds up few numbers: what its lanes would join takes longer (benches/README.md).
-        let is_told_by_levels = self.stage == Stage::Rows && self.has_few_levels() && !self.mass;
+        let is_told_by_levels = self.stage == Stage::Rows && plan::has_levels(self.dtype, self.score) && !self.mass;
         self.subgroup &= self.stage.joins() && !is_told_by_levels;
         self
-    }
-
-    /// Whether so few keys are possible that each has a counter of its own.
-    fn has_few_levels(self) -> bool {
-        self.dtype == Dtype::Bf16 && self.score != Score::Wanda
     }
 
     /// The number of the canonical pipeline, below [`COUNT`].
@@ -417,12 +412,12 @@ impl Pipeline {
         if self.stage.parts().contains(&SUMS) {
             source.push_str(if sums { wgsl!("parts/sums_take") } else { wgsl!("parts/sums_skip") });
         }
-        let has_few_levels = self.has_few_levels();
+        let has_levels = plan::has_levels(self.dtype, self.score);
         if self.stage.parts().contains(&CARRY_OUT) {
-            source.push_str(if has_few_levels { wgsl!("parts/carry_word_bf16") } else { wgsl!("parts/carry_word") });
+            source.push_str(if has_levels { wgsl!("parts/carry_word_bf16") } else { wgsl!("parts/carry_word") });
         }
         if self.stage.parts().contains(&SAMPLE) {
-            let parts = match (has_few_levels, self.stage == Stage::Rows) {
+            let parts = match (has_levels, self.stage == Stage::Rows) {
                 (true, true) => FIRST_READ_LEVELS_ROW,
                 (true, false) => FIRST_READ_LEVELS,
                 (false, true) => FIRST_READ_ROW,

@@ -359,18 +359,12 @@ pub(crate) const LENGTHS: &[usize] = &[
     4095,
     4096,
     4097, // a tile
-    1008,
-    1040,
-    4080,
-    4112, // whole fours of words, not of tiles
     8191,
     8192,
     8193, // two tiles, a workgroup's share of f16
-    8208,
     16383,
     16384,
     16385,
-    16_400,
     32767,
     32768,
     32769, // 16 KiB and more of workgroup memory
@@ -384,6 +378,16 @@ pub(crate) const LENGTHS: &[usize] = &[
     131_073, // two chunks
     262_143,
     262_145, // a table of chunks
+    1008,
+    1040,
+    4080,
+    4112,
+    8176,
+    8208,
+    16_368,
+    16_400,
+    65_520,
+    65_552, // whole fours of words, and not of tiles
 ];
 
 /// Lengths of a row.
@@ -392,7 +396,8 @@ pub(crate) const ROW_LENGTHS: &[usize] = &[
     15, 16, 17, 31, 32, 33, // words of the mask that rows share
     64, 65, 127, 128, 129, 255, 256, 257, // a workgroup
     700, 1023, 1024, 1025, 1536, // layers of real models
-    2064, 4080, 4100, 4112, 8176, 8208, // whole fours of words, and not of tiles
+    2064, 4080, 4112, 8176, 8208, // whole fours of words, and not of tiles
+    4100, // of f32 alone
     4095, 4096, 4097, // a tile
     8191, 8193, 11_008, // more than one tile
     16_385, 40_001, // more than workgroup memory
