@@ -124,10 +124,10 @@ fn tensor(choices: &mut impl Choices, size: Size, question: &Question, alike: Op
         Size::Tiny => (1 + choices.below(5), 1 + choices.below(20)),
         Size::Edges => {
             let row_len = match choices.below(16) {
-                // Of one workgroup, of several, of a tile and more.
+                // Of one workgroup, of several, of a tile and more; some of them whole fours of words.
                 0..4 => ROW_LENGTHS[choices.below(ROW_LENGTHS.iter().filter(|&&len| len <= 1025).count())],
-                4 => choices.of(&[2047, 2048, 2049, 4095, 4096, 4097]) + choices.below(3),
-                5 if choices.one_in(4) => choices.of(&[8191, 8192, 16_384, 32_769, 65_537]) + choices.below(3),
+                4 => choices.of(&[2047, 2049, 2062, 4095, 4097, 4110]) + choices.below(3),
+                5 if choices.one_in(4) => choices.of(&[8191, 8206, 16_384, 32_766, 65_537, 65_550]) + choices.below(3),
                 _ => 1 + choices.below(130),
             };
             (1 + choices.below((600 / row_len).clamp(1, 8)), row_len)

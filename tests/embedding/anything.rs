@@ -45,7 +45,9 @@ fn any_rows_that_a_workgroup_takes() {
     ask_of(if small() { 10 } else { 60 }, 40_000, |rng| {
         let kind = rng.of(&[Kind::F32, Kind::Bf16, Kind::F16, Kind::Bf16, Kind::F32, Kind::E4m3]);
         let longest = if rng.one_in(8) { 30_000 } else { 6000 };
-        let (rows, row_len) = (1 + rng.below(3), 1025 + rng.below(longest));
+        // Every other one in whole fours of words.
+        let whole = rng.of(&[1, 16]);
+        let (rows, row_len) = (1 + rng.below(3), (1025 + rng.below(longest)).next_multiple_of(whole));
         let seed = rng.below(1 << 32) as u64;
         let mut tensor = match rng.below(4) {
             0 => distribution("normal").weights(kind, rows, row_len, seed),
