@@ -225,7 +225,26 @@ impl<'a> Drive<'a> {
         let dtypes: Vec<_> = pieces.iter().map(|p| self.key_dtype(p.tensor)).collect();
         let digits = dtypes.iter().map(|&dtype| narrow::digits_of(dtype, self.judge.rule.score)).max().unwrap_or(3);
         let lens = pieces.iter().zip(dtypes).map(|(piece, dtype)| (piece.range.end - piece.range.start, dtype));
-        let mut contest = self.judge.contest(digits, lens.collect(), 1)?;
+        let lens: Vec<_> = lens.collect();
+        let mut contest = loop {
+            let mut contest = self.judge.contest(digits, lens.clone(), 1)?;
+            match self.narrow(&mut contest, &pieces) {
+                Ok(()) => break contest,
+                // Nothing is carried out yet. Piece by piece there may be memory enough.
+                Err(error) if error.kind() == ErrorKind::OutOfMemory && contest.gives_way() => {}
+                Err(error) => return Err(error),
+            }
+        };
+        for (i, piece) in pieces.iter().enumerate() {
+            if !self.input.only_looks() || !contest.passes_by(piece.range.end - piece.range.start) {
+                self.with_piece(piece, |_, work| contest.apply(i, work))?;
+            }
+        }
+        contest.settle()
+    }
+
+    /// All of a contest before anything is carried out.
+    fn narrow(&mut self, contest: &mut Contest<'_>, pieces: &[Piece]) -> Result<(), Error> {
         for (i, piece) in pieces.iter().enumerate() {
             let spec = self.input.tensors()[piece.tensor];
             self.with_keys(piece, spec, |keys| contest.stats(i, keys, piece))?;
@@ -238,12 +257,7 @@ impl<'a> Drive<'a> {
             }
             contest.narrow()?;
         }
-        for (i, piece) in pieces.iter().enumerate() {
-            if !self.input.only_looks() || !contest.passes_by(i, piece.range.end - piece.range.start) {
-                self.with_piece(piece, |_, work| contest.apply(i, work))?;
-            }
-        }
-        contest.settle()
+        Ok(())
     }
 
     /// Carry out what was decided about each contest.

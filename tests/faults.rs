@@ -70,6 +70,29 @@ fn fails_in_the_middle() {
     }
 }
 
+/// What does not fit the device's memory as a whole is shown to it piece by piece.
+#[test]
+fn a_contest_that_finds_no_memory_takes_less_of_it() {
+    for fault in ["short:1", "short:3"] {
+        with_fault(fault, "takes_less_memory");
+    }
+}
+
+#[test]
+#[ignore = "a_contest_that_finds_no_memory_takes_less_of_it runs it"]
+fn takes_less_memory() {
+    let weights = weights();
+    for granularity in [Granularity::Tensor, Granularity::Global] {
+        let [got, want] = [&gpus()[0].pruner, &Pruner::cpu()].map(|pruner| {
+            let mut bytes: Vec<_> = weights.iter().map(|weights| weights.bytes.clone()).collect();
+            assert!(prune(pruner, &weights, &mut bytes, granularity).is_none(), "{granularity:?}");
+            let tensors: Vec<_> = weights.iter().map(|weights| tensor(weights, &weights.bytes)).collect();
+            (bytes, pruner.mask(&tensors, &Rule::new().with_granularity(granularity)).unwrap())
+        });
+        assert!(got == want, "{granularity:?}");
+    }
+}
+
 /// All rows of a piece are one submission, be they a workgroup's each or shared by many; columns too.
 #[test]
 fn rows_of_any_length_take_one_call_of_a_device() {

@@ -57,11 +57,20 @@ impl Contest<'_> {
     }
 
     /// Where nothing is to be carried out: whether the last pass can do without this piece of so many entries.
-    pub(super) fn passes_by(&mut self, _i: usize, len: u64) -> bool {
+    pub(super) fn passes_by(&mut self, len: u64) -> bool {
         match self {
             Contest::Cpu(contest, _) => contest.passes_by(len),
             #[cfg(feature = "gpu")]
-            Contest::Gpu(contest) => contest.passes_by(_i),
+            Contest::Gpu(contest) => contest.passes_by(),
+        }
+    }
+
+    /// Whether it is worth beginning again after there was no memory.
+    pub(super) fn gives_way(&mut self) -> bool {
+        match self {
+            Contest::Cpu(..) => false,
+            #[cfg(feature = "gpu")]
+            Contest::Gpu(contest) => contest.gives_way(),
         }
     }
 

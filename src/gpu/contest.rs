@@ -1,6 +1,6 @@
 //! One contest over any number of pieces on the device: the same stages, in the same order, as `cpu/contest.rs`.
 //!
-//! Pieces that fit stay on the device, and all stages are one submission when the first mask is asked for. Others are uploaded
+//! Pieces that fit stay on the device, and all stages are one submission when the last one is there. Others are uploaded
 //! again for every pass.
 
 use super::engine::{Engine, Loaded, State, bad};
@@ -16,6 +16,7 @@ use crate::plan;
 use crate::rule::Rule;
 use crate::sums::{Accumulator, Moments, SQUARE_LIMBS, SUM_LIMBS};
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 
 /// A contest in progress; see `cpu::Contest` for the order of calls.
 pub(crate) struct Contest<'e> {
@@ -26,6 +27,8 @@ pub(crate) struct Contest<'e> {
     known: u32,
     pieces: Vec<Piece>,
     resident: bool,
+    /// What all pieces take on the device.
+    bytes: u64,
     state: State,
     encoder: wgpu::CommandEncoder,
     len: u64,
@@ -55,7 +58,7 @@ impl Engine {
         let (span, all_spans) = tuning.spans(&parts, 1, self.max_binding());
         let len = pieces.iter().map(|&(len, _)| len).sum();
         let bytes: u64 = pieces.iter().map(|&(len, dtype)| plan::weight_bytes(len, dtype)).sum();
-        let resident = bytes <= self.resident;
+        let resident = bytes <= self.resident.load(Ordering::Relaxed);
         // What is uploaded again is read again: candidates would save nothing.
         let capacity = if resident { tuning.candidates(len, 1, pieces.len() as u64, self.max_binding()) } else { 0 };
         let state = self.state(1, TALLY * 8, all_spans, pieces.len() as u64, capacity)?;
@@ -91,6 +94,7 @@ impl Engine {
             known: 0,
             pieces,
             resident,
+            bytes,
             state,
             encoder: self.encoder(),
             len,
@@ -126,7 +130,7 @@ impl Contest<'_> {
 
     pub(crate) fn narrow(&mut self) -> Result<(), Error> {
         if self.resident {
-            return Ok(());
+            return self.masks_of_all();
         }
         // Any slice knows the contest; an empty one will do.
         let params = Params { len: 0, ..self.pieces[0].params };
@@ -157,17 +161,25 @@ impl Contest<'_> {
         self.submit()
     }
 
-    /// Where nothing is to be carried out: whether piece `i` says nothing in the last pass. What is resident is all done with the first.
-    pub(crate) fn passes_by(&self, i: usize) -> bool {
-        self.resident && i > 0
+    /// Where nothing is to be carried out: whether the last pass is not needed.
+    pub(crate) fn passes_by(&self) -> bool {
+        self.resident
+    }
+
+    /// After the device has run out of memory: whether the contest will take less of it when it is begun again, as all that are as large will.
+    pub(crate) fn gives_way(&mut self) -> bool {
+        if !self.resident || self.bytes == 0 {
+            return false;
+        }
+        self.pieces.iter_mut().for_each(|piece| piece.loaded = None);
+        // What waits to be uploaded keeps its buffers. Whether that ends well, the next attempt will tell.
+        let _ = transfer::wait_for_uploads(&self.engine.device);
+        self.engine.resident.fetch_min(self.bytes - 1, Ordering::Relaxed);
+        true
     }
 
     pub(crate) fn apply(&mut self, i: usize, mut piece: cpu::Piece<'_>) -> Result<(), Error> {
-        if self.resident {
-            if i == 0 {
-                self.masks_of_all()?;
-            }
-        } else {
+        if !self.resident {
             let loaded = self.load(i, &piece.keys())?;
             {
                 let mut pass = self.encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -10,6 +10,7 @@ use crate::key::{Bad, Keys};
 use crate::narrow;
 use crate::plan::{self, Parts};
 use crate::rule::{Rule, Score};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An open device and its kernels.
@@ -17,8 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) struct Engine {
     pub(crate) device: Device,
     pub(crate) kernels: Kernels,
-    /// Weights of this many bytes stay on the device between passes.
-    pub(crate) resident: u64,
+    /// Weights of this many bytes stay on the device between passes; fewer, once that was too much for its memory.
+    pub(crate) resident: AtomicU64,
     /// One call at a time: what goes wrong on a device is told to all who share it. And a context of GL belongs to one thread; wgpu
     /// panics after waiting for it for a few seconds.
     turns: Mutex<()>,
@@ -63,7 +64,7 @@ impl Engine {
         } else {
             options.max_shared_bytes.filter(|_| device.adapter.is_integrated()).unwrap_or(RESIDENT_HARDWARE)
         };
-        Ok(Self { device, kernels, resident, turns: Mutex::default() })
+        Ok(Self { device, kernels, resident: resident.into(), turns: Mutex::default() })
     }
 
     /// Wait until it is this call's turn; keep the guard until every object of the device that the call made is gone.

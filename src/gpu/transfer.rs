@@ -83,27 +83,27 @@ fn submit<const N: usize>(device: &Device, commands: [wgpu::CommandBuffer; N]) -
 }
 
 /// For tests, and in no release build: `EMPRUNE_FAULT=lost:3` takes the device away before the third submission of the
-/// process, `memory:3` its memory; `internal:3` uses it as nobody may.
+/// process, `memory:3` its memory, `short:3` does so for that submission alone; `internal:3` uses it as nobody may.
 #[cfg(debug_assertions)]
 fn fault(device: &Device) -> Result<(), Error> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static SUBMISSIONS: AtomicUsize = AtomicUsize::new(0);
     let Ok(fault) = std::env::var("EMPRUNE_FAULT") else { return Ok(()) };
     let submission = 1 + SUBMISSIONS.fetch_add(1, Ordering::Relaxed);
+    let is_at = |at: &str| at == submission.to_string();
+    let is_behind = |at: &str| at.parse().is_ok_and(|at| submission >= at);
     match fault.split_once(':') {
-        Some(("lost", at)) if at == submission.to_string() => device.device.destroy(),
-        Some(("memory", at)) if at == submission.to_string() => {
+        Some(("lost", at)) if is_at(at) => device.device.destroy(),
+        Some((kind @ ("memory" | "short"), at)) if is_at(at) || (kind == "memory" && is_behind(at)) => {
             return Err(Error::new(ErrorKind::OutOfMemory, "the device has no memory left"));
         }
         // No buffer can be mapped both ways.
-        Some(("internal", at)) if at == submission.to_string() => {
-            drop(device.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("emprune.fault"),
-                size: 4,
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
-                mapped_at_creation: false,
-            }))
-        }
+        Some(("internal", at)) if is_at(at) => drop(device.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("emprune.fault"),
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
+            mapped_at_creation: false,
+        })),
         _ => {}
     }
     Ok(())
