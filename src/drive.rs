@@ -231,7 +231,7 @@ impl<'a> Drive<'a> {
             match self.narrow(&mut contest, &pieces) {
                 Ok(()) => break contest,
                 // Nothing is carried out yet. Piece by piece there may be memory enough.
-                Err(error) if error.kind() == ErrorKind::OutOfMemory && contest.gives_way() => {}
+                Err(error) if is_short(&error) && contest.gives_way() => {}
                 Err(error) => return Err(error),
             }
         };
@@ -393,6 +393,11 @@ impl<'a> Drive<'a> {
             if self.judge.rule.score == Score::Wanda { size_of::<f32>() } else { self.key_dtype(tensor).size() };
         ((bytes / of_score.max(self.input.tensors()[tensor].dtype.size())) as u64).max(1)
     }
+}
+
+/// Whether it failed for want of memory.
+fn is_short(error: &Error) -> bool {
+    error.kind() == ErrorKind::OutOfMemory
 }
 
 impl<'a> Judge<'a> {

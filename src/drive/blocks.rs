@@ -1,7 +1,7 @@
 //! Blocks and columns: contests whose entries are no neighbours. What fits a piece is brought into the shape of rows.
 
 use super::contest::Contest;
-use super::{Drive, Judge, Piece, append, cut};
+use super::{Drive, Judge, Piece, append, cut, is_short};
 use crate::cpu::{self, Fate, Fates};
 use crate::decision::Group;
 use crate::dtype::Dtype;
@@ -113,17 +113,29 @@ impl Drive<'_> {
             let lens = pieces.iter().map(|&(_, height, width)| (height * width_of(stripe, width), Dtype::F32));
             judge.contest(digits, lens.collect(), strip.stripes() as usize)
         };
-        let mut contests = (0..strip.stripes()).map(contest).collect::<Result<Vec<_>, _>>()?;
         let whole = Piece { tensor, range: 0..self.input.tensors()[tensor].len };
-
-        self.side_by_side(tensor, strip, corner, &pieces, |i, stripe, keys| contests[stripe].stats(i, keys, &whole))?;
-        contests.iter_mut().try_for_each(Contest::narrow)?;
-        while contests.iter().any(|contest| !contest.is_narrowed()) {
+        let mut narrow = |contests: &mut [Contest<'_>]| {
             self.side_by_side(tensor, strip, corner, &pieces, |i, stripe, keys| {
-                if contests[stripe].is_narrowed() { Ok(()) } else { contests[stripe].histogram(i, keys) }
+                contests[stripe].stats(i, keys, &whole)
             })?;
-            contests.iter_mut().filter(|contest| !contest.is_narrowed()).try_for_each(Contest::narrow)?;
-        }
+            contests.iter_mut().try_for_each(Contest::narrow)?;
+            while contests.iter().any(|contest| !contest.is_narrowed()) {
+                self.side_by_side(tensor, strip, corner, &pieces, |i, stripe, keys| {
+                    if contests[stripe].is_narrowed() { Ok(()) } else { contests[stripe].histogram(i, keys) }
+                })?;
+                contests.iter_mut().filter(|contest| !contest.is_narrowed()).try_for_each(Contest::narrow)?;
+            }
+            Ok(())
+        };
+        let mut contests = loop {
+            let mut contests = (0..strip.stripes()).map(contest).collect::<Result<Vec<_>, _>>()?;
+            match narrow(&mut contests) {
+                Ok(()) => break contests,
+                // As for a contest of neighbours. On a device there is one at a time.
+                Err(error) if is_short(&error) && contests.iter_mut().all(Contest::gives_way) => {}
+                Err(error) => return Err(error),
+            }
+        };
         // Nothing is carried out yet; but where ties end is found out by the last pass.
         self.side_by_side(tensor, strip, corner, &pieces, |i, stripe, keys| {
             if contests[stripe].passes_by(keys.len() as u64) {

@@ -166,9 +166,10 @@ impl Contest<'_> {
         self.resident
     }
 
-    /// After the device has run out of memory: whether the contest will take less of it when it is begun again, as all that are as large will.
+    /// After the device has run out of memory: whether the contest will take less of it when it is begun again, as all that are as large will. What is
+    /// hardly more than a piece would not.
     pub(crate) fn gives_way(&mut self) -> bool {
-        if !self.resident || self.bytes == 0 {
+        if !self.resident || self.bytes <= self.engine.piece_bytes() as u64 {
             return false;
         }
         self.pieces.iter_mut().for_each(|piece| piece.loaded = None);

@@ -119,6 +119,9 @@ impl Engine {
         let score = if norms.is_some() { Score::Wanda } else { Score::Magnitude };
         let device = &self.device.device;
         let weights = transfer::buffer(device, "emprune.weights", plan::weight_bytes(params.len.into(), dtype));
+        let mask = transfer::buffer(device, "emprune.mask", plan::mask_bytes(params.len.into()));
+        // Where there is no memory for these, there is none to upload from: a device that has none for that is lost.
+        self.device.check()?;
         transfer::upload(&self.device, &weights, bytes);
         let norm_buffer = norms.map(|norms| {
             // A piece shorter than a row meets each of its columns once: only those go along.
@@ -129,7 +132,6 @@ impl Engine {
             transfer::upload(&self.device, &buffer, bytemuck::cast_slice(&mine));
             buffer
         });
-        let mask = transfer::buffer(device, "emprune.mask", plan::mask_bytes(params.len.into()));
         let params_buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("emprune.params"),
             size: size_of::<Params>() as u64,

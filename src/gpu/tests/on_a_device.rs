@@ -98,16 +98,16 @@ fn recording_keeps_to_the_plan() {
     }
 }
 
-/// A workgroup that reads more than its windows hold empties them in between: with one reader, and windows that are soon full.
+/// A workgroup that reads more than its windows hold empties them in between: with one reader, and limbs whose sum is more than a word.
 #[test]
 fn windows_are_emptied_in_mid_read() {
     let Some(engine) = engine() else { return };
     let device = &engine.device.device;
-    let tuning = Tuning { readers: 1, spread: 512, ..Tuning::default() };
+    let tuning = Tuning { readers: 1, ..Tuning::default() };
     let kernels = Kernels::with_options(device, KernelOptions::new().with_tuning(tuning)).expect("as any device");
     let rule = Rule::new().with_granularity(Granularity::Tensor);
-    // Twice 2^17 entries and more, strided and in fours; of f16 some are strays.
-    for (dtype, len) in [(Dtype::F32, 300_003), (Dtype::F32, 300_004), (Dtype::F16, 300_008)] {
+    // Twice 2^19 entries and more, strided and in fours; of f16 some are strays.
+    for (dtype, len) in [(Dtype::F32, 1_100_003), (Dtype::F32, 1_100_004), (Dtype::F16, 1_100_008)] {
         let scramble = |i: u64| ((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32;
         let bytes: Vec<u8> = match dtype {
             Dtype::F32 => (0..len).flat_map(|i| (scramble(i) as f32 / 1e7).to_le_bytes()).collect(),
@@ -134,4 +134,22 @@ fn windows_are_emptied_in_mid_read() {
         assert_eq!((record.kept(), record.threshold), (group.kept, group.threshold.to_bits()), "{dtype} of {len}");
         assert!(back[1].starts_with(masks[0].as_bytes()), "{dtype} of {len}: another mask");
     }
+}
+
+/// Once a device had no memory for a contest, those that are as large are decided piece by piece, and smaller ones as before.
+#[test]
+fn a_contest_that_gives_way_is_not_resident_again() {
+    let Some(engine) = engine() else { return };
+    let begin = |len| engine.contest(&Rule::new(), 3, vec![(len, Dtype::F32); 3]).expect("a contest");
+    let piece = engine.piece_bytes() as u64;
+    let (small, large) = (piece / 12 - 1, piece / 12 + 1);
+    // What is resident is narrowed by one call.
+    for (len, resident) in [(small, true), (large, true)] {
+        assert_eq!(begin(len).is_narrowed(), resident, "{len}");
+    }
+    assert!(!begin(small).gives_way(), "a contest of hardly a piece takes no less");
+    assert!(begin(large).gives_way());
+    assert!(begin(small).is_narrowed());
+    let mut again = begin(large);
+    assert!(!again.is_narrowed() && !again.gives_way());
 }
